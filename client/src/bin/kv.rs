@@ -1,0 +1,3 @@
+//! The `kv` command.
+
+fn main() {}

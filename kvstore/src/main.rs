@@ -1,0 +1,3 @@
+//! The `kvstore` server.
+
+fn main() {}

@@ -1,0 +1,262 @@
+//! The catalogue of stable error codes.
+
+use std::fmt;
+
+/// The page that `kv explain CODE` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// One line, lower case.
+    pub title: &'static str,
+    /// What leads to it, and whether a write was applied.
+    pub cause: &'static str,
+    /// How to look.
+    pub check: &'static str,
+    /// What to do.
+    pub fix: &'static str,
+}
+
+/// Declares the codes once: variant, number, gRPC code, exit code, page.
+macro_rules! catalogue {
+    ($($variant:ident = $number:literal, $grpc:ident, exit $exit:literal,
+        $title:literal, cause $cause:literal, check $check:literal, fix $fix:literal;)+) => {
+        /// A stable error code. Numbers are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = concat!("KV", stringify!($number), ": ", $title, ". ", $cause)] $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the numbers.
+            pub const ALL: [Self; [$($number),+].len()] = [$(Self::$variant),+];
+
+            /// The number behind `KV`.
+            #[must_use]
+            pub const fn number(self) -> u32 {
+                match self { $(Self::$variant => $number,)+ }
+            }
+
+            /// The gRPC status code that carries it.
+            #[must_use]
+            pub const fn grpc(self) -> tonic::Code {
+                match self { $(Self::$variant => tonic::Code::$grpc,)+ }
+            }
+
+            /// The exit code of the command line. A write whose outcome is unknown exits 6
+            /// whatever its code.
+            #[must_use]
+            pub const fn exit(self) -> u8 {
+                match self { $(Self::$variant => $exit,)+ }
+            }
+
+            /// The page that explains it.
+            #[must_use]
+            pub const fn page(self) -> Page {
+                match self { $(Self::$variant => Page {
+                    title: $title, cause: $cause, check: $check, fix: $fix,
+                },)+ }
+            }
+        }
+    };
+}
+
+catalogue! {
+    InvalidRequest = 1001, InvalidArgument, exit 8, "request refused as malformed",
+        cause "A field is missing or contradicts another one. Nothing was applied.",
+        check "Read the line `why`: it names the field.",
+        fix "Correct the request.";
+    KeyEmpty = 1002, InvalidArgument, exit 8, "empty key",
+        cause "Every key has at least one byte. Nothing was applied.",
+        check "Is a shell variable empty?",
+        fix "Name a key.";
+    KeyTooLarge = 1003, InvalidArgument, exit 8, "key too large",
+        cause "A key holds at most 4 KiB. Nothing was applied.",
+        check "Count the bytes of the key, not its characters.",
+        fix "Shorten the key, or store the long part in the value.";
+    ValueTooLarge = 1004, InvalidArgument, exit 8, "value too large",
+        cause "A value holds at most 1 MiB. Nothing was applied.",
+        check "Count the bytes of the value.",
+        fix "Split the value over several keys, or keep it elsewhere and store its address.";
+    TooManyOperations = 1005, InvalidArgument, exit 8, "too many operations in a transaction",
+        cause "Compares and both branches together hold at most 128 operations. Nothing was applied.",
+        check "Count the entries of `if`, `then` and `else`.",
+        fix "Split the transaction.";
+    RequestTooLarge = 1006, ResourceExhausted, exit 8, "request too large",
+        cause "A request holds at most 1.5 MiB, encoded. Nothing was applied.",
+        check "Add up the keys and values of the request.",
+        fix "Split the request.";
+    LevelNotOffered = 1007, InvalidArgument, exit 8, "read level not offered",
+        cause "The keyspace's kind, or this version, does not offer the level that was asked for. The server never weakens a read silently.",
+        check "docs/consistency.md lists the levels of each kind.",
+        fix "Ask for another level with --consistency.";
+    KeyspaceNotFound = 1008, NotFound, exit 3, "keyspace not found",
+        cause "No keyspace has that name. Nothing was applied.",
+        check "Is the name spelled right? The keyspace `default` always exists.",
+        fix "Use an existing keyspace.";
+    Unimplemented = 1009, Unimplemented, exit 1, "call not known to this server",
+        cause "The server does not know the method. Nothing was applied.",
+        check "kv version --json, and `kv cluster status` for the versions of the nodes.",
+        fix "Use a client of the server's version.";
+    KeyWrittenTwice = 1010, InvalidArgument, exit 8, "key written twice in one branch",
+        cause "One branch of a transaction writes each key at most once. Nothing was applied.",
+        check "Look for the same key, or a key inside a deleted range, in one branch.",
+        fix "Keep the last write of each key.";
+    RangeDeleteTooLarge = 1011, InvalidArgument, exit 8, "range delete too large",
+        cause "One delete removes at most 10,000 keys. Nothing was applied.",
+        check "kv ls PREFIX --count",
+        fix "Delete by longer prefixes.";
+    KeyNotFound = 1101, NotFound, exit 3, "key not found",
+        cause "The key does not exist at the revision that was read.",
+        check "kv ls PREFIX",
+        fix "Use --missing-ok where absence is fine.";
+    ConditionFailed = 1102, FailedPrecondition, exit 4, "condition failed",
+        cause "The condition of the write did not hold. Nothing was applied.",
+        check "kv get KEY --meta",
+        fix "Read the key again and decide anew.";
+    WriteAnswered = 1106, FailedPrecondition, exit 8, "write id was answered before",
+        cause "The client said that it had seen the answer to this write id, then used the id again. Nothing was applied by this attempt.",
+        check "Do two clients share one client id?",
+        fix "Mint a client id per client.";
+    OutcomeForgotten = 1107, FailedPrecondition, exit 8, "outcome of the write is no longer kept",
+        cause "The write id is older than the table of outcomes reaches. This attempt applied nothing; an earlier attempt may have.",
+        check "Read the key.",
+        fix "Decide from the value that is there now, then write under a new id.";
+    NoQuorum = 1201, Unavailable, exit 5, "no quorum",
+        cause "Fewer than a majority of the voters can be reached, so nothing can be agreed on.",
+        check "kv cluster status",
+        fix "Bring nodes back. Reads at level `eventual` go on meanwhile.";
+    NoLeader = 1202, Unavailable, exit 5, "no leader",
+        cause "The group has no leader at the moment, for example during an election. Nothing was applied.",
+        check "kv cluster status",
+        fix "Repeat; an election takes about a second.";
+    LeadershipLost = 1203, Unavailable, exit 5, "leadership lost",
+        cause "The node stopped being leader and the write was replaced in the log. Nothing was applied.",
+        check "kv cluster status",
+        fix "Repeat.";
+    WriteTimedOut = 1204, DeadlineExceeded, exit 6, "write timed out",
+        cause "The write was sent and not answered in time. It may have been applied, or may still be.",
+        check "Read the key.",
+        fix "Repeat with the same write id, as the library does, or read and decide.";
+    ReadTimedOut = 1205, DeadlineExceeded, exit 5, "read timed out",
+        cause "The read could not be confirmed in time.",
+        check "kv cluster status",
+        fix "Repeat, raise --timeout, or ask for a weaker level.";
+    ForwardBroken = 1206, Unavailable, exit 6, "connection to the leader broke",
+        cause "The write was handed to the leader, then the connection broke. It may have been applied.",
+        check "Read the key.",
+        fix "Repeat with the same write id, as the library does.";
+    NotReady = 1207, Unavailable, exit 5, "node is not ready",
+        cause "The node is starting, forming its cluster or stopping. Nothing was applied.",
+        check "GET /readyz?verbose on the admin address.",
+        fix "Use another node, or wait.";
+    Compacted = 1301, OutOfRange, exit 8, "revision compacted",
+        cause "The revision is older than the history that is kept.",
+        check "kv get KEY --meta shows the current revision.",
+        fix "Read a newer revision.";
+    FutureRevision = 1302, OutOfRange, exit 8, "revision in the future",
+        cause "The keyspace has not reached the revision yet.",
+        check "kv get KEY --meta shows the current revision.",
+        fix "Read an existing revision.";
+    QueueFull = 1501, ResourceExhausted, exit 8, "node is overloaded",
+        cause "The node's admission queue is full. Nothing was applied.",
+        check "Metric kvstore_admission_queue_requests.",
+        fix "Wait for the time the error names, then repeat; send less at once.";
+    LogFull = 1502, ResourceExhausted, exit 8, "too much uncommitted data",
+        cause "The leader holds 64 MiB that no majority has acknowledged yet. Nothing was applied.",
+        check "kv cluster status: are followers slow?",
+        fix "Wait for the time the error names, then repeat.";
+    ReadOnly = 1503, ResourceExhausted, exit 8, "node is read-only: disk full",
+        cause "The node cannot prepare its next log segment. Nothing was applied.",
+        check "df on the data directory.",
+        fix "Free space; the node recovers by itself.";
+    TlsRejected = 1601, Unauthenticated, exit 7, "TLS handshake rejected",
+        cause "One side rejected the other's certificate. Nothing was sent.",
+        check "The error names the side, the certificate, its subject and its dates.",
+        fix "Issue a certificate by the cluster's CA: kv cert issue client NAME --dir pki.";
+    RoleRefused = 1602, PermissionDenied, exit 7, "certificate has the wrong role",
+        cause "Client certificates speak on the client port, node certificates on the peer port. Nothing was applied.",
+        check "kv cert ls --dir pki",
+        fix "Use a certificate of the right role.";
+    ConfigInvalid = 1701, InvalidArgument, exit 2, "configuration refused",
+        cause "A key is unknown, missing, or contradicts another one.",
+        check "The error names file, line and key.",
+        fix "Correct the file.";
+    KeyFileMode = 1702, InvalidArgument, exit 2, "private key readable by others",
+        cause "A private key file must be readable by its owner alone.",
+        check "ls -l on the file.",
+        fix "chmod 600 FILE";
+    CertificateUnusable = 1703, Unauthenticated, exit 7, "own certificate unusable",
+        cause "The node's certificate is expired, not yet valid, does not match its key, or names another node.",
+        check "The error names the file, the subject and the dates.",
+        fix "Issue it again: kv cert issue node NAME --host H --dir pki.";
+    DirectoryLocked = 1704, FailedPrecondition, exit 1, "data directory in use",
+        cause "Another process holds the lock of the data directory.",
+        check "The error names its process id.",
+        fix "Stop that process, or use another data_dir.";
+    DataForeign = 1705, DataLoss, exit 9, "data of another cluster or format",
+        cause "A file of the data directory belongs to another cluster or was written by a newer version.",
+        check "The error names the file.",
+        fix "Point data_dir at the right directory, or run the newer version.";
+    DataDamaged = 1706, DataLoss, exit 9, "data damaged",
+        cause "A synced part of the log does not verify. The node refuses to guess.",
+        check "The error names file and offset.",
+        fix "Keep the directory for inspection; replace the node while the others serve.";
+    DataLost = 1707, DataLoss, exit 9, "data directory lost",
+        cause "The directory is empty, but the cluster has formed with this node in it. A node that votes again without its memory loses acknowledged writes.",
+        check "Is data_dir mounted?",
+        fix "Bring the directory back, or remove the node from the cluster and join it anew.";
+    CannotConnect = 1801, Unavailable, exit 5, "cannot connect",
+        cause "No endpoint accepted a connection. Nothing was sent.",
+        check "Is a node listening there? kv context show",
+        fix "Start a node or correct --endpoints.";
+    Transport = 1802, Unavailable, exit 6, "connection broke",
+        cause "The connection broke after the request was sent. A write may have been applied.",
+        check "Read the key.",
+        fix "Repeat with the same write id, as the library does.";
+    NotConfigured = 1803, InvalidArgument, exit 2, "no cluster chosen",
+        cause "Neither a context nor --endpoints with --ca, --cert and --key says which cluster to talk to.",
+        check "kv context ls",
+        fix "kvstore dev writes the context `dev`; otherwise: kv context add NAME.";
+    Internal = 1901, Internal, exit 1, "internal error",
+        cause "A bug in kvstore.",
+        check "The server's log around the time of the request.",
+        fix "Report it with the log.";
+}
+
+impl Code {
+    /// Reads `KVnnnn`, upper or lower case, with or without the letters.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("KV").or_else(|| text.strip_prefix("kv")).unwrap_or(text);
+        Self::from_number(digits.parse().ok()?)
+    }
+
+    /// The code with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KV{:04}", self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_and_round_trip() {
+        for pair in Code::ALL.windows(2) {
+            assert!(pair[0].number() < pair[1].number(), "{pair:?}");
+        }
+        for code in Code::ALL {
+            assert_eq!(Code::parse(&code.to_string()), Some(code));
+            assert_eq!(Code::parse(&code.number().to_string()), Some(code));
+        }
+        assert_eq!(Code::parse("KV0000"), None);
+        assert_eq!(Code::parse("x"), None);
+    }
+}

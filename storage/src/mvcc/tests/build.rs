@@ -1,0 +1,75 @@
+//! Short names for long messages.
+
+use bytes::Bytes;
+use proto::{KeyspaceId, log, v1};
+
+use v1::compare::Target;
+
+pub fn bytes(text: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(text.as_ref())
+}
+
+pub fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> v1::Op {
+    op(v1::op::Op::Put(v1::PutOp { key: bytes(key), value: bytes(value), prev: false }))
+}
+
+pub fn get(key: impl AsRef<[u8]>) -> v1::Op {
+    op(v1::op::Op::Get(v1::GetOp { key: bytes(key) }))
+}
+
+pub fn delete(key: impl AsRef<[u8]>) -> v1::Op {
+    delete_range(key, "")
+}
+
+pub fn delete_range(from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> v1::Op {
+    let delete = v1::DeleteOp { key: bytes(from), range_end: bytes(to), prev: false };
+    op(v1::op::Op::Delete(delete))
+}
+
+/// The same operation, asking for what it replaces.
+pub fn prev(mut op: v1::Op) -> v1::Op {
+    match &mut op.op {
+        Some(v1::op::Op::Put(put)) => put.prev = true,
+        Some(v1::op::Op::Delete(delete)) => delete.prev = true,
+        other => panic!("{other:?} replaces nothing"),
+    }
+    op
+}
+
+fn op(op: v1::op::Op) -> v1::Op {
+    v1::Op { op: Some(op) }
+}
+
+pub fn compare(key: impl AsRef<[u8]>, target: Target) -> v1::Compare {
+    v1::Compare { key: bytes(key), target: Some(target) }
+}
+
+pub fn write(ops: impl IntoIterator<Item = v1::Op>) -> log::Write {
+    log::Write {
+        keyspace: KeyspaceId::DEFAULT.get(),
+        then_ops: ops.into_iter().collect(),
+        ..Default::default()
+    }
+}
+
+pub fn txn(
+    compares: impl IntoIterator<Item = v1::Compare>,
+    then_ops: impl IntoIterator<Item = v1::Op>,
+    else_ops: impl IntoIterator<Item = v1::Op>,
+) -> log::Write {
+    log::Write {
+        compares: compares.into_iter().collect(),
+        else_ops: else_ops.into_iter().collect(),
+        ..write(then_ops)
+    }
+}
+
+/// Names a write.
+pub fn named(write: log::Write, client: u8, seq: u64, first_open: u64, born: u64) -> log::Write {
+    let id = v1::WriteId { client_id: bytes([client; 16]), seq, first_open, born };
+    log::Write { id: Some(id), ..write }
+}
+
+pub fn command(write: log::Write) -> log::Command {
+    log::Command { body: Some(log::command::Body::Write(write)) }
+}

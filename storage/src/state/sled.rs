@@ -1,0 +1,330 @@
+//! The engine of a real node: sled 0.34, used as a cache.
+//!
+//! What sled is trusted with is little, and each rule below answers a known defect:
+//!
+//! - Its `flush` ends in `sync_file_range` on Linux, which leaves the drive's cache and the
+//!   metadata alone (spacejam/sled#1452). [`SledStore`] follows it with `fdatasync` through a
+//!   handle of its own on the file `db`, and syncs the directory after opening.
+//! - A crash while it opens can leave `snap.X.generating`, which a later open takes for the newest
+//!   snapshot and fails on (spacejam/sled#1527). Such files are removed before opening.
+//! - Large nodes go to `blobs/`, which is never synced. Items are bounded
+//!   ([`ITEM_BYTES_MAX`](super::ITEM_BYTES_MAX)) and `blobs/` must be empty at open.
+//! - `flush_async` can deadlock (spacejam/sled#1308) and the background flusher only logs its
+//!   errors: neither is used.
+//! - It panics on damaged files: every call is guarded, and a panic becomes a [`StateError`].
+//! - Its reverse iterator may not end, see [`StateStore::first_in`]: it is not used.
+
+use std::any::Any;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::{BatchItem, Scan, StateError, StateStore, StoredItem, assert_batch};
+
+/// Size of sled's page cache. Its real use of memory is a multiple of the setting
+/// (spacejam/sled#1309), so it stays small.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A state store in a directory of its own, kept by sled.
+#[derive(Debug)]
+pub struct SledStore {
+    db: sled::Db,
+    /// Our own handle on sled's data file, for `fdatasync`.
+    data: File,
+    dir: PathBuf,
+    failed: AtomicBool,
+}
+
+impl SledStore {
+    /// Opens the store in `dir`, which is created when absent.
+    ///
+    /// On return the files and their names are durable. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Any [`StateError`] but `Poisoned`: the caller moves the directory aside with
+    /// [`move_aside`] and opens again. A failed attempt may leave a part of a new store behind.
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        remove_unfinished_snapshots(dir)?;
+        check_no_blobs(dir)?;
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = guarded("open", || config.open())?;
+        let path = dir.join("db");
+        let data = File::open(&path).map_err(at(&path))?;
+        data.sync_data().map_err(at(&path))?;
+        sync_dir(dir)?;
+        sync_dir(parent_of(dir))?;
+        Ok(Self { db, data, dir: dir.to_owned(), failed: AtomicBool::new(false) })
+    }
+
+    /// Runs one call of sled; after a failure no further call gets there.
+    fn call<T>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce() -> sled::Result<T>,
+    ) -> Result<T, StateError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StateError::Poisoned);
+        }
+        guarded(what, call).inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+}
+
+impl StateStore for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        let value = self.call("get", || self.db.get(key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn first_in(&self, from: &[u8], to: &[u8]) -> Result<Option<StoredItem>, StateError> {
+        self.scan(from, to).next().transpose()
+    }
+
+    fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> Scan<'a> {
+        if from >= to {
+            return Box::new(std::iter::empty());
+        }
+        Box::new(Items { store: self, items: Some(self.db.range(from..to)) })
+    }
+
+    fn write(&self, batch: &[BatchItem]) -> Result<(), StateError> {
+        assert_batch(batch);
+        let mut writes = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => writes.insert(&key[..], &value[..]),
+                None => writes.remove(&key[..]),
+            }
+        }
+        self.call("write", || self.db.apply_batch(writes))
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        self.call("flush", || self.db.flush())?;
+        self.data.sync_data().map_err(|source| {
+            self.failed.store(true, Ordering::Release);
+            StateError::Io { path: self.dir.join("db"), source }
+        })
+    }
+
+    fn size_bytes(&self) -> u64 {
+        // A figure for people; where it cannot be had, a later call reports the failure.
+        self.call("measure its size", || self.db.size_on_disk()).unwrap_or(0)
+    }
+}
+
+/// Iterator of a scan; ends after the first error.
+struct Items<'a> {
+    store: &'a SledStore,
+    items: Option<sled::Iter>,
+}
+
+impl Iterator for Items<'_> {
+    type Item = Result<StoredItem, StateError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let items = self.items.as_mut()?;
+        let item = self.store.call("scan", || items.next().transpose()).transpose();
+        if !matches!(item, Some(Ok(_))) {
+            self.items = None;
+        }
+        item.map(|item| {
+            item.map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        })
+    }
+}
+
+/// Moves the directory of a broken store out of the way, keeping it for inspection.
+///
+/// Returns its new path, `DIR.damaged-N` with the first free N. The rename is durable on return.
+///
+/// # Errors
+/// [`StateError::Io`]; the directory is then where it was.
+pub fn move_aside(dir: &Path) -> Result<PathBuf, StateError> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let free = (1_u32..)
+        .map(|n| dir.with_file_name(format!("{name}.damaged-{n}")))
+        .find(|candidate| !candidate.exists())
+        .expect("a directory holds fewer than 2^32 names");
+    fs::rename(dir, &free).map_err(at(dir))?;
+    sync_dir(parent_of(dir))?;
+    Ok(free)
+}
+
+/// Runs one call of sled and turns its errors and panics into ours.
+///
+/// Unwind safety: whatever a panic leaves behind inside sled is never looked at again, for the
+/// store refuses every later call.
+fn guarded<T>(what: &'static str, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StateError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(StateError::Engine { what, source: Box::new(source) }),
+        Err(panic) => Err(StateError::Panicked { what, message: panic_message(&*panic) }),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return (*text).to_owned();
+    }
+    panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".to_owned())
+}
+
+fn remove_unfinished_snapshots(dir: &Path) -> Result<(), StateError> {
+    for entry in fs::read_dir(dir).map_err(at(dir))? {
+        let entry = entry.map_err(at(dir))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+    }
+    sync_dir(dir)
+}
+
+fn check_no_blobs(dir: &Path) -> Result<(), StateError> {
+    let blobs = dir.join("blobs");
+    match fs::read_dir(&blobs).map(|mut entries| entries.next()) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            let why = format!("{} is not empty, and its files were never synced", blobs.display());
+            Err(StateError::Damaged { why })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(StateError::Io { path: blobs, source }),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StateError> {
+    File::open(dir).and_then(|handle| handle.sync_all()).map_err(at(dir))
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ITEM_BYTES_MAX, conformance};
+    use super::*;
+    use std::sync::Arc;
+
+    fn item(key: &[u8], value: &[u8]) -> BatchItem {
+        (Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)))
+    }
+
+    #[test]
+    fn conforms() {
+        conformance::run(|| {
+            let dir = Arc::new(tempfile::tempdir().unwrap());
+            let store = SledStore::open(&dir.path().join("s")).unwrap();
+            let reopen = move || {
+                let store = SledStore::open(&dir.path().join("s")).unwrap();
+                Box::new(store) as Box<dyn StateStore>
+            };
+            (Box::new(store), Box::new(reopen))
+        });
+    }
+
+    #[test]
+    fn the_largest_items_leave_blobs_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        for round in 0..40_u8 {
+            let batch: Vec<BatchItem> = (0..50_u8)
+                .map(|n| {
+                    let key = [&[n, round][..], &[0xff; 4600]].concat();
+                    item(&key, &vec![round; ITEM_BYTES_MAX - key.len()])
+                })
+                .collect();
+            store.write(&batch).unwrap();
+        }
+        // Deletes make sled merge nodes, which makes large ones.
+        for round in (0..40_u8).filter(|round| round % 3 != 0) {
+            let batch: Vec<BatchItem> = (0..50_u8)
+                .map(|n| (Bytes::from([&[n, round][..], &[0xff; 4600]].concat()), None))
+                .collect();
+            store.write(&batch).unwrap();
+        }
+        store.flush().unwrap();
+        drop(store);
+        let store = SledStore::open(dir.path()).expect("blobs/ is empty");
+        assert_eq!(store.scan(&[0], &[0xff]).count(), 14 * 50);
+    }
+
+    #[test]
+    fn a_store_with_blobs_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledStore::open(dir.path()).unwrap());
+        fs::write(dir.path().join("blobs/17"), b"x").unwrap();
+        let error = SledStore::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+    }
+
+    /// spacejam/sled#1527.
+    #[test]
+    fn an_unfinished_snapshot_is_removed_before_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        store.write(&[item(b"k", b"v")]).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        let left = dir.path().join("snap.FFFFFFFFFFFF0000.generating");
+        fs::write(&left, b"half a snap").unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        assert_eq!(store.get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_damaged_store_is_a_typed_error_and_can_be_moved_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("1-1");
+        for n in 1..=2 {
+            let store = SledStore::open(&dir).unwrap();
+            for key in 0..200_u8 {
+                store.write(&[item(&[key], &[key; 1000])]).unwrap();
+            }
+            store.flush().unwrap();
+            drop(store);
+            fs::write(dir.join("conf"), b"neither a configuration nor its checksum").unwrap();
+            SledStore::open(&dir).unwrap_err();
+            let aside = move_aside(&dir).unwrap();
+            assert_eq!(aside, root.path().join(format!("1-1.damaged-{n}")));
+            assert!(aside.join("db").exists() && !dir.exists());
+        }
+    }
+
+    #[test]
+    fn a_panic_inside_poisons_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        let failed = store.call("fail", || -> sled::Result<()> { panic!("as on a damaged page") });
+        let Err(StateError::Panicked { what: "fail", message }) = failed else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(message, "as on a damaged page");
+        assert!(matches!(store.get(b"k"), Err(StateError::Poisoned)));
+        assert!(matches!(store.flush(), Err(StateError::Poisoned)));
+    }
+
+    #[test]
+    fn two_handles_on_one_directory_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _store = SledStore::open(dir.path()).unwrap();
+        assert!(matches!(SledStore::open(dir.path()), Err(StateError::Engine { .. })));
+    }
+}

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The kvstore server.
+
+pub mod consistency;
+pub mod node;
+pub mod replication;

@@ -1,0 +1,132 @@
+//! The seam behind which consistency is pluggable.
+//!
+//! The node routes a request to the replica group of its keyspace and speaks to it through
+//! [`Replication`]; what a group does to keep its promise is its own matter. A replica is
+//! synchronous: it takes inputs and leaves what it wants done in an [`Outbox`].
+
+mod outbox;
+pub mod raft;
+
+pub use outbox::{Answered, Outbox};
+
+use bytes::Bytes;
+use proto::v1::{self, Level};
+use proto::{Failure, LogIndex, NodeId, Revision, log, peer};
+use storage::mvcc::RangeQuery;
+
+use crate::consistency::ReadPlan;
+use crate::node::{RequestId, Ticket, Ticks};
+
+/// Who waits for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of this node.
+    Local(RequestId),
+    /// A client of another node, which forwarded the write.
+    Remote {
+        /// The forwarding node.
+        node: NodeId,
+        /// Its name for the write.
+        id: u64,
+        /// Its boot, so that an answer to an earlier life is not taken for this one.
+        boot: u64,
+    },
+    /// The node itself; nobody waits.
+    Internal,
+}
+
+/// A write on its way into a group.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Who waits for it.
+    pub origin: Origin,
+    /// What to replicate.
+    pub command: log::Command,
+    /// How long the origin waits, from now.
+    pub patience: Ticks,
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// One key, at a revision or the newest.
+    Get {
+        /// The key.
+        key: Bytes,
+        /// `None`: the newest.
+        at: Option<Revision>,
+    },
+    /// A page of a range.
+    Range(RangeQuery),
+}
+
+/// A read on its way into a group.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Names it in the answer.
+    pub id: RequestId,
+    /// Id of the keyspace within the group.
+    pub keyspace: proto::KeyspaceId,
+    /// What is read.
+    pub query: Query,
+    /// The level that the answer proves.
+    pub level: Level,
+    /// What has to happen first.
+    pub plan: ReadPlan,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Answers [`Query::Get`].
+    Item(Option<v1::Item>),
+    /// Answers [`Query::Range`].
+    Page(storage::mvcc::RangePage),
+}
+
+/// One replica of one group, as its node sees it.
+pub trait Replication {
+    /// One tick has passed.
+    fn tick(&mut self, now: Ticks, out: &mut Outbox);
+
+    /// A peer's replica of this group said something.
+    fn receive(&mut self, from: NodeId, body: peer::peer_message::Body, out: &mut Outbox);
+
+    /// Takes a write. It is answered through the outbox, now or later.
+    fn write(&mut self, submission: Submission, out: &mut Outbox);
+
+    /// Takes a read. It is answered through the outbox, now or later.
+    fn read(&mut self, read: Read, out: &mut Outbox);
+
+    /// The client no longer waits. A write that was handed over may still happen.
+    fn forget(&mut self, id: RequestId);
+
+    /// The link to a peer came up or went down.
+    fn link(&mut self, node: NodeId, up: bool, out: &mut Outbox);
+
+    /// The log is durable up to and including this append.
+    fn durable(&mut self, ticket: Ticket);
+
+    /// Carries out what the inputs since the last poll made possible.
+    fn poll(&mut self, out: &mut Outbox);
+
+    /// The last position of the group's order whose effects this replica shows.
+    fn applied(&self) -> LogIndex;
+}
+
+/// The error for a replica that knows no leader to hand a request to.
+pub(crate) fn no_leader(voters: usize, reachable: usize, node: &str) -> Failure {
+    use proto::Code;
+    let majority = voters / 2 + 1;
+    let failure = if reachable < majority {
+        let why = format!("{reachable} of {voters} voters reachable from {node}");
+        Failure::new(Code::NoQuorum, "", why)
+    } else {
+        let why = format!("{node} knows no leader at the moment; {reachable} of {voters} voters reachable");
+        Failure::new(Code::NoLeader, "", why)
+    };
+    failure.retry_after(NO_LEADER_RETRY)
+}
+
+/// What a client waits before it asks again where there was no leader: a heartbeat interval.
+const NO_LEADER_RETRY: std::time::Duration = std::time::Duration::from_millis(100);

@@ -56,7 +56,7 @@ impl GroupLog {
         Ok(())
     }
 
-    /// Indexes rise by one, terms never fall, neither begins at 0, and none is above the saved term.
+    /// Indexes rise by one, terms never fall, neither begins at 0, no term is above the saved one.
     fn check_entries(&self) -> Result<(), GroupError> {
         let (mut index, mut term) = (self.start_index, self.start_term);
         if (index == LogIndex(0)) != (term == Term(0)) {

@@ -84,12 +84,13 @@ impl Durability {
         assert!(ready <= self.handed_out, "ready {ready} of {} is durable", self.handed_out);
         assert!(ready >= self.reported, "ready {ready} is durable after {}", self.reported);
         self.reported = ready;
-        while self.unsynced.pop_front_if(|first| *first <= ready).is_some() {}
+        while self.unsynced.front().is_some_and(|first| *first <= ready) {
+            self.unsynced.pop_front();
+        }
         self.unsynced_vote = self.unsynced_vote.filter(|vote| *vote > ready);
         let durable = self.durable();
-        while let Some((_, messages)) = self.held.pop_front_if(|(wait, _)| *wait <= durable) {
-            self.released.extend(messages);
-        }
+        let free = self.held.partition_point(|(wait, _)| *wait <= durable);
+        self.released.extend(self.held.drain(..free).flat_map(|(_, messages)| messages));
     }
 
     pub(crate) fn has_released(&self) -> bool {

@@ -46,8 +46,8 @@ pub struct Persist {
 /// One unit of work. It may be empty, when only the role changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupEffects {
-    /// Messages that may leave at once, before anything below is done. Ordered by addressee and,
-    /// for one addressee, as they should arrive.
+    /// Messages that may leave at once, before anything below is done; for one addressee in the
+    /// order in which they should arrive.
     pub send: Vec<Outgoing>,
     /// What to append to the write-ahead log.
     pub persist: Option<Persist>,

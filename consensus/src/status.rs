@@ -51,7 +51,7 @@ pub struct GroupStatus {
     /// This node leads and has committed an entry in its term: read indexes may be asked for.
     pub ready_for_reads: bool,
     /// This node leads and heard a majority within the last
-    /// [`ELECTION_TICKS`](crate::config::ELECTION_TICKS). False means that it is about to step down.
+    /// [`ELECTION_TICKS`](crate::config::ELECTION_TICKS). If not, it is about to step down.
     pub majority_active: bool,
     /// Who leadership is being handed to.
     pub transferring_to: Option<NodeId>,

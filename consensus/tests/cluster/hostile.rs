@@ -113,7 +113,7 @@ prop_compose! {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Message(RaftMessage),
+    Message(Box<RaftMessage>),
     Tick,
     Campaign,
     Propose,
@@ -122,7 +122,7 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        30 => message().prop_map(Act::Message),
+        30 => message().prop_map(|message| Act::Message(Box::new(message))),
         10 => Just(Act::Tick),
         1 => Just(Act::Campaign),
         2 => Just(Act::Propose),
@@ -148,7 +148,7 @@ proptest! {
                 Act::Message(message) => {
                     let before = format!("{:?}", group.status());
                     let from = NodeId(message.from);
-                    if group.step(from, message).is_err() {
+                    if group.step(from, *message).is_err() {
                         prop_assert_eq!(before, format!("{:?}", group.status()));
                     }
                 }

@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The client library of kvstore and the `kv` command.
+//!
+//! [`Client`] talks to a cluster over mutual TLS. Any node takes any call; the client remembers the
+//! leader, goes on to the next endpoint when one does not answer, and repeats what is safe to repeat:
+//! reads always, writes under one id, so that they execute exactly once. What cannot be answered in
+//! time ends in a [`ClientError`] that says whether a write was applied: no, or unknown.
+//!
+//! - `client`: the calls. `retry`: attempts and certainty. `routes`: which endpoint.
+//!   `connection`: HTTP/2 over TLS. `tls`: who is trusted. `write_ids`: exactly once.
+//! - [`Pages`]: a range, page by page, at one revision.
+//! - [`pki`]: certificates; the server uses it too.
+//! - [`cli`]: the `kv` command. [`bench`]: its load generator.
+
+pub mod bench;
+pub mod cli;
+pub mod pki;
+
+mod calls;
+mod client;
+mod config;
+mod connection;
+mod error;
+mod pages;
+mod retry;
+mod routes;
+mod tls;
+mod write_ids;
+
+pub use client::Client;
+pub use config::{CONNECTIONS_MAX, CallOptions, Config, DEFAULT_KEYSPACE, DEFAULT_TIMEOUT};
+pub use error::{ClientError, Unreached, UnreachedReason, exit};
+pub use pages::{Pages, prefix_end};

@@ -1,1 +1,31 @@
-//! Placeholder.
+//! The lab: runs workloads and faults against a cluster, and checks what the clients saw.
+//!
+//! - [`operation`], [`history`], [`recorder`]: what clients did, in memory and on disk.
+//! - [`checker`]: judges of histories; they know nothing of kvstore. [`judgement`]: what they say,
+//!   as it is printed.
+//! - [`cluster`]: real processes. [`workload`]: what clients do to them. [`nemesis`]: what else is
+//!   done to them. [`run`]: all of it together, into one directory.
+//! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
+//! - [`cli`]: the command `kv-lab`.
+//!
+//! Left out so far: networks that misbehave, reports in HTML, and the models of weaker levels.
+
+pub mod checker;
+pub mod cli;
+pub mod cluster;
+pub mod error;
+pub mod history;
+pub mod judgement;
+pub mod nemesis;
+pub mod operation;
+pub mod recorder;
+pub mod run;
+pub mod simulated;
+pub mod workload;
+
+mod wire;
+
+pub use checker::{Checker, Verdict, Violation};
+pub use error::LabError;
+pub use operation::{Call, Function, Operation, Outcome};
+pub use recorder::Recorder;

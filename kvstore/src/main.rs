@@ -1,3 +1,5 @@
-//! The `kvstore` server.
+//! The `kvstore` server; under the name `kv` it is the client.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    kvstore::main()
+}

@@ -1,3 +1,7 @@
-//! The `kv` command.
+//! The `kv` command; all of it is in `client::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    client::cli::main(std::env::args_os()).into()
+}

@@ -22,7 +22,8 @@ pub struct Layers {
     /// On its way into the store.
     pub frozen: Option<Arc<Layer>>,
     /// Moved into the store by the last finished checkpoint, and kept to find keys faster that were
-    /// written lately. Holds nothing that the store does not show.
+    /// written lately. Holds nothing that the store does not show. Gone when the next layer is
+    /// frozen.
     pub settled: Option<Arc<Layer>>,
     /// Everything a finished checkpoint covers, and remains of lost ones.
     pub store: Arc<dyn StateStore>,

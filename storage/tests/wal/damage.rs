@@ -148,6 +148,13 @@ fn damaged_headers_and_missing_segments_are_damage() {
             assert_damaged(&broken, &header, "header");
         }
     }
+    // Without a spare behind it, a used segment is still no spare.
+    let broken = disk.fork();
+    broken.remove_file(files(&disk).last().unwrap()).unwrap();
+    broken.flip_bit(&last_used, 20, 1).unwrap();
+    let header = Batch { number: 0, path: last_used, offset: 0, bytes: 0 };
+    assert_damaged(&broken, &header, "header of the last segment");
+
     let broken = disk.fork();
     broken.remove_file(&segment_path(2)).unwrap();
     let missing = Batch { number: 0, path: segment_path(2), offset: 0, bytes: 0 };

@@ -41,11 +41,34 @@ fn a_long_open_batch_becomes_several() {
     let mut wal = create(&disk);
     let frames: Vec<_> = (0..60).map(|n| entries_frame(2 * n + 1, 2, 900)).collect();
     wal.append(&frames);
+    // The state at the head of a segment in between must not know of this commit yet.
+    let hard_state = log::HardState { term: 1, vote: 1, commit: 120 };
+    let body = Some(log::frame::Body::HardState(hard_state));
+    wal.append(&[log::Frame { group: GROUP.get(), body }]);
     wal.sync().unwrap();
+    assert!(wal.stats().segments >= 3);
     let longest = batches(&disk).iter().map(|batch| batch.bytes).max().unwrap();
     assert!(longest as u64 > SEGMENT_BYTES_MIN / 4, "{longest}");
     assert!(longest as u64 <= SEGMENT_BYTES_MIN * 3 / 4, "{longest}");
-    assert_eq!(indexes(&open(&disk).unwrap().1), (1..=120).collect::<Vec<_>>());
+    let (_, recovered) = open(&disk).unwrap();
+    assert_eq!(indexes(&recovered), (1..=120).collect::<Vec<_>>());
+    assert_eq!(recovered.groups[&GROUP].hard_state, hard_state);
+}
+
+#[test]
+fn a_seal_always_finds_room() {
+    // The second batch ends everywhere around the end of the segment.
+    for bytes in (11_000..16_000).step_by(100) {
+        let disk = SimDisk::new();
+        let mut wal = create(&disk);
+        wal.append(&[entries_frame(1, 1, 14_000)]);
+        wal.sync().unwrap();
+        wal.append(&[entries_frame(2, 1, bytes)]);
+        wal.sync().unwrap();
+        wal.seal().unwrap();
+        assert_eq!(wal.stats().seals, 1);
+        assert_eq!(indexes(&open(&disk).unwrap().1), [1, 2]);
+    }
 }
 
 #[test]

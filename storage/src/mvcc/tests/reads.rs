@@ -187,6 +187,7 @@ fn the_largest_keys_and_values_go_through_every_layer() {
         (0..VALUE_BYTES_MAX as u64).map(|n| ((n * seed) >> 7) as u8).collect()
     };
     let mut bench = Bench::new();
+    bench.write(write([put(long(0x00), large(9))]));
     bench.write(write([put(long(0x00), large(3))]));
     bench.write(write([put(long(0xff), large(5))]));
     bench.write(write([put([0xff], "short"), put([0x00], "short")]));

@@ -1,0 +1,212 @@
+//! `kv cluster status`.
+
+use std::time::{Duration, SystemTime};
+
+use proto::v1;
+use serde::Serialize;
+
+use super::cert::time_left;
+use crate::cli::args::ClusterCommand;
+use crate::cli::errors::CliError;
+use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line, size, table, time};
+use crate::cli::run::Run;
+
+/// Entries behind the leader from which on a note is due: fewer are on their way at any time.
+const LAG_NOTED: u64 = 16;
+/// A certificate that ends sooner is noted.
+const CERTIFICATE_NOTED_SECONDS: i64 = 14 * 24 * 60 * 60;
+
+#[derive(Serialize)]
+struct StatusJson {
+    schema: u32,
+    cluster: String,
+    cluster_id: String,
+    /// The node that answered.
+    node: String,
+    rev: u64,
+    voters: u32,
+    reachable: u32,
+    quorum: u32,
+    verdict: String,
+    nodes: Vec<NodeJson>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct NodeJson {
+    name: String,
+    id: u64,
+    role: &'static str,
+    state: String,
+    term: u64,
+    applied: u64,
+    lag: u64,
+    rtt_us: u64,
+    db_bytes: u64,
+    certificate_expiry: u64,
+    version: String,
+    silent_ms: u64,
+    client_address: String,
+    peer_address: String,
+}
+
+pub(super) async fn cluster(command: ClusterCommand, run: &mut Run<'_>) -> Result<(), CliError> {
+    let ClusterCommand::Status = command;
+    let client = run.client()?;
+    let reply = client.status(&run.options()).await?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let status = StatusJson::new(&reply, now);
+    match run.form {
+        Form::Json => json_line(run.out(), &status)?,
+        Form::JsonLines | Form::Raw => {
+            for node in &status.nodes {
+                json_line(run.out(), node)?;
+            }
+        }
+        Form::People => print(&status, now, run)?,
+    }
+    Ok(())
+}
+
+impl StatusJson {
+    fn new(reply: &v1::StatusReply, now: i64) -> Self {
+        let quorum = reply.voters / 2 + 1;
+        let nodes: Vec<NodeJson> = reply.nodes.iter().map(NodeJson::new).collect();
+        Self {
+            schema: SCHEMA,
+            cluster: reply.cluster_name.clone(),
+            cluster_id: reply.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            node: reply.node.clone(),
+            rev: reply.revision,
+            voters: reply.voters,
+            reachable: reply.reachable,
+            quorum,
+            verdict: verdict(reply, quorum, &nodes),
+            notes: notes(reply, &nodes, now),
+            nodes,
+        }
+    }
+}
+
+impl NodeJson {
+    fn new(node: &v1::NodeStatus) -> Self {
+        let member = node.member.clone().unwrap_or_default();
+        Self {
+            name: member.name,
+            id: member.id,
+            role: match node.role() {
+                v1::Role::Leader => "leader",
+                v1::Role::Follower => "follower",
+                v1::Role::Candidate => "candidate",
+                v1::Role::Learner => "learner",
+                v1::Role::Unspecified => "-",
+            },
+            state: node.state.clone(),
+            term: node.term,
+            applied: node.applied,
+            lag: node.lag,
+            rtt_us: node.rtt_us,
+            db_bytes: node.db_bytes,
+            certificate_expiry: node.certificate_expiry,
+            version: node.version.clone(),
+            silent_ms: node.silent_ms,
+            client_address: member.client_address,
+            peer_address: member.peer_address,
+        }
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.state != "unreachable"
+    }
+}
+
+/// One word on the cluster, more where something is wrong.
+fn verdict(reply: &v1::StatusReply, quorum: u32, nodes: &[NodeJson]) -> String {
+    if reply.reachable < quorum {
+        return "NO QUORUM".to_owned();
+    }
+    if nodes.iter().all(|node| node.role != "leader") {
+        return "no leader".to_owned();
+    }
+    let wrong: Vec<String> = nodes
+        .iter()
+        .filter(|node| node.state != "serving")
+        .map(|node| format!("{} {}", node.name, node.state))
+        .collect();
+    if wrong.is_empty() && reply.reachable >= reply.voters {
+        "healthy".to_owned()
+    } else if wrong.is_empty() {
+        "degraded".to_owned()
+    } else {
+        format!("degraded: {}", wrong.join(", "))
+    }
+}
+
+fn notes(reply: &v1::StatusReply, nodes: &[NodeJson], now: i64) -> Vec<String> {
+    let mut notes = Vec::new();
+    for node in nodes {
+        let name = &node.name;
+        if !node.is_reachable() {
+            let silent = time(Duration::from_millis(node.silent_ms));
+            notes.push(format!("{name} was not heard by {} for {silent}", reply.node));
+        } else if node.lag >= LAG_NOTED {
+            let lag = grouped(node.lag);
+            notes.push(format!(
+                "{name} is {lag} entries behind; reads there at level \"eventual\" are that old"
+            ));
+        }
+        let expiry = i64::try_from(node.certificate_expiry).unwrap_or(i64::MAX);
+        if expiry > 0 && expiry.saturating_sub(now) < CERTIFICATE_NOTED_SECONDS {
+            let left = match time_left(expiry, now).as_str() {
+                "expired" => "is expired".to_owned(),
+                left => format!("ends in {left}"),
+            };
+            notes.push(format!("the certificate of {name} {left}"));
+        }
+    }
+    let alone = reply.voters / 2 + 1;
+    if reply.reachable == alone && reply.voters > 1 && reply.reachable < reply.voters {
+        notes.push("one more node lost stops all writes".to_owned());
+    }
+    notes
+}
+
+fn print(status: &StatusJson, now: i64, run: &mut Run<'_>) -> Result<(), CliError> {
+    let verdict = one_line(&status.verdict);
+    let verdict = match status.verdict.as_str() {
+        "healthy" => run.paint.good(&verdict),
+        "NO QUORUM" => run.paint.error(&verdict),
+        _ => run.paint.warning(&verdict),
+    };
+    let StatusJson { cluster, quorum, voters, .. } = status;
+    let (cluster, revision) = (one_line(cluster), grouped(status.rev));
+    let line =
+        format!("CLUSTER {cluster}  revision {revision}  quorum {quorum} of {voters}  {verdict}");
+    writeln!(run.out(), "{line}")?;
+    let header = ["NODE", "ROLE", "STATE", "TERM", "APPLIED", "LAG", "RTT", "DB", "CERT"];
+    let rows = status.nodes.iter().map(|node| row(node, now));
+    run.out().write_all(table(&header, rows).as_bytes())?;
+    for note in &status.notes {
+        let note = format!("{} {}", run.paint.warning("note:"), one_line(note));
+        writeln!(run.out(), "{note}")?;
+    }
+    Ok(())
+}
+
+/// A row; of a node that is not reachable only what is known of it.
+fn row(node: &NodeJson, now: i64) -> [String; 9] {
+    let known = |text: String| if node.is_reachable() { text } else { "-".to_owned() };
+    let expiry = i64::try_from(node.certificate_expiry).unwrap_or(i64::MAX);
+    [
+        one_line(&node.name).into_owned(),
+        known(node.role.to_owned()),
+        one_line(&node.state).into_owned(),
+        known(node.term.to_string()),
+        known(grouped(node.applied)),
+        known(grouped(node.lag)),
+        known(time(Duration::from_micros(node.rtt_us))),
+        known(size(node.db_bytes)),
+        if expiry == 0 { "-".to_owned() } else { time_left(expiry, now) },
+    ]
+}

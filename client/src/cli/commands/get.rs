@@ -1,0 +1,154 @@
+//! `kv get`.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use proto::{Code, Failure, v1};
+use serde::Serialize;
+
+use crate::cli::args::GetArgs;
+use crate::cli::errors::CliError;
+use crate::cli::output::{
+    Form, JsonItem, JsonKey, SCHEMA, bytes_of, escaped, hex_lines, is_showable, json_line,
+    level_name, shell_quoted, table, time,
+};
+use crate::cli::run::Run;
+
+#[derive(Serialize)]
+struct Found<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    item: JsonItem,
+    found: bool,
+    #[serde(flatten)]
+    read: ReadProof<'a>,
+}
+
+#[derive(Serialize)]
+struct Absent<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    key: JsonKey,
+    found: bool,
+    #[serde(flatten)]
+    read: ReadProof<'a>,
+}
+
+/// What the answer to a read proves.
+#[derive(Serialize)]
+struct ReadProof<'a> {
+    at_rev: u64,
+    level: &'static str,
+    node: &'a str,
+    took_us: u64,
+}
+
+/// The key of a command; an empty one is a usage error.
+pub(super) fn key_of(argument: &OsStr) -> Result<Bytes, CliError> {
+    if argument.is_empty() {
+        return Err(CliError::Usage("a key has at least one byte".into()));
+    }
+    Ok(bytes_of(argument))
+}
+
+/// The error for a key that is not there.
+pub(super) fn absent(key: &[u8], at_rev: u64) -> CliError {
+    let subject = format!("key \"{}\"", escaped(key));
+    let why = format!("it does not exist at revision {at_rev}");
+    Failure::new(Code::KeyNotFound, subject, why).into()
+}
+
+pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    let key = key_of(&args.key)?;
+    let client = run.client()?;
+    let request = v1::GetRequest {
+        key: key.clone(),
+        revision: args.rev.unwrap_or_default(),
+        ..Default::default()
+    };
+    let started = Instant::now();
+    let reply = client.get(request, &run.options()).await.map_err(|error| {
+        let weaker = format!("kv get {} --consistency eventual", shell_quoted(&args.key));
+        match error.code() {
+            Code::NoQuorum | Code::NoLeader | Code::ReadTimedOut => {
+                CliError::from(error).hint(weaker)
+            }
+            _ => error.into(),
+        }
+    })?;
+    let took = started.elapsed();
+    let proof = reply.proof.unwrap_or_default();
+    let read = ReadProof {
+        at_rev: proof.revision,
+        level: level_name(proof.level),
+        node: &proof.node,
+        took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+    };
+    let ReadProof { at_rev, level, node, .. } = &read;
+    run.detail(&format!("{level} at revision {at_rev} by {node} in {}", time(took)));
+    match reply.item {
+        Some(item) => print(&item, read, &args, run),
+        None => {
+            if run.form.is_json() {
+                let key = JsonKey::new(&key);
+                json_line(run.out(), &Absent { schema: SCHEMA, key, found: false, read })?;
+            }
+            if args.missing_ok { Ok(()) } else { Err(absent(&key, proof.revision)) }
+        }
+    }
+}
+
+fn print(
+    item: &v1::Item,
+    read: ReadProof<'_>,
+    args: &GetArgs,
+    run: &mut Run<'_>,
+) -> Result<(), CliError> {
+    let form = run.form;
+    match form {
+        Form::Json | Form::JsonLines => {
+            let item =
+                if args.meta { JsonItem::without_value(item) } else { JsonItem::new(item) };
+            json_line(run.out(), &Found { schema: SCHEMA, item, found: true, read })?;
+        }
+        Form::People if args.meta => {
+            let rows = meta(item, read.at_rev).map(|row| row.map(|cell| cell));
+            let text = table(&["FIELD", "VALUE"], rows);
+            run.out().write_all(text.as_bytes())?;
+        }
+        Form::Raw if args.meta => {
+            for [name, value] in meta(item, read.at_rev) {
+                writeln!(run.out(), "{name}\t{value}")?;
+            }
+        }
+        Form::People => print_value(&item.value, run)?,
+        Form::Raw => run.out().write_all(&item.value)?,
+    }
+    Ok(())
+}
+
+fn meta(item: &v1::Item, at_rev: u64) -> [[String; 2]; 6] {
+    [
+        ["key", &escaped(&item.key)],
+        ["rev", &item.mod_rev.to_string()],
+        ["create_rev", &item.create_rev.to_string()],
+        ["version", &item.version.to_string()],
+        ["size", &item.value_size.to_string()],
+        ["at_rev", &at_rev.to_string()],
+    ]
+    .map(|row| row.map(str::to_owned))
+}
+
+/// A value for people: text as it is, anything else as hex.
+pub(super) fn print_value(value: &[u8], run: &mut Run<'_>) -> Result<(), CliError> {
+    if is_showable(value) {
+        run.out().write_all(value)?;
+        run.out().write_all(b"\n")?;
+    } else {
+        run.out().write_all(hex_lines(value).as_bytes())?;
+        let bytes = value.len();
+        run.note(&format!("note: {bytes} bytes that are no text, shown in hex; -o raw prints them"));
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! The commands, one file per family.
+
+mod about;
+mod bench;
+mod cert;
+mod cluster;
+mod context;
+mod del;
+mod get;
+mod ls;
+mod put;
+mod txn;
+
+use super::args::Command;
+use super::errors::CliError;
+use super::run::Run;
+
+/// Carries out a command.
+pub(crate) async fn dispatch(command: Command, run: &mut Run<'_>) -> Result<(), CliError> {
+    match command {
+        Command::Get(args) => get::get(args, run).await,
+        Command::Put(args) => put::put(args, run).await,
+        Command::Del(args) => del::del(args, run).await,
+        Command::Ls(args) => ls::ls(args, run).await,
+        Command::Txn(args) => txn::txn(args, run).await,
+        Command::Cluster(command) => cluster::cluster(command, run).await,
+        Command::Cert(command) => cert::cert(command, run),
+        Command::Context(command) => context::context(command, run).await,
+        Command::Bench(command) => bench::bench(command, run).await,
+        Command::Explain { code } => about::explain(&code, run),
+        Command::Options => about::options(run),
+        Command::Completion { shell } => about::completion(shell, run),
+        Command::Version { json } => about::version(json, run),
+    }
+}

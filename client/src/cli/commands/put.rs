@@ -1,0 +1,160 @@
+//! `kv put`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proto::limits::{self, VALUE_BYTES_MAX};
+use proto::v1::compare::Target;
+use proto::{Code, Failure, v1};
+use serde::Serialize;
+
+use super::get::{key_of, print_value};
+use crate::cli::args::{ConditionArgs, PutArgs};
+use crate::cli::errors::CliError;
+use crate::cli::output::{Form, JsonItem, SCHEMA, bytes_of, escaped, json_line, level_name, time};
+use crate::cli::run::Run;
+use crate::cli::settings;
+use crate::client::Client;
+use crate::config::CallOptions;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: u32,
+    rev: u64,
+    applied: bool,
+    level: &'static str,
+    node: &'a str,
+    took_us: u64,
+    acknowledged_by: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev: Option<JsonItem>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
+}
+
+pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    let key = key_of(&args.key)?;
+    let value = value_of(&args, run)?;
+    let client = run.client()?;
+    let options = run.options();
+    let condition = target_of(&args.condition)
+        .map(|target| v1::Compare { key: key.clone(), target: Some(target) });
+    let request =
+        v1::PutRequest { key: key.clone(), value, condition, prev: args.prev, ..Default::default() };
+    limits::check_value(&request.value).map_err(|failure| named(failure, &key))?;
+    // The time shown is that of the write, not of connecting.
+    let deadline = Instant::now() + settings::timeout(&run.global, run.terminal)?;
+    client.prepare_writes(&options).await.map_err(|error| named(error.failure().clone(), &key))?;
+    let started = Instant::now();
+    let left = deadline.saturating_duration_since(started).max(Duration::from_millis(1));
+    let options = CallOptions { timeout: Some(left), ..options };
+    let reply = client.put(request, &options).await?;
+    let took = started.elapsed();
+
+    let proof = reply.proof.unwrap_or_default();
+    let acknowledged_by = names(&client, &proof);
+    let form = run.form;
+    match form {
+        Form::Json | Form::JsonLines => {
+            let written = Written {
+                schema: SCHEMA,
+                rev: reply.revision,
+                applied: reply.succeeded,
+                level: level_name(proof.level),
+                node: &proof.node,
+                took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                acknowledged_by,
+                prev: reply.prev.as_ref().map(JsonItem::new),
+                replayed: proof.replayed,
+            };
+            json_line(run.out(), &written)?;
+        }
+        Form::People if reply.succeeded => {
+            let level = level_name(proof.level);
+            let by = match &acknowledged_by[..] {
+                [] => String::new(),
+                names => format!(", acknowledged by {}", names.join(" ")),
+            };
+            let ok = run.paint_err.good("ok");
+            run.note(&format!("{ok}  rev {}  {}  {level}{by}", reply.revision, time(took)));
+            if let Some(prev) = &reply.prev {
+                print_value(&prev.value, run)?;
+            }
+        }
+        Form::Raw if reply.succeeded => {
+            if let Some(prev) = &reply.prev {
+                run.out().write_all(&prev.value)?;
+            }
+        }
+        Form::People | Form::Raw => {}
+    }
+    if args.prev && proof.replayed {
+        run.note("note: an earlier attempt had written it; the replaced value is not known");
+    }
+    if reply.succeeded { Ok(()) } else { Err(condition_failed(&key, &args.condition)) }
+}
+
+/// A failure of this write, whatever it was that failed.
+fn named(failure: Failure, key: &[u8]) -> CliError {
+    failure.subject(format!("write to \"{}\"", escaped(key))).into()
+}
+
+/// The names of the voters that hold a write.
+pub(super) fn names(client: &Client, proof: &v1::Proof) -> Vec<String> {
+    let name = |id: &u64| client.member_name(*id).unwrap_or_else(|| format!("#{id:016x}"));
+    let mut names: Vec<String> = proof.acknowledged_by.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+fn target_of(condition: &ConditionArgs) -> Option<Target> {
+    match condition {
+        ConditionArgs { if_rev: Some(revision), .. } => Some(Target::ModRev(*revision)),
+        ConditionArgs { if_absent: true, .. } => Some(Target::Absent(true)),
+        ConditionArgs { if_present: true, .. } => Some(Target::Absent(false)),
+        ConditionArgs { if_rev: None, if_absent: false, if_present: false } => None,
+    }
+}
+
+fn condition_failed(key: &[u8], condition: &ConditionArgs) -> CliError {
+    let why = match condition {
+        ConditionArgs { if_rev: Some(0), .. } | ConditionArgs { if_absent: true, .. } => {
+            "the key exists".to_owned()
+        }
+        ConditionArgs { if_rev: Some(revision), .. } => {
+            format!("the key's revision is not {revision}")
+        }
+        ConditionArgs { .. } => "the key is absent".to_owned(),
+    };
+    let subject = format!("write to \"{}\"", escaped(key));
+    let failure = Failure::new(Code::ConditionFailed, subject, why);
+    failure.applied(proto::Applied::No).into()
+}
+
+/// The value of the command: the argument, a file, or stdin.
+fn value_of(args: &PutArgs, run: &mut Run<'_>) -> Result<Bytes, CliError> {
+    match (&args.value, &args.file) {
+        (Some(value), _) if value != "-" => Ok(bytes_of(value)),
+        (Some(_), _) => read_value(&mut run.terminal.stdin).map_err(|source| stdin_error(source)),
+        (None, Some(path)) => File::open(path)
+            .and_then(|mut file| read_value(&mut file))
+            .map_err(|source| CliError::File { path: path.clone(), source }),
+        (None, None) if run.terminal.stdin_is_tty => {
+            Err(CliError::Usage("name a value, or pipe one into stdin".into()))
+        }
+        (None, None) => read_value(&mut run.terminal.stdin).map_err(|source| stdin_error(source)),
+    }
+}
+
+fn stdin_error(source: io::Error) -> CliError {
+    CliError::File { path: "stdin".into(), source }
+}
+
+/// Reads to the end, but no more than one byte beyond the largest value: more is refused anyway.
+fn read_value(from: &mut impl Read) -> io::Result<Bytes> {
+    let mut value = Vec::new();
+    from.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value)?;
+    Ok(value.into())
+}

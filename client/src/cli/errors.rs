@@ -1,0 +1,316 @@
+//! What went wrong, told in four parts: what, why, the state, and what to try.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use proto::{Applied, Code, Failure};
+use serde::Serialize;
+
+use super::context::ContextError;
+use super::output::{Paint, one_line};
+use crate::error::{ClientError, exit};
+use crate::pki::PkiError;
+
+/// Exit code of a usage error.
+pub(crate) const EXIT_USAGE: u8 = 2;
+/// Exit code of what is not there.
+const EXIT_NOT_FOUND: u8 = 3;
+/// Exit code of what should not happen.
+const EXIT_INTERNAL: u8 = 1;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// A stable error code says it.
+    Failure {
+        /// The error.
+        failure: Box<Failure>,
+        /// A command worth trying that only the caller knows.
+        hint: Option<String>,
+    },
+    /// The command line makes no sense, or asks for what needs a person.
+    Usage(String),
+    /// A file of the user's cannot be read.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The output cannot be written.
+    Output(io::Error),
+    /// All was said; only the status is left.
+    Status(u8),
+}
+
+impl CliError {
+    /// The stable code, where one says it.
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> Option<Code> {
+        self.failure().map(|failure| failure.code)
+    }
+
+    /// The failure, where one says it.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failure { failure, .. } => Some(failure),
+            Self::Usage(_) | Self::File { .. } | Self::Output(_) | Self::Status(_) => None,
+        }
+    }
+
+    /// Adds a command worth trying.
+    pub(crate) fn hint(self, command: impl Into<String>) -> Self {
+        match self {
+            Self::Failure { failure, .. } => Self::Failure { failure, hint: Some(command.into()) },
+            other => other,
+        }
+    }
+
+    /// The exit code. A reader that hangs up is no failure.
+    pub(crate) fn exit(&self) -> u8 {
+        match self {
+            Self::Failure { failure, .. } => exit(failure),
+            Self::Usage(_) => EXIT_USAGE,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => EXIT_NOT_FOUND,
+            Self::File { .. } => EXIT_INTERNAL,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Output(_) => EXIT_INTERNAL,
+            Self::Status(status) => *status,
+        }
+    }
+
+    /// The text for stderr; empty when nothing is to be said.
+    pub(crate) fn render(&self, json: bool, paint: Paint) -> String {
+        let (code, what, why, state, tries) = match self {
+            Self::Failure { failure, hint } => (
+                Some(failure.code),
+                headline(failure),
+                failure.why.clone(),
+                state(failure),
+                suggestions(failure.code, hint.as_deref()),
+            ),
+            Self::Usage(why) => {
+                let tries = vec!["kv --help".to_owned()];
+                (None, "usage".to_owned(), why.clone(), None, tries)
+            }
+            Self::File { path, source } => {
+                let what = format!("cannot read {}", path.display());
+                (None, what, source.to_string(), None, vec![])
+            }
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return String::new();
+            }
+            Self::Output(error) => {
+                (None, "cannot write the output".to_owned(), error.to_string(), None, vec![])
+            }
+            Self::Status(_) => return String::new(),
+        };
+        if json {
+            let applied = self.failure().and_then(|failure| failure.applied).map(Applied::as_str);
+            let code = code.map(|code| code.to_string());
+            let error = JsonError { code, what, why, applied, tries, exit: self.exit() };
+            return render_json(&error);
+        }
+        let mut text = match code {
+            Some(code) => paint.error(&format!("error[{code}]:")),
+            None => paint.error("error:"),
+        };
+        // Text of others may hold anything; on a terminal it must stay text on one line.
+        let _ = writeln!(text, " {}", one_line(&what));
+        let mut part = |label: &str, words: &str| {
+            let _ = writeln!(text, "  {} {}", paint.dim(&format!("{label:<6}")), one_line(words));
+        };
+        part("why:", &why);
+        if let Some(state) = state {
+            part("state:", state);
+        }
+        if !tries.is_empty() {
+            part("try:", &tries.join("      or "));
+        }
+        text
+    }
+}
+
+#[derive(Serialize)]
+struct JsonError {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    what: String,
+    why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<&'static str>,
+    #[serde(rename = "try")]
+    tries: Vec<String>,
+    exit: u8,
+}
+
+fn render_json(error: &JsonError) -> String {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        schema: u32,
+        error: &'a JsonError,
+    }
+    let line = serde_json::to_string(&Envelope { schema: 1, error });
+    line.expect("an error is plain data") + "\n"
+}
+
+/// The subject and what became of it.
+fn headline(failure: &Failure) -> String {
+    let title = failure.code.page().title;
+    let verb = match failure.applied {
+        Some(Applied::Unknown) => "has an unknown outcome",
+        Some(Applied::Yes) => "was applied before",
+        Some(Applied::No) => "refused",
+        None => "failed",
+    };
+    format!("{} {verb}: {title}", failure.subject)
+}
+
+/// What is known about the data, for a write.
+fn state(failure: &Failure) -> Option<&'static str> {
+    failure.applied.map(|applied| match applied {
+        Applied::No => "NOT applied; safe to retry",
+        Applied::Unknown => "UNKNOWN: it may have been applied, or may still be",
+        Applied::Yes => "applied; only its result is no longer kept",
+    })
+}
+
+/// At most two things to do next.
+fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
+    let first = match code {
+        Code::NoQuorum
+        | Code::NoLeader
+        | Code::LeadershipLost
+        | Code::ReadTimedOut
+        | Code::NotReady
+        | Code::LogFull => "kv cluster status".to_owned(),
+        Code::WriteTimedOut | Code::ForwardBroken | Code::Transport | Code::OutcomeForgotten => {
+            "read the key, then decide".to_owned()
+        }
+        Code::CannotConnect => "kv context show".to_owned(),
+        Code::NotConfigured => "kv context ls".to_owned(),
+        Code::TlsRejected | Code::RoleRefused => "kv cert ls --dir pki".to_owned(),
+        Code::InvalidRequest
+        | Code::KeyEmpty
+        | Code::KeyTooLarge
+        | Code::ValueTooLarge
+        | Code::TooManyOperations
+        | Code::RequestTooLarge
+        | Code::LevelNotOffered
+        | Code::KeyspaceNotFound
+        | Code::Unimplemented
+        | Code::KeyWrittenTwice
+        | Code::RangeDeleteTooLarge
+        | Code::KeyNotFound
+        | Code::ConditionFailed
+        | Code::WriteAnswered
+        | Code::Compacted
+        | Code::FutureRevision
+        | Code::QueueFull
+        | Code::ReadOnly
+        | Code::ConfigInvalid
+        | Code::KeyFileMode
+        | Code::CertificateUnusable
+        | Code::DirectoryLocked
+        | Code::DataForeign
+        | Code::DataDamaged
+        | Code::DataLost
+        | Code::Internal => code.page().fix.to_owned(),
+    };
+    let second = hint.map_or_else(|| format!("kv explain {code}"), str::to_owned);
+    vec![first, second]
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure { failure: Box::new(failure), hint: None }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        error.failure().clone().into()
+    }
+}
+
+impl From<PkiError> for CliError {
+    fn from(error: PkiError) -> Self {
+        match error {
+            PkiError::Read { path, source } => Self::File { path, source },
+            error => Failure::new(error.code(), "certificates", error.to_string()).into(),
+        }
+    }
+}
+
+impl From<ContextError> for CliError {
+    fn from(error: ContextError) -> Self {
+        Failure::new(Code::ConfigInvalid, "contexts", error.to_string()).into()
+    }
+}
+
+/// The output is the only thing that commands write to with `?`.
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_four_parts() {
+        let why = "1 of 3 voters reachable from n1";
+        let failure = Failure::new(Code::NoQuorum, "write to \"orders/17\"", why);
+        let error = CliError::from(failure.applied(Applied::No));
+        let error = error.hint("kv get orders/17 --consistency eventual");
+        let expected = "error[KV1201]: write to \"orders/17\" refused: no quorum\n  \
+             why:   1 of 3 voters reachable from n1\n  \
+             state: NOT applied; safe to retry\n  \
+             try:   kv cluster status      or kv get orders/17 --consistency eventual\n";
+        assert_eq!(error.render(false, Paint::plain()), expected);
+        assert_eq!(error.exit(), 5);
+    }
+
+    #[test]
+    fn a_json_error_is_one_line() {
+        let failure = Failure::new(Code::WriteTimedOut, "write to \"a\"", "no answer");
+        let error = CliError::from(failure.applied(Applied::Unknown));
+        let text = error.render(true, Paint::plain());
+        let expected = "{\"schema\":1,\"error\":{\"code\":\"KV1204\",\
+             \"what\":\"write to \\\"a\\\" has an unknown outcome: write timed out\",\
+             \"why\":\"no answer\",\"applied\":\"unknown\",\
+             \"try\":[\"read the key, then decide\",\"kv explain KV1204\"],\"exit\":6}}\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn exit_codes_follow_the_code() {
+        let not_found = io::Error::from(io::ErrorKind::NotFound);
+        let broken = io::Error::from(io::ErrorKind::BrokenPipe);
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let file = |source| CliError::File { path: "x".into(), source };
+        for (error, exit) in [
+            (CliError::from(Failure::new(Code::KeyNotFound, "", "")), 3),
+            (CliError::from(Failure::new(Code::ConditionFailed, "", "")), 4),
+            (CliError::from(Failure::new(Code::NotConfigured, "", "")), 2),
+            (CliError::Usage(String::new()), 2),
+            (file(not_found), 3),
+            (file(denied), 1),
+            (CliError::Output(broken), 0),
+            (CliError::Status(130), 130),
+        ] {
+            assert_eq!(error.exit(), exit, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn text_of_others_cannot_take_over_the_terminal() {
+        let failure = Failure::new(Code::Internal, "read of \u{1b}[2J", "a\nb");
+        let text = CliError::from(failure).render(false, Paint::plain());
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert_eq!(text.lines().count(), 3, "{text:?}");
+    }
+}

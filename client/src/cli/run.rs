@@ -1,0 +1,96 @@
+//! What a command has at hand while it runs.
+
+use std::io::Write;
+
+use super::args::GlobalArgs;
+use super::errors::CliError;
+use super::output::{Form, Paint};
+use super::settings;
+use super::terminal::Terminal;
+use crate::client::Client;
+use crate::config::CallOptions;
+
+/// One run of the command: flags, surroundings and what follows from both.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) global: GlobalArgs,
+    pub(crate) terminal: &'a mut Terminal,
+    pub(crate) form: Form,
+    /// Colours of stdout.
+    pub(crate) paint: Paint,
+    /// Colours of stderr.
+    pub(crate) paint_err: Paint,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(global: GlobalArgs, terminal: &'a mut Terminal) -> Self {
+        let form = Form::choose(global.output, terminal);
+        let paint = Paint::choose(global.color, terminal, terminal.stdout_is_tty);
+        let paint_err = Paint::choose(global.color, terminal, terminal.stderr_is_tty);
+        Self { global, terminal, form, paint, paint_err }
+    }
+
+    /// The client of the cluster that flags, environment and contexts name.
+    pub(crate) fn client(&self) -> Result<Client, CliError> {
+        settings::client(&self.global, self.terminal)
+    }
+
+    /// What each call asks for beyond the client's defaults: nothing, they hold the flags.
+    pub(crate) fn options(&self) -> CallOptions {
+        CallOptions::default()
+    }
+
+    /// Where data goes.
+    pub(crate) fn out(&mut self) -> &mut dyn Write {
+        &mut *self.terminal.stdout
+    }
+
+    /// Says something on stderr that is not an error, unless -q.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.global.quiet {
+            // Nobody can be told that stderr is gone.
+            let _ = writeln!(self.terminal.stderr, "{text}");
+        }
+    }
+
+    /// Says something on stderr with -v.
+    pub(crate) fn detail(&mut self, text: &str) {
+        if self.global.verbose > 0 {
+            let _ = writeln!(self.terminal.stderr, "{}", self.paint_err.dim(text));
+        }
+    }
+
+    /// Asks before something is destroyed.
+    ///
+    /// # Errors
+    /// A usage error when nobody can be asked, exit 1 when the answer is not yes.
+    pub(crate) fn confirm(&mut self, question: &str) -> Result<(), CliError> {
+        if self.global.yes {
+            return Ok(());
+        }
+        if self.global.no_input || !self.terminal.stdin_is_tty {
+            return Err(CliError::Usage(format!("{question} needs --yes, as nobody can be asked")));
+        }
+        let _ = write!(self.terminal.stderr, "{question} [y/N] ");
+        let _ = self.terminal.stderr.flush();
+        let answer = self.read_line();
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+        self.note("nothing was done");
+        Err(CliError::Status(1))
+    }
+
+    /// One line of stdin, at most a few bytes of which matter.
+    fn read_line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line.len() < 64 && matches!(self.terminal.stdin.read(&mut byte), Ok(1)) {
+            if byte[0] == b'\n' {
+                break;
+            }
+            line.push(byte[0]);
+        }
+        String::from_utf8_lossy(&line).into_owned()
+    }
+}

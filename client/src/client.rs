@@ -1,0 +1,397 @@
+//! The client: calls with a deadline, and writes that execute exactly once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use proto::{Applied, Code, Failure, limits, v1};
+use tokio::time::{Instant, timeout_at};
+
+use crate::calls::{Call, Read, Write, WriteRequest};
+use crate::config::{CallOptions, Config};
+use crate::error::ClientError;
+use crate::retry;
+use crate::routes::Routes;
+use crate::tls::TlsSettings;
+use crate::write_ids::WriteIdentity;
+
+/// A client of one cluster. Cheap to clone; clones share connections and write identity.
+///
+/// Calls need a tokio runtime with time and I/O. Any number of them may run at once; each endpoint is
+/// connected on first use. Dropping a call's future gives the call up: a write may then be applied
+/// or not.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use client::{CallOptions, Client, Config, pki};
+///
+/// # async fn example() -> Result<(), client::ClientError> {
+/// let [ca, cert, key] = ["pki/ca.crt", "pki/alice.crt", "pki/alice.key"].map(Path::new);
+/// let config = Config::new(vec!["127.0.0.1:7610".into()], pki::load(ca, cert, key)?);
+/// let client = Client::connect(config)?;
+/// let options = CallOptions::default();
+/// let written = client.put_value("hello", "world", &options).await?;
+/// let read = client.get_value("hello", &options).await?;
+/// assert_eq!(read.as_deref(), Some(&b"world"[..]));
+/// # let _ = written.revision;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    timeout: Duration,
+    keyspace: String,
+    level: v1::Level,
+    routes: Routes,
+    /// The identity of new writes; `None` before the first Hello and after it was given up.
+    identity: Mutex<Option<Arc<WriteIdentity>>>,
+    /// Held by the one call that says Hello for an identity.
+    saying_hello: tokio::sync::Mutex<()>,
+    names: RwLock<BTreeMap<u64, String>>,
+    /// The newest log index that an answer named.
+    newest_index: AtomicU64,
+}
+
+impl Client {
+    /// Sets a client up. Connects nothing yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn connect(config: Config) -> Result<Self, ClientError> {
+        config.validate()?;
+        let tls = TlsSettings::new(&config.credentials)?;
+        let routes = Routes::new(&config.endpoints, config.connections, config.discover, tls)?;
+        let inner = Inner {
+            timeout: config.timeout,
+            keyspace: config.keyspace,
+            level: config.level,
+            routes,
+            identity: Mutex::new(None),
+            saying_hello: tokio::sync::Mutex::new(()),
+            names: RwLock::new(BTreeMap::new()),
+            newest_index: AtomicU64::new(0),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Asks a node who is there, and remembers the members.
+    ///
+    /// # Errors
+    /// Those of any read, see [`ClientError`].
+    pub async fn hello(&self, options: &CallOptions) -> Result<v1::HelloReply, ClientError> {
+        let budget = self.budget(options);
+        self.say_hello(&budget).await
+    }
+
+    /// Makes the client ready to write: says Hello unless that was done before. Writes do so
+    /// by themselves; doing it first keeps the time of connecting out of the first write.
+    ///
+    /// # Errors
+    /// Those of [`hello`](Self::hello), as of a write that was not applied.
+    pub async fn prepare_writes(&self, options: &CallOptions) -> Result<(), ClientError> {
+        let identity = self.identity(&self.budget(options)).await;
+        identity.map(drop).map_err(|error| nothing_written(error, "write".to_owned()))
+    }
+
+    /// Reads one key. The request's level and keyspace stand above those of the options.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. An absent key is no error.
+    pub async fn get(
+        &self,
+        mut request: v1::GetRequest,
+        options: &CallOptions,
+    ) -> Result<v1::GetReply, ClientError> {
+        let budget = self.budget(options);
+        self.fill_keyspace(&mut request.keyspace, options);
+        self.fill_level(&mut request.level, options);
+        let checked = limits::check_key(&request.key);
+        let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
+        checked.map_err(unsent_read)?;
+        self.read(Read(request), &budget).await
+    }
+
+    /// Reads the newest value of a key; `None` when it is absent.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn get_value(
+        &self,
+        key: impl Into<Bytes>,
+        options: &CallOptions,
+    ) -> Result<Option<Bytes>, ClientError> {
+        let request = v1::GetRequest { key: key.into(), ..Default::default() };
+        Ok(self.get(request, options).await?.item.map(|item| item.value))
+    }
+
+    /// Reads one page of a range. [`Pages`](crate::Pages) reads all of them.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn range(
+        &self,
+        mut request: v1::RangeRequest,
+        options: &CallOptions,
+    ) -> Result<v1::RangeReply, ClientError> {
+        let budget = self.budget(options);
+        self.fill_keyspace(&mut request.keyspace, options);
+        self.fill_level(&mut request.level, options);
+        let checked = limits::check_range(&request.from, &request.to);
+        let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
+        checked.map_err(unsent_read)?;
+        self.read(Read(request), &budget).await
+    }
+
+    /// Writes one key. `id` is filled in here. A condition that does not hold is no error:
+    /// `succeeded` is false then.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put(
+        &self,
+        mut request: v1::PutRequest,
+        options: &CallOptions,
+    ) -> Result<v1::PutReply, ClientError> {
+        let budget = self.budget(options);
+        self.fill_keyspace(&mut request.keyspace, options);
+        let checked = limits::check_key(&request.key)
+            .and_then(|()| limits::check_value(&request.value))
+            .and_then(|()| check_condition(request.condition.as_ref()))
+            .and_then(|()| check_write(&request.keyspace, &request));
+        checked.map_err(|failure| unsent(failure, &request))?;
+        self.write(request, &budget).await
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put_value(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        options: &CallOptions,
+    ) -> Result<v1::PutReply, ClientError> {
+        let request =
+            v1::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+        self.put(request, options).await
+    }
+
+    /// Deletes a key, or all keys of a range. `id` is filled in here. An absent key and a condition
+    /// that does not hold are no errors.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete(
+        &self,
+        mut request: v1::DeleteRequest,
+        options: &CallOptions,
+    ) -> Result<v1::DeleteReply, ClientError> {
+        let budget = self.budget(options);
+        self.fill_keyspace(&mut request.keyspace, options);
+        let checked = limits::check_key(&request.key)
+            .and_then(|()| limits::check_range(&request.key, &request.range_end))
+            .and_then(|()| check_condition(request.condition.as_ref()))
+            .and_then(|()| check_write(&request.keyspace, &request));
+        checked.map_err(|failure| unsent(failure, &request))?;
+        self.write(request, &budget).await
+    }
+
+    /// Executes a transaction: all compares hold, then `then_ops`, else `else_ops`. `id` is filled
+    /// in here.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn txn(
+        &self,
+        mut request: v1::TxnRequest,
+        options: &CallOptions,
+    ) -> Result<v1::TxnReply, ClientError> {
+        let budget = self.budget(options);
+        self.fill_keyspace(&mut request.keyspace, options);
+        let checked = limits::check_txn(&request.compares, &request.then_ops, &request.else_ops)
+            .and_then(|()| check_write(&request.keyspace, &request));
+        checked.map_err(|failure| unsent(failure, &request))?;
+        self.write(request, &budget).await
+    }
+
+    /// What the cluster says about itself.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn status(&self, options: &CallOptions) -> Result<v1::StatusReply, ClientError> {
+        self.read(Read(v1::StatusRequest {}), &self.budget(options)).await
+    }
+
+    /// The name of a member, as the last Hello said.
+    #[must_use]
+    pub fn member_name(&self, id: u64) -> Option<String> {
+        self.inner.names.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn budget(&self, options: &CallOptions) -> Budget {
+        let timeout = options.timeout.unwrap_or(self.inner.timeout);
+        Budget { timeout, deadline: Instant::now() + timeout }
+    }
+
+    fn fill_keyspace(&self, keyspace: &mut String, options: &CallOptions) {
+        if keyspace.is_empty() {
+            keyspace.push_str(options.keyspace.as_ref().unwrap_or(&self.inner.keyspace));
+        }
+    }
+
+    fn fill_level(&self, level: &mut i32, options: &CallOptions) {
+        if *level == v1::Level::Unspecified as i32 {
+            *level = options.level.unwrap_or(self.inner.level) as i32;
+        }
+    }
+
+    async fn read<C: Call>(&self, call: C, budget: &Budget) -> Result<C::Reply, ClientError> {
+        self.execute(&call, budget).await
+    }
+
+    /// Carries out a call and remembers what its answer says.
+    async fn execute<C: Call>(&self, call: &C, budget: &Budget) -> Result<C::Reply, ClientError> {
+        let Budget { timeout, deadline } = *budget;
+        let reply = retry::execute(&self.inner.routes, call, timeout, deadline).await?;
+        self.inner.newest_index.fetch_max(C::learned(&reply).index, Ordering::Relaxed);
+        Ok(reply)
+    }
+
+    /// Carries out a write under the current identity. When the cluster no longer keeps outcomes
+    /// as old as the identity, the identity is replaced; if the write was certainly not applied, it
+    /// is then sent once more under the new one.
+    async fn write<R>(
+        &self,
+        request: R,
+        budget: &Budget,
+    ) -> Result<<Write<R> as Call>::Reply, ClientError>
+    where
+        R: WriteRequest,
+        Write<R>: Call,
+    {
+        let nothing_written = |error| nothing_written(error, request.subject());
+        let mut identity = self.identity(budget).await.map_err(nothing_written)?;
+        let born = || self.inner.newest_index.load(Ordering::Relaxed);
+        let mut call = Write { request: request.clone(), ticket: identity.begin(born()) };
+        let mut renewed = false;
+        loop {
+            match self.execute(&call, budget).await {
+                Err(error) if error.code() == Code::OutcomeForgotten => {
+                    self.retire(&identity);
+                    if renewed || error.applied() != Some(Applied::No) {
+                        return Err(error);
+                    }
+                    renewed = true;
+                    identity = self.identity(budget).await.map_err(nothing_written)?;
+                    call.ticket = identity.begin(born());
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The identity of new writes. The first caller says Hello for it, others wait.
+    async fn identity(&self, budget: &Budget) -> Result<Arc<WriteIdentity>, ClientError> {
+        if let Some(identity) = self.current_identity() {
+            return Ok(identity);
+        }
+        let turn = timeout_at(budget.deadline, self.inner.saying_hello.lock()).await;
+        let _turn = turn.map_err(|_| {
+            let why = "no node answered in time";
+            ClientError::Lost(Box::new(Failure::new(Code::ReadTimedOut, "hello", why)))
+        })?;
+        if let Some(identity) = self.current_identity() {
+            return Ok(identity);
+        }
+        self.say_hello(budget).await?;
+        let identity = Arc::new(WriteIdentity::mint());
+        *self.lock_identity() = Some(identity.clone());
+        Ok(identity)
+    }
+
+    fn lock_identity(&self) -> std::sync::MutexGuard<'_, Option<Arc<WriteIdentity>>> {
+        self.inner.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current_identity(&self) -> Option<Arc<WriteIdentity>> {
+        self.lock_identity().clone()
+    }
+
+    /// Begins no more writes under this identity.
+    fn retire(&self, identity: &Arc<WriteIdentity>) {
+        let mut current = self.lock_identity();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, identity)) {
+            *current = None;
+        }
+    }
+
+    async fn say_hello(&self, budget: &Budget) -> Result<v1::HelloReply, ClientError> {
+        let reply = self.read(Read(v1::HelloRequest {}), budget).await?;
+        self.inner.routes.learn(&reply.members);
+        let names = reply.members.iter().map(|member| (member.id, member.name.clone())).collect();
+        *self.inner.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+        Ok(reply)
+    }
+}
+
+/// The time that one call has.
+struct Budget {
+    timeout: Duration,
+    deadline: Instant,
+}
+
+fn check_condition(condition: Option<&v1::Compare>) -> Result<(), Failure> {
+    condition.map_or(Ok(()), limits::check_compare)
+}
+
+/// The room that the id of a write takes in a request that does not hold it yet.
+const WRITE_ID_BYTES_MAX: usize = 64;
+
+fn check_write(keyspace: &str, request: &impl Message) -> Result<(), Failure> {
+    limits::check_keyspace(keyspace)?;
+    let bytes = request.encoded_len() + WRITE_ID_BYTES_MAX;
+    if bytes > limits::REQUEST_BYTES_MAX {
+        let why = format!(
+            "the request has {bytes} bytes; at most {} are allowed",
+            limits::REQUEST_BYTES_MAX
+        );
+        return Err(Failure::new(Code::RequestTooLarge, "request", why).applied(Applied::No));
+    }
+    Ok(())
+}
+
+/// A write that a check kept from being sent.
+fn unsent(failure: Failure, request: &impl WriteRequest) -> ClientError {
+    ClientError::Refused(Box::new(failure.applied(Applied::No).subject(request.subject())))
+}
+
+/// A read that a check kept from being sent.
+fn unsent_read(mut failure: Failure) -> ClientError {
+    failure.applied = None;
+    ClientError::Refused(Box::new(failure.subject("read")))
+}
+
+/// The Hello before a write failed: nothing of the write was sent.
+fn nothing_written(error: ClientError, subject: String) -> ClientError {
+    let no = |failure: Box<Failure>| Box::new(failure.applied(Applied::No).subject(subject));
+    match error {
+        ClientError::Refused(failure) => ClientError::Refused(no(failure)),
+        ClientError::Lost(failure) => ClientError::Lost(no(failure)),
+        ClientError::Unreached { failure, endpoints } => {
+            ClientError::Unreached { failure: no(failure), endpoints }
+        }
+        ClientError::Setup { failure, source } => ClientError::Setup { failure: no(failure), source },
+    }
+}

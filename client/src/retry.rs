@@ -1,0 +1,398 @@
+//! Attempts, endpoints and certainty: how one call becomes an answer or an honest error.
+//!
+//! An attempt ends in one of four ways: an answer; *unreached*, nothing was sent; *refused*, a node
+//! answered with a typed error that says whether the write was applied; *lost*, it was sent and no
+//! typed answer came. What may help is tried again until the deadline: at the leader that a refusal
+//! names, else at the next endpoint, with a growing pause after each round. All attempts of a write
+//! carry one id, so that at most one of them executes. At the end a write is reported as not applied
+//! only if that is certain of every attempt (etcd-io/etcd#18424, catalogue id B22; B66).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::{Applied, Code, Failure};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+use crate::calls::{Call, Kind};
+use crate::connection::{Endpoint, SendError};
+use crate::error::{ClientError, Unreached, UnreachedReason};
+use crate::routes::Routes;
+
+/// One attempt takes at least this long, and a third of the timeout where that is longer.
+const ATTEMPT_MIN: Duration = Duration::from_millis(300);
+/// A server is told to answer this much before we stop waiting, or a tenth of the time if less.
+const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(50);
+/// First pause between rounds; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Longest pause between rounds.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How one attempt failed.
+enum AttemptError {
+    Unreached(UnreachedReason),
+    Refused(Failure),
+    Lost(LostReason),
+}
+
+/// Why a call that was sent has no typed answer.
+#[derive(Clone, Debug)]
+enum LostReason {
+    NoAnswer(Duration),
+    Broken(String),
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer(waited) => write!(f, "no answer within {} ms", waited.as_millis()),
+            Self::Broken(why) => write!(f, "the connection broke after sending: {why}"),
+        }
+    }
+}
+
+/// Carries out a call within `timeout`, of which some may have passed.
+pub(crate) async fn execute<C: Call>(
+    routes: &Routes,
+    call: &C,
+    timeout: Duration,
+    deadline: Instant,
+) -> Result<C::Reply, ClientError> {
+    let mut trace = Trace::new(C::KIND);
+    let mut path = routes.path(call.leader_first());
+    let mut pauses = Pauses::default();
+    loop {
+        let endpoint = path.current().clone();
+        // With nowhere else to go, giving up early would only send the same again.
+        let limit = if path.len() > 1 { (timeout / 3).max(ATTEMPT_MIN) } else { timeout };
+        let until = deadline.min(Instant::now() + limit);
+        let mut wait = None;
+        match attempt(call, &endpoint, until).await {
+            Ok(reply) => {
+                // Calls that gain from the leader go there; the others stay where they are answered.
+                match C::learned(&reply).leader {
+                    Some(leader) => routes.leader_is(leader),
+                    None => routes.prefer(&endpoint),
+                }
+                if !call.leader_first() {
+                    routes.prefer(&endpoint);
+                }
+                return Ok(reply);
+            }
+            Err(AttemptError::Unreached(reason)) => {
+                routes.not_leader(&endpoint);
+                trace.unreached(&endpoint, reason);
+                if trace.is_hopeless(path.len()) {
+                    return Err(trace.give_up(call));
+                }
+                path.advance();
+            }
+            Err(AttemptError::Refused(failure)) => {
+                if !may_pass(failure.code) {
+                    return Err(trace.refused_for_good(call, failure));
+                }
+                wait = failure.retry_after;
+                match &failure.leader {
+                    Some(leader) => {
+                        routes.leader_is(leader);
+                        path = routes.path(true);
+                    }
+                    None => routes.not_leader(&endpoint),
+                }
+                if path.current().address() == endpoint.address() {
+                    path.advance();
+                }
+                trace.refused(failure);
+            }
+            Err(AttemptError::Lost(reason)) => {
+                routes.not_leader(&endpoint);
+                trace.lost(&endpoint, reason);
+                path.advance();
+            }
+        }
+        let pause = pauses.after_attempt(path.len(), wait);
+        if Instant::now() + pause >= deadline {
+            return Err(trace.give_up(call));
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One attempt at one endpoint. A connection that turns out to be closed before anything was sent is
+/// replaced once.
+async fn attempt<C: Call>(
+    call: &C,
+    endpoint: &Arc<Endpoint>,
+    until: Instant,
+) -> Result<C::Reply, AttemptError> {
+    let mut replaced = false;
+    loop {
+        let connection = timeout_at(until, endpoint.connection())
+            .await
+            .unwrap_or(Err(UnreachedReason::TimedOut))
+            .map_err(AttemptError::Unreached)?;
+        let time = until.saturating_duration_since(Instant::now());
+        let patience = time - (time / 10).min(ANSWER_MARGIN_MAX);
+        let answer =
+            timeout_at(until, call.send(connection, endpoint.origin(), patience)).await;
+        let status = match answer {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(status)) => status,
+            Err(_) => return Err(AttemptError::Lost(LostReason::NoAnswer(time))),
+        };
+        match classify(&status) {
+            AttemptError::Unreached(_) if !replaced => replaced = true,
+            other => return Err(other),
+        }
+    }
+}
+
+fn classify(status: &Status) -> AttemptError {
+    if let Some(failure) = Failure::from_status(status) {
+        return AttemptError::Refused(failure);
+    }
+    match send_error(status) {
+        Some(error) if !error.sent => {
+            AttemptError::Unreached(UnreachedReason::Refused("the connection closed".into()))
+        }
+        Some(error) => AttemptError::Lost(LostReason::Broken(error.to_string())),
+        // Made by something between us and the node, so it does not know the outcome.
+        None => AttemptError::Lost(LostReason::Broken(format!(
+            "an answer without detail: {} {:?}",
+            status.code(),
+            status.message()
+        ))),
+    }
+}
+
+fn send_error(status: &Status) -> Option<&SendError> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Whether a typed refusal may pass by itself, or elsewhere.
+fn may_pass(code: Code) -> bool {
+    match code {
+        Code::NoQuorum
+        | Code::NoLeader
+        | Code::LeadershipLost
+        | Code::WriteTimedOut
+        | Code::ReadTimedOut
+        | Code::ForwardBroken
+        | Code::NotReady
+        | Code::QueueFull
+        | Code::LogFull
+        | Code::ReadOnly
+        | Code::CannotConnect
+        | Code::Transport => true,
+        Code::InvalidRequest
+        | Code::KeyEmpty
+        | Code::KeyTooLarge
+        | Code::ValueTooLarge
+        | Code::TooManyOperations
+        | Code::RequestTooLarge
+        | Code::LevelNotOffered
+        | Code::KeyspaceNotFound
+        | Code::Unimplemented
+        | Code::KeyWrittenTwice
+        | Code::RangeDeleteTooLarge
+        | Code::KeyNotFound
+        | Code::ConditionFailed
+        | Code::WriteAnswered
+        | Code::OutcomeForgotten
+        | Code::Compacted
+        | Code::FutureRevision
+        | Code::TlsRejected
+        | Code::RoleRefused
+        | Code::ConfigInvalid
+        | Code::KeyFileMode
+        | Code::CertificateUnusable
+        | Code::DirectoryLocked
+        | Code::DataForeign
+        | Code::DataDamaged
+        | Code::DataLost
+        | Code::NotConfigured
+        | Code::Internal => false,
+    }
+}
+
+/// The pause before the next attempt: none within a round over the endpoints.
+#[derive(Default)]
+struct Pauses {
+    attempts: usize,
+    rounds: u32,
+}
+
+impl Pauses {
+    fn after_attempt(&mut self, endpoints: usize, asked: Option<Duration>) -> Duration {
+        self.attempts += 1;
+        let mut pause = Duration::ZERO;
+        if self.attempts >= endpoints {
+            self.attempts = 0;
+            pause = PAUSE_MAX.min(PAUSE_MIN * 2u32.saturating_pow(self.rounds));
+            self.rounds = (self.rounds + 1).min(16);
+        }
+        let pause = pause.max(asked.unwrap_or_default());
+        // Jitter on the upper half keeps clients that failed together from coming back together.
+        pause.mul_f64(rand::random_range(0.5..=1.0)).max(asked.unwrap_or_default())
+    }
+}
+
+/// What the attempts of one call came to so far.
+struct Trace {
+    kind: Kind,
+    /// An attempt may have been applied.
+    maybe_applied: bool,
+    unreached: Vec<Unreached>,
+    last_refusal: Option<Failure>,
+    last_lost: Option<(String, LostReason)>,
+}
+
+impl Trace {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            maybe_applied: false,
+            unreached: Vec::new(),
+            last_refusal: None,
+            last_lost: None,
+        }
+    }
+
+    fn unreached(&mut self, endpoint: &Endpoint, reason: UnreachedReason) {
+        self.unreached.push(Unreached { endpoint: endpoint.address().to_owned(), reason });
+    }
+
+    fn refused(&mut self, failure: Failure) {
+        self.maybe_applied |= !is_certain(&failure);
+        self.last_refusal = Some(failure);
+    }
+
+    fn lost(&mut self, endpoint: &Endpoint, reason: LostReason) {
+        self.maybe_applied = true;
+        self.last_lost = Some((endpoint.address().to_owned(), reason));
+    }
+
+    /// A whole round found nobody, and nothing was ever sent.
+    fn is_hopeless(&self, endpoints: usize) -> bool {
+        self.last_refusal.is_none() && self.last_lost.is_none() && self.unreached.len() >= endpoints
+    }
+
+    /// Ends with a refusal that repeating cannot change.
+    fn refused_for_good<C: Call>(mut self, call: &C, failure: Failure) -> ClientError {
+        self.maybe_applied |= !is_certain(&failure);
+        self.refusal(call, failure)
+    }
+
+    /// Ends because the time is up, or because nobody is there.
+    fn give_up<C: Call>(mut self, call: &C) -> ClientError {
+        if self.kind == Kind::Write && self.maybe_applied {
+            let why = match (&self.last_lost, &self.last_refusal) {
+                (Some((endpoint, reason)), _) => format!("sent to {endpoint}: {reason}"),
+                (None, Some(refusal)) => refusal.why.clone(),
+                (None, None) => unreachable!("what may be applied was lost or refused"),
+            };
+            return self.lost_error(call, Code::WriteTimedOut, why);
+        }
+        if let Some(refusal) = self.last_refusal.take() {
+            return self.refusal(call, refusal);
+        }
+        if let Some((endpoint, reason)) = &self.last_lost {
+            let why = format!("sent to {endpoint}: {reason}");
+            return self.lost_error(call, Code::ReadTimedOut, why);
+        }
+        self.unreached_error(call)
+    }
+
+    fn refusal<C: Call>(&self, call: &C, mut failure: Failure) -> ClientError {
+        if self.kind == Kind::Write && failure.applied != Some(Applied::Yes) {
+            let applied = if self.maybe_applied { Applied::Unknown } else { Applied::No };
+            failure.applied = Some(applied);
+        }
+        if failure.subject.is_empty() {
+            failure.subject = call.subject();
+        }
+        ClientError::Refused(Box::new(failure))
+    }
+
+    fn lost_error<C: Call>(&self, call: &C, code: Code, why: String) -> ClientError {
+        let mut failure = Failure::new(code, call.subject(), why);
+        if self.kind == Kind::Write {
+            failure = failure.applied(Applied::Unknown);
+        }
+        ClientError::Lost(Box::new(failure))
+    }
+
+    fn unreached_error<C: Call>(self, call: &C) -> ClientError {
+        let identity = !self.unreached.is_empty()
+            && self.unreached.iter().all(|unreached| unreached.reason.is_identity());
+        let code = if identity { Code::TlsRejected } else { Code::CannotConnect };
+        let why = match &self.unreached[..] {
+            [] => "the time was up before anything was tried".to_owned(),
+            all => last_of_each(all).join("; "),
+        };
+        let mut failure = Failure::new(code, call.subject(), why);
+        if self.kind == Kind::Write {
+            failure = failure.applied(Applied::No);
+        }
+        ClientError::Unreached { failure: Box::new(failure), endpoints: self.unreached }
+    }
+}
+
+/// Whether a refusal of a write says that this attempt was not applied. One that says nothing was
+/// made by something that does not know.
+fn is_certain(failure: &Failure) -> bool {
+    match failure.applied {
+        Some(Applied::No) => true,
+        Some(Applied::Unknown | Applied::Yes) | None => false,
+    }
+}
+
+/// The newest finding at each endpoint, as text.
+fn last_of_each(all: &[Unreached]) -> Vec<String> {
+    let mut seen: Vec<&Unreached> = Vec::new();
+    for unreached in all {
+        seen.retain(|earlier| earlier.endpoint != unreached.endpoint);
+        seen.push(unreached);
+    }
+    seen.into_iter().map(Unreached::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_come_after_rounds_and_grow_to_a_bound() {
+        let mut pauses = Pauses::default();
+        assert_eq!(pauses.after_attempt(3, None), Duration::ZERO);
+        assert_eq!(pauses.after_attempt(3, None), Duration::ZERO);
+        let first = pauses.after_attempt(3, None);
+        assert!((PAUSE_MIN / 2..=PAUSE_MIN).contains(&first), "{first:?}");
+        let mut pauses = Pauses { attempts: 0, rounds: 16 };
+        let late = pauses.after_attempt(1, None);
+        assert!((PAUSE_MAX / 2..=PAUSE_MAX).contains(&late), "{late:?}");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_time_gets_it() {
+        let asked = Duration::from_millis(250);
+        assert!(Pauses::default().after_attempt(3, Some(asked)) >= asked);
+    }
+
+    #[test]
+    fn statuses_without_detail_do_not_know_the_outcome() {
+        let lost = classify(&Status::unavailable("x"));
+        assert!(matches!(lost, AttemptError::Lost(LostReason::Broken(_))));
+        let failure = Failure::new(Code::NoLeader, "s", "w").applied(Applied::No);
+        let refused = classify(&failure.to_status());
+        assert!(matches!(refused, AttemptError::Refused(found) if found == failure));
+    }
+}

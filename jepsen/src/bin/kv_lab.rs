@@ -1,0 +1,7 @@
+//! The command `kv-lab`; `kv lab` starts it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jepsen::cli::main(std::env::args_os())
+}

@@ -1,0 +1,117 @@
+//! Checkers judge histories.
+//!
+//! A checker takes the operations of a run and says whether a promise held. It has three answers,
+//! and only one of them is good: [`Verdict::Unknown`] (a budget ran out) never counts as a pass.
+//!
+//! | model | file | promise | cost |
+//! |---|---|---|---|
+//! | `register` | [`register`] | each key is a linearizable register with cas and delete | O(n log n) where values are unique, else exponential in the concurrency, under a budget |
+//! | `revision` | [`revision`] | the revisions that writes and reads name form one order that respects real time | O(n log n) |
+//!
+//! Three traps of reading histories, which every checker here avoids:
+//!
+//! 1. A failed operation is dropped. In particular a failed cas is *not* an observation that the
+//!    value was another one.
+//! 2. A successful read without a value observed absence. A read whose result nobody knows is
+//!    recorded as unknown, and then says nothing.
+//! 3. An unknown write may take effect at any time after its call, long after later operations
+//!    returned, or never.
+//!
+//! What the checkers cannot see, they cannot judge: an error that no read observes is no violation.
+
+pub mod register;
+pub mod replay;
+pub mod revision;
+
+mod acts;
+mod frontier;
+mod witness;
+mod zones;
+
+pub use register::RegisterChecker;
+pub use revision::RevisionChecker;
+
+use std::fmt;
+
+use crate::operation::Operation;
+
+/// Judges histories by one model.
+pub trait Checker {
+    /// The name of the model, as on the command line.
+    fn model(&self) -> &'static str;
+
+    /// Judges a history. The order of `history` does not matter, only its times do.
+    fn check(&self, history: &[Operation]) -> Verdict;
+}
+
+/// The checker of a model, by its name, with default settings.
+#[must_use]
+pub fn by_model(model: &str) -> Option<Box<dyn Checker>> {
+    match model {
+        "register" => Some(Box::new(RegisterChecker::default())),
+        "revision" => Some(Box::new(RevisionChecker)),
+        _ => None,
+    }
+}
+
+/// The names that [`by_model`] knows.
+pub const MODELS: [&str; 2] = ["register", "revision"];
+
+/// What a checker found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The promise held.
+    Valid,
+    /// The promise was broken.
+    Invalid(Box<Violation>),
+    /// The checker gave up.
+    Unknown {
+        /// What it ran out of, and where.
+        why: String,
+    },
+}
+
+impl Verdict {
+    /// One word: `valid`, `invalid` or `unknown`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid(_) => "invalid",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
+    /// Whether the promise held for certain.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        matches!(self, Self::Valid)
+    }
+
+    /// Whether the promise was broken for certain.
+    #[must_use]
+    pub const fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid(_))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Valid => f.write_str("valid"),
+            Self::Invalid(violation) => write!(f, "invalid: {}", violation.explanation),
+            Self::Unknown { why } => write!(f, "unknown: {why}"),
+        }
+    }
+}
+
+/// How a promise was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The key where it was broken.
+    pub key: String,
+    /// One sentence that names the operations.
+    pub explanation: String,
+    /// The smallest part of the history that was found to be invalid by itself, ordered by call.
+    pub operations: Vec<Operation>,
+}

@@ -1,0 +1,572 @@
+//! Linearizability of a keyspace whose replies name revisions (model `revision`): O(n log n).
+//!
+//! Every write of a keyspace is given a revision, one above the last; every read says at which
+//! revision it looked, and which revision wrote what it returned. So the order of all operations
+//! is known and only has to be verified, over all keys together:
+//!
+//! 1. No two writes have the same revision. Parts of one transaction do: operations on different
+//!    keys by one process with the same call.
+//! 2. The order respects real time: a write has a higher revision, and a read looks at no lower
+//!    one, than anything that returned before it was called.
+//! 3. A read returns what the newest write of its key wrote, up to the revision at which it looked.
+//!    A cas found what was there just before its own revision.
+//!
+//! Writes with an unknown outcome fill in where something was seen that no known write explains:
+//! an unknown write of that value on that key, called before the observation returned, each used
+//! for one revision. A successful delete without a revision found nothing to delete; it counts as
+//! a read of absence.
+//!
+//! Only reads that promise linearizability may be judged by this model.
+
+use std::collections::HashMap;
+
+use super::{Checker, Verdict, Violation};
+use crate::operation::{Function, Operation, Outcome};
+
+/// Checks that the revisions in a history are one order of all its operations.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RevisionChecker;
+
+impl Checker for RevisionChecker {
+    fn model(&self) -> &'static str {
+        "revision"
+    }
+
+    /// Unknown only if a successful operation names no revision.
+    fn check(&self, history: &[Operation]) -> Verdict {
+        let judged = Order::new(history).and_then(|mut order| {
+            order.learn()?;
+            order.check_unique()?;
+            order.check_real_time()?;
+            order.check_keys()
+        });
+        match judged {
+            Ok(()) => Verdict::Valid,
+            Err(Stop::Unjudged(why)) => Verdict::Unknown { why },
+            Err(Stop::Broken { why, mut places }) => {
+                let key = history[places[0]].key.clone();
+                places.sort_by_key(|&place| (history[place].invoke_ns, place));
+                places.dedup();
+                let operations = places.iter().map(|&place| history[place].clone()).collect();
+                Verdict::Invalid(Box::new(Violation { key, explanation: why, operations }))
+            }
+        }
+    }
+}
+
+/// Why a check ended early.
+enum Stop {
+    Unjudged(String),
+    /// The first place is where the violation was seen.
+    Broken {
+        why: String,
+        places: Vec<usize>,
+    },
+}
+
+/// A value that a key had from a revision on.
+#[derive(Clone, Copy, Debug)]
+struct Version<'h> {
+    revision: u64,
+    /// `None`: deleted.
+    value: Option<&'h str>,
+    /// The write.
+    place: usize,
+}
+
+/// What an operation saw of its key.
+#[derive(Clone, Copy, Debug)]
+struct Sight<'h> {
+    /// The revision at which it looked.
+    at: u64,
+    /// What it saw.
+    value: Option<&'h str>,
+    /// The revision that wrote it, where the operation says so.
+    written_at: Option<u64>,
+    place: usize,
+}
+
+/// All that a history says about one key.
+#[derive(Debug, Default)]
+struct Key<'h> {
+    versions: Vec<Version<'h>>,
+    sights: Vec<Sight<'h>>,
+    /// Unknown writes, ordered by their calls.
+    unknown: Vec<usize>,
+    /// Those versions that unknown writes must have made.
+    learned: Vec<Version<'h>>,
+}
+
+struct Order<'h> {
+    history: &'h [Operation],
+    keys: HashMap<&'h str, Key<'h>>,
+    /// For each operation the highest revision proven before it was called, and by what.
+    floors: Vec<(u64, Option<usize>)>,
+}
+
+impl<'h> Order<'h> {
+    /// Sorts what the operations say by key.
+    fn new(history: &'h [Operation]) -> Result<Self, Stop> {
+        let mut keys: HashMap<&str, Key<'_>> = HashMap::new();
+        for (place, operation) in history.iter().enumerate() {
+            let key = keys.entry(&operation.key).or_default();
+            match operation.outcome {
+                Outcome::Fail => {}
+                Outcome::Info if operation.function.writes() => key.unknown.push(place),
+                Outcome::Info => {}
+                Outcome::Ok => note(key, operation, place)?,
+            }
+        }
+        for key in keys.values_mut() {
+            key.unknown.sort_by_key(|&place| (history[place].invoke_ns, place));
+        }
+        Ok(Self { history, keys, floors: vec![(0, None); history.len()] })
+    }
+
+    fn broken(&self, why: String, places: Vec<usize>) -> Stop {
+        debug_assert!(places.iter().all(|&place| place < self.history.len()));
+        Stop::Broken { why, places }
+    }
+
+    /// Finds unknown writes that were seen, and makes versions of them.
+    fn learn(&mut self) -> Result<(), Stop> {
+        let mut names: Vec<&'h str> = self.keys.keys().copied().collect();
+        names.sort_unstable();
+        for name in names {
+            let mut key = self.keys.remove(name).expect("the name came from the map");
+            let learned = self.learn_key(&mut key);
+            self.keys.insert(name, key);
+            learned?;
+        }
+        Ok(())
+    }
+
+    fn learn_key(&self, key: &mut Key<'h>) -> Result<(), Stop> {
+        key.versions.sort_by_key(|version| version.revision);
+        let known = |revision| key.versions.binary_search_by_key(&revision, |v| v.revision).is_ok();
+        // (revision, value, the sight that returned first)
+        let mut seen: Vec<(u64, &'h str, usize)> = key
+            .sights
+            .iter()
+            .filter_map(|sight| Some((sight.written_at?, sight.value?, sight.place)))
+            .filter(|&(revision, _, _)| !known(revision))
+            .collect();
+        seen.sort_by_key(|&(revision, value, place)| {
+            (revision, value, self.history[place].end_ns(), place)
+        });
+        seen.dedup_by_key(|&mut (revision, value, _)| (revision, value));
+        let mut free = key.unknown.clone();
+        for (revision, value, sight) in seen {
+            // Lower revisions go to earlier calls: whatever else fits, this does.
+            let candidate = free.iter().position(|&place| {
+                self.history[place].written() == Some(Some(value))
+                    && self.history[place].invoke_ns <= self.history[sight].end_ns()
+            });
+            let Some(candidate) = candidate else {
+                return Err(self.unexplained(revision, value, sight));
+            };
+            let place = free.remove(candidate);
+            key.learned.push(Version { revision, value: Some(value), place });
+        }
+        key.versions.extend_from_slice(&key.learned);
+        key.versions.sort_by_key(|version| version.revision);
+        Ok(())
+    }
+
+    /// A version was seen that no write can have made.
+    fn unexplained(&self, revision: u64, value: &str, sight: usize) -> Stop {
+        let seen = &self.history[sight];
+        let write = self.history.iter().position(|operation| {
+            operation.key == seen.key && operation.written() == Some(Some(value))
+        });
+        let why = match write {
+            Some(write) => format!(
+                "{seen} saw revision {revision}, which no write can have made; that value belongs \
+                 to {}",
+                self.history[write]
+            ),
+            None => format!("{seen} saw revision {revision}, but no operation wrote that value"),
+        };
+        self.broken(why, std::iter::once(sight).chain(write).collect())
+    }
+
+    /// Rule 1.
+    fn check_unique(&self) -> Result<(), Stop> {
+        let mut versions: Vec<(u64, usize)> = self
+            .keys
+            .values()
+            .flat_map(|key| key.versions.iter().map(|version| (version.revision, version.place)))
+            .collect();
+        versions.sort_unstable();
+        for pair in versions.windows(2) {
+            let [(revision, first), (other, second)] = [pair[0], pair[1]];
+            let (one, two) = (&self.history[first], &self.history[second]);
+            let transaction =
+                one.process == two.process && one.invoke_ns == two.invoke_ns && one.key != two.key;
+            if revision == other && !transaction {
+                let why = format!("two writes have revision {revision}: {one} and {two}");
+                return Err(self.broken(why, vec![second, first]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 2.
+    fn check_real_time(&mut self) -> Result<(), Stop> {
+        let history = self.history;
+        let mut calls: Vec<usize> = (0..history.len()).collect();
+        calls.sort_by_key(|&place| (history[place].invoke_ns, place));
+        let mut returns: Vec<usize> =
+            (0..history.len()).filter(|&place| history[place].outcome == Outcome::Ok).collect();
+        returns.sort_by_key(|&place| (history[place].end_ns(), place));
+        let mut returns = returns.into_iter().peekable();
+        let mut floor = (0, None);
+        for place in calls {
+            let invoke = history[place].invoke_ns;
+            while let Some(before) = returns.next_if(|&before| history[before].end_ns() < invoke) {
+                let proven = proven(&history[before]);
+                if proven > floor.0 {
+                    floor = (proven, Some(before));
+                }
+            }
+            self.floors[place] = floor;
+        }
+        for key in self.keys.values() {
+            for version in &key.versions {
+                self.check_floor(version.place, version.revision, 1)?;
+            }
+            for sight in &key.sights {
+                if !has_revision(&history[sight.place]) {
+                    self.check_floor(sight.place, sight.at, 0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An operation must be at least `above` over what was proven before its call.
+    fn check_floor(&self, place: usize, revision: u64, above: u64) -> Result<(), Stop> {
+        let (floor, Some(before)) = self.floors[place] else { return Ok(()) };
+        if revision >= floor + above {
+            return Ok(());
+        }
+        let (late, early) = (&self.history[place], &self.history[before]);
+        let what = if above > 0 { "was given" } else { "looked at" };
+        let why =
+            format!("{late} {what} revision {revision}, but before its call returned {early}");
+        Err(self.broken(why, vec![place, before]))
+    }
+
+    /// Rule 3.
+    fn check_keys(&mut self) -> Result<(), Stop> {
+        let mut names: Vec<&'h str> = self.keys.keys().copied().collect();
+        names.sort_unstable();
+        for name in names {
+            let mut key = self.keys.remove(name).expect("the name came from the map");
+            key.sights.sort_by_key(|sight| (sight.at, self.history[sight.place].end_ns()));
+            Walk { order: self, key: &key, current: None, gone: None, gaps: 0 }.run()?;
+            self.keys.insert(name, key);
+        }
+        Ok(())
+    }
+}
+
+/// Adds what a successful operation says to its key.
+fn note<'h>(key: &mut Key<'h>, operation: &'h Operation, place: usize) -> Result<(), Stop> {
+    let revision = operation.revision.filter(|&revision| revision > 0);
+    let unjudged =
+        || Stop::Unjudged(format!("a successful operation names no revision: {operation}"));
+    match operation.function {
+        Function::Read => {
+            let at = operation.at_revision.ok_or_else(unjudged)?;
+            let value = operation.value.as_deref();
+            let written_at = revision.filter(|_| value.is_some());
+            key.sights.push(Sight { at, value, written_at, place });
+        }
+        Function::Delete if revision.is_none() => {
+            let at = operation.at_revision.ok_or_else(unjudged)?;
+            key.sights.push(Sight { at, value: None, written_at: None, place });
+        }
+        Function::Write | Function::Cas | Function::Delete => {
+            let revision = revision.ok_or_else(unjudged)?;
+            let value = operation.written().flatten();
+            key.versions.push(Version { revision, value, place });
+            if operation.function == Function::Cas {
+                let value = operation.expected.as_deref();
+                key.sights.push(Sight { at: revision - 1, value, written_at: None, place });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a successful operation was given a revision of its own.
+fn has_revision(operation: &Operation) -> bool {
+    operation.function.writes() && operation.revision.is_some_and(|revision| revision > 0)
+}
+
+/// The revision that the keyspace had reached when a successful operation returned.
+fn proven(operation: &Operation) -> u64 {
+    if has_revision(operation) { operation.revision } else { operation.at_revision }.unwrap_or(0)
+}
+
+/// Walks through versions and sights of one key in the order of revisions.
+struct Walk<'o, 'h> {
+    order: &'o Order<'h>,
+    key: &'o Key<'h>,
+    /// The newest version so far.
+    current: Option<Version<'h>>,
+    /// Saw that the current version was gone, by a delete with an unknown outcome.
+    gone: Option<usize>,
+    /// How many times that happened.
+    gaps: usize,
+}
+
+impl Walk<'_, '_> {
+    fn run(mut self) -> Result<(), Stop> {
+        let mut versions = self.key.versions.iter().peekable();
+        for sight in &self.key.sights {
+            while let Some(version) = versions.next_if(|version| version.revision <= sight.at) {
+                self.current = Some(*version);
+                self.gone = None;
+            }
+            self.check(sight)?;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, sight: &Sight<'_>) -> Result<(), Stop> {
+        if let Some(revision) = sight.written_at
+            && revision > sight.at
+        {
+            let why = format!(
+                "{} returned revision {revision}, which is above the one it looked at",
+                self.order.history[sight.place]
+            );
+            return Err(self.order.broken(why, vec![sight.place]));
+        }
+        match (self.current, sight.value) {
+            (Some(version), Some(seen)) => {
+                if sight.written_at.is_some_and(|revision| revision != version.revision) {
+                    return Err(self.differs(sight, &version));
+                }
+                if version.value != Some(seen) {
+                    let pinned = sight.written_at.is_some();
+                    if pinned || !self.may_have_written(sight, Some(seen)) {
+                        return Err(self.differs(sight, &version));
+                    }
+                } else if let Some(gone) = self.gone.filter(|_| {
+                    sight.written_at.is_some() || !self.may_have_written(sight, Some(seen))
+                }) {
+                    let why = format!(
+                        "{} saw again what was gone in {}",
+                        self.order.history[sight.place], self.order.history[gone]
+                    );
+                    return Err(self.order.broken(why, vec![sight.place, gone, version.place]));
+                }
+            }
+            (Some(version), None) if version.value.is_some() && self.gone.is_none() => {
+                self.gaps += 1;
+                if self.may_have_deleted(sight) < self.gaps {
+                    return Err(self.differs(sight, &version));
+                }
+                self.gone = Some(sight.place);
+            }
+            (Some(_) | None, None) => {}
+            (None, Some(seen)) => {
+                if sight.written_at.is_some() || !self.may_have_written(sight, Some(seen)) {
+                    let operation = &self.order.history[sight.place];
+                    let why = format!("{operation} found a value where nothing had been written");
+                    return Err(self.order.broken(why, vec![sight.place]));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an unknown write can have made what a sight saw without naming its revision. Which
+    /// write made which learned version may be open, so writes are only counted.
+    fn may_have_written(&self, sight: &Sight<'_>, value: Option<&str>) -> bool {
+        let writes = |operation: &&Operation| operation.written() == Some(value);
+        let early = self.candidates(sight).filter(writes).count();
+        let all = self.key.unknown.iter().map(|&place| &self.order.history[place]);
+        let all = all.filter(writes).count();
+        let newest = self.current.map_or(0, |version| version.revision);
+        let learned = || self.key.learned.iter().filter(|version| version.value == value);
+        early > learned().filter(|version| version.revision <= newest).count()
+            && all > learned().count()
+    }
+
+    /// How many unknown deletes can have taken effect before a sight.
+    fn may_have_deleted(&self, sight: &Sight<'_>) -> usize {
+        self.candidates(sight).filter(|operation| operation.written() == Some(None)).count()
+    }
+
+    /// Unknown writes that may have a revision up to the one at which a sight looked.
+    fn candidates(&self, sight: &Sight<'_>) -> impl Iterator<Item = &Operation> {
+        let Order { history, floors, .. } = self.order;
+        let end = history[sight.place].end_ns();
+        let at = sight.at;
+        self.key
+            .unknown
+            .iter()
+            .take_while(move |&&place| history[place].invoke_ns <= end)
+            .filter(move |&&place| floors[place].0 < at)
+            .map(|&place| &history[place])
+    }
+
+    /// A sight is not what the newest version says.
+    fn differs(&self, sight: &Sight<'_>, version: &Version<'_>) -> Stop {
+        let history = self.order.history;
+        let (seen, written) = (&history[sight.place], &history[version.place]);
+        let why = format!(
+            "{seen} must see the newest write up to revision {}, which has revision {}: {written}",
+            sight.at, version.revision
+        );
+        self.order.broken(why, vec![sight.place, version.place])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::Call;
+
+    fn op(process: u64, call: Call, times: (u64, u64), outcome: Outcome) -> Operation {
+        let mut operation = Operation::invoked(process, call, times.0);
+        operation.return_ns = Some(times.1);
+        operation.outcome = outcome;
+        operation
+    }
+
+    fn put(value: &str, times: (u64, u64), revision: u64) -> Operation {
+        let mut operation = op(0, Call::write("k", value), times, Outcome::Ok);
+        operation.revision = Some(revision);
+        operation
+    }
+
+    fn get(value: Option<(&str, u64)>, times: (u64, u64), at: u64) -> Operation {
+        let mut operation = op(1, Call::read("k"), times, Outcome::Ok);
+        operation.value = value.map(|(value, _)| value.to_owned());
+        operation.revision = value.map(|(_, revision)| revision);
+        operation.at_revision = Some(at);
+        operation
+    }
+
+    fn lost(call: Call, invoke: u64) -> Operation {
+        op(7, call, (invoke, invoke + 1), Outcome::Info)
+    }
+
+    fn cas(from: Option<&str>, to: &str, times: (u64, u64), revision: u64) -> Operation {
+        let call = Call::cas("k", from.map(str::to_owned), to);
+        let mut operation = op(2, call, times, Outcome::Ok);
+        operation.revision = Some(revision);
+        operation
+    }
+
+    fn valid(history: &[Operation]) {
+        assert_eq!(RevisionChecker.check(history), Verdict::Valid);
+    }
+
+    fn invalid(history: &[Operation], sentence: &str) {
+        let verdict = RevisionChecker.check(history);
+        assert!(verdict.is_invalid() && verdict.to_string().contains(sentence), "{verdict}");
+    }
+
+    #[test]
+    fn good_histories_pass() {
+        valid(&[]);
+        valid(&[put("a", (0, 1), 2), get(Some(("a", 2)), (2, 3), 2), get(None, (0, 1), 1)]);
+        // Concurrent operations may take either order.
+        valid(&[put("a", (0, 9), 3), put("b", (0, 9), 2), get(Some(("b", 2)), (0, 9), 2)]);
+        valid(&[put("a", (0, 1), 2), cas(Some("a"), "b", (2, 3), 5)]);
+        // An unknown write and an unknown delete fill in.
+        let unknown = [lost(Call::write("k", "x"), 2), lost(Call::delete("k"), 2)];
+        let after = [
+            put("a", (0, 1), 2),
+            get(Some(("x", 3)), (3, 4), 3),
+            get(None, (5, 6), 4),
+            cas(None, "b", (7, 8), 6),
+        ];
+        valid(&[&unknown[..], &after[..]].concat());
+    }
+
+    #[test]
+    fn revisions_are_unique_but_for_transactions() {
+        invalid(&[put("a", (0, 9), 2), put("b", (0, 9), 2)], "two writes have revision 2");
+        let mut other = put("b", (0, 9), 2);
+        other.key = "other".to_owned();
+        valid(&[put("a", (0, 9), 2), other.clone()]);
+        other.process = 5;
+        invalid(&[put("a", (0, 9), 2), other], "two writes have revision 2");
+    }
+
+    #[test]
+    fn real_time_is_respected() {
+        invalid(&[put("a", (0, 1), 3), put("b", (2, 3), 2)], "was given revision 2");
+        invalid(&[put("a", (0, 1), 3), get(None, (2, 3), 2)], "looked at revision 2");
+        invalid(&[get(None, (0, 1), 3), put("a", (2, 3), 3)], "was given revision 3");
+        invalid(
+            &[put("a", (0, 1), 3), lost(Call::write("k", "x"), 2), get(Some(("x", 2)), (0, 9), 2)],
+            "was given revision 2",
+        );
+        // A delete that found nothing proves a revision as well.
+        let mut nothing = op(3, Call::delete("k"), (0, 1), Outcome::Ok);
+        nothing.at_revision = Some(5);
+        invalid(&[nothing, get(None, (2, 3), 4)], "looked at revision 4");
+    }
+
+    #[test]
+    fn reads_see_the_newest_write() {
+        let writes = [put("a", (0, 1), 2), put("b", (2, 3), 3)];
+        let with = |operation| [&writes[..], &[operation]].concat();
+        invalid(
+            &with(get(Some(("a", 2)), (4, 5), 3)),
+            "must see the newest write up to revision 3",
+        );
+        invalid(&with(get(Some(("b", 2)), (1, 5), 2)), "which has revision 2");
+        invalid(&with(get(None, (4, 5), 3)), "must see the newest write");
+        invalid(&with(get(Some(("b", 3)), (1, 5), 2)), "above the one it looked at");
+        invalid(&with(cas(Some("a"), "c", (4, 5), 4)), "must see the newest write");
+        valid(&with(get(Some(("a", 2)), (1, 5), 2)));
+    }
+
+    #[test]
+    fn unknown_writes_explain_only_what_they_can() {
+        let unknown = lost(Call::write("k", "x"), 2);
+        invalid(&[get(Some(("x", 3)), (0, 1), 3), unknown.clone()], "which no write can have made");
+        invalid(
+            &[unknown.clone(), get(Some(("x", 3)), (4, 5), 3), get(Some(("x", 4)), (6, 7), 4)],
+            "saw revision 4, which no write can have made",
+        );
+        let failed = Operation { outcome: Outcome::Fail, ..unknown.clone() };
+        invalid(
+            &[failed, get(Some(("x", 3)), (4, 5), 3)],
+            "that value belongs to write k \"x\" [fail",
+        );
+        invalid(&[get(Some(("x", 3)), (4, 5), 3)], "no operation wrote that value");
+        // Deleted by an unknown delete, and back without a write.
+        let deleted = [
+            put("a", (0, 1), 2),
+            lost(Call::delete("k"), 2),
+            get(None, (4, 5), 3),
+            get(Some(("a", 2)), (6, 7), 3),
+        ];
+        invalid(&deleted, "saw again what was gone");
+        // One delete explains one disappearance.
+        let twice = [
+            put("a", (0, 1), 2),
+            lost(Call::delete("k"), 2),
+            get(None, (4, 5), 3),
+            put("b", (6, 7), 4),
+            get(None, (8, 9), 5),
+        ];
+        invalid(&twice, "must see the newest write up to revision 5");
+    }
+
+    #[test]
+    fn histories_without_revisions_are_not_judged() {
+        let verdict = RevisionChecker.check(&[op(0, Call::write("k", "a"), (0, 1), Outcome::Ok)]);
+        assert!(matches!(verdict, Verdict::Unknown { .. }), "{verdict}");
+    }
+}

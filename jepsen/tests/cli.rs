@@ -1,0 +1,98 @@
+//! The command `kv-lab check`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use jepsen::history;
+use jepsen::simulated::{Flaw, Simulation, Values};
+
+fn lab(args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kv-lab"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its arguments never reads its input.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_owned()).unwrap()
+}
+
+fn write(path: &Path, simulation: Simulation) {
+    let mut file = Vec::new();
+    history::write(&mut file, &simulation.run()).unwrap();
+    std::fs::write(path, file).unwrap();
+}
+
+#[test]
+fn verdicts_and_their_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.jsonl");
+    let path_text = path.to_str().unwrap();
+    let simulation = Simulation { operations: 300, cas: 10, deletes: 5, ..Simulation::default() };
+
+    write(&path, simulation);
+    for model in ["register", "revision"] {
+        let good = lab(&["check", path_text, "--model", model], b"");
+        assert_eq!(good.status.code(), Some(0), "{good:?}");
+        assert_eq!(text(&good.stdout), format!("valid: 300 operations, model {model}\n"));
+        assert!(good.stderr.is_empty());
+    }
+    // The directory of a run will do.
+    let by_dir = lab(&["check", dir.path().to_str().unwrap(), "-o", "json"], b"");
+    let object: serde_json::Value = serde_json::from_slice(&by_dir.stdout).unwrap();
+    assert_eq!((&object["schema"], &object["verdict"]), (&1.into(), &"valid".into()));
+
+    write(&path, Simulation { flaw: Flaw::StaleReads(3), ..simulation });
+    let bad = lab(&["check", path_text], b"");
+    assert_eq!(bad.status.code(), Some(9), "{bad:?}");
+    let stdout = text(&bad.stdout);
+    assert!(stdout.starts_with("invalid: 300 operations, model register\nkey \"k0\" is not linea"));
+    let bad = lab(&["-o", "json", "check", path_text], b"");
+    assert_eq!(bad.status.code(), Some(9));
+    let object: serde_json::Value = serde_json::from_slice(&bad.stdout).unwrap();
+    assert_eq!((&object["verdict"], &object["key"]), (&"invalid".into(), &"k0".into()));
+    assert!(!object["failing"].as_array().unwrap().is_empty());
+
+    // Nothing names a revision here.
+    let line = b"{\"process\":0,\"type\":\"invoke\",\"f\":\"write\",\"key\":\"k\",\"value\":1}\n\
+                 {\"process\":0,\"type\":\"ok\"}\n";
+    let unknown = lab(&["check", "-", "--model", "revision"], line);
+    assert_eq!(unknown.status.code(), Some(10), "{unknown:?}");
+    assert!(text(&unknown.stdout).contains("names no revision"), "{unknown:?}");
+}
+
+#[test]
+fn wrong_input_has_its_own_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = lab(&["check", dir.path().join("absent").to_str().unwrap()], b"");
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+    let broken = lab(&["check", "-"], b"{\"process\":0,\"type\":\"ok\"}\n");
+    assert_eq!(broken.status.code(), Some(2), "{broken:?}");
+    assert!(text(&broken.stderr).contains("line 1: process 0 completes"), "{broken:?}");
+    let model = lab(&["check", "-", "--model", "stack"], b"");
+    assert_eq!(model.status.code(), Some(2), "{model:?}");
+    let server = dir.path().join("no-server");
+    let out = dir.path().join("out");
+    let args = ["run", "register", "--binary", server.to_str().unwrap(), "--dir"];
+    let run = lab(&[&args[..], &[out.to_str().unwrap()]].concat(), b"");
+    assert_eq!(run.status.code(), Some(3), "{run:?}");
+}
+
+#[test]
+fn a_hundred_thousand_operations_take_less_than_a_second() {
+    let simulation =
+        Simulation { operations: 100_000, values: Values::Unique, ..Simulation::default() };
+    let history = simulation.run();
+    let start = std::time::Instant::now();
+    let verdict = jepsen::checker::by_model("register").unwrap().check(&history);
+    assert!(verdict.is_valid(), "{verdict}");
+    // A hundred times what it takes; this guards against a quadratic step.
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+}

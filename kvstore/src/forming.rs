@@ -1,0 +1,467 @@
+//! Forming a cluster: when the members of `initial` become one, decided as a pure function.
+//!
+//! Each node mints a random id and syncs it before it tells anyone. It then tells every member of
+//! its `initial` list who it is and, once it has formed, what the cluster consists of. A node that
+//! has not formed does so when either
+//! - every member of `initial` has reported its id: all see the same (name, id) pairs, so all
+//!   derive the same cluster id and the same voters without a further round; or
+//! - a member that has formed lists this node *with this very id*. The node had reported it before,
+//!   so it has never voted under another one.
+//!
+//! If a formed member lists another id for this node, the node has lost its data directory. It must
+//! not come back by itself: its former self may have voted and acknowledged writes that the new
+//! one does not remember.
+//!
+//! After forming, `initial` is a list of addresses and nothing more.
+
+use std::collections::BTreeMap;
+
+use proto::{ClusterId, Code, Failure, NodeId, peer};
+use sha2::{Digest, Sha256};
+
+/// What a cluster consists of when it is born. Its nodes keep it for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formed {
+    /// The first 16 bytes of the SHA-256 over the cluster's name and the members.
+    pub cluster: ClusterId,
+    /// Members in the order of their names. Neither a name nor an id occurs twice; no id is 0.
+    pub members: Vec<(NodeId, String)>,
+}
+
+impl Formed {
+    /// The cluster of this name with these members, in whatever order they are given.
+    ///
+    /// # Panics
+    /// When there are no members, or a name or id occurs twice or is empty or 0: callers have
+    /// checked that before.
+    #[must_use]
+    pub fn derive(cluster_name: &str, members: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+        let mut members: Vec<_> = members.into_iter().collect();
+        members.sort_by(|a, b| a.1.cmp(&b.1));
+        assert!(is_member_list(&members), "members cannot form a cluster: {members:?}");
+        let mut hash = Sha256::new();
+        // Lengths keep every pair of different inputs apart.
+        let mut text = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        text(cluster_name);
+        for (id, name) in &members {
+            text(name);
+            text(&format!("{:016x}", id.get()));
+        }
+        let mut cluster = [0; 16];
+        cluster.copy_from_slice(&hash.finalize()[..16]);
+        Self { cluster: ClusterId(cluster), members }
+    }
+
+    /// Reads what another node sent or a file holds; `None` unless it is exactly what
+    /// [`Formed::derive`] makes of its members.
+    #[must_use]
+    pub fn verify(
+        cluster_name: &str,
+        cluster: &[u8],
+        members: &[peer::FormedMember],
+    ) -> Option<Self> {
+        let members: Vec<_> =
+            members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();
+        if !is_member_list(&members) {
+            return None;
+        }
+        let derived = Self::derive(cluster_name, members.iter().cloned());
+        (derived.cluster.0 == cluster && derived.members == members).then_some(derived)
+    }
+
+    /// The members for a message or a file.
+    #[must_use]
+    pub fn wire_members(&self) -> Vec<peer::FormedMember> {
+        let member =
+            |(id, name): &(NodeId, String)| peer::FormedMember { id: id.get(), name: name.clone() };
+        self.members.iter().map(member).collect()
+    }
+
+    /// The id of a member.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> Option<NodeId> {
+        self.members.iter().find(|(_, member)| member == name).map(|(id, _)| *id)
+    }
+
+    /// The name of a member.
+    #[must_use]
+    pub fn name_of(&self, id: NodeId) -> Option<&str> {
+        self.members.iter().find(|(member, _)| *member == id).map(|(_, name)| name.as_str())
+    }
+}
+
+/// Members sorted by name, no name or id twice, empty or 0.
+fn is_member_list(members: &[(NodeId, String)]) -> bool {
+    let mut ids: Vec<NodeId> = members.iter().map(|(id, _)| *id).collect();
+    ids.sort_unstable();
+    !members.is_empty()
+        && members.iter().all(|(id, name)| *id != NodeId(0) && !name.is_empty())
+        && members.windows(2).all(|pair| pair[0].1 < pair[1].1)
+        && ids.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// What one node said about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its id.
+    pub node: NodeId,
+    /// Set once it has formed.
+    pub formed: Option<Formed>,
+}
+
+/// What a node that has not formed should do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Wait for these members, in the order of their names.
+    Wait {
+        /// Members that have not reported.
+        missing: Vec<String>,
+    },
+    /// Become a member of this cluster: write it down, then act as one.
+    Form(Formed),
+    /// Never: stop and say why.
+    Refuse(FormError),
+}
+
+/// Why a node can never form as it is. An operator has to decide; nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    /// The cluster has formed with this name under another id.
+    #[error(
+        "{name} lost its data directory: {witness} says that the cluster has formed with {name} \
+         under another id; try: kv cluster remove {name}, then start it with join"
+    )]
+    DataLost {
+        /// This node.
+        name: String,
+        /// The formed member that said so.
+        witness: String,
+    },
+    /// The cluster has formed without this node.
+    #[error(
+        "{witness} says that the cluster has formed without {name}; try: start it with join \
+         instead of initial"
+    )]
+    NotAMember {
+        /// This node.
+        name: String,
+        /// The formed member that said so.
+        witness: String,
+    },
+    /// The cluster has formed with other members than `initial` names.
+    #[error(
+        "{witness} says that the cluster has formed with the members {members}, which are not \
+         those of initial; the list must be the same on each node"
+    )]
+    OtherMembers {
+        /// The formed member that said so.
+        witness: String,
+        /// The members it named.
+        members: String,
+    },
+    /// Two members report the same id: one runs on a copy of the other's data directory.
+    #[error("{first} and {second} have the same id; one runs on a copy of the other's directory")]
+    SameId {
+        /// One of them.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// The network was shut down first.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl FormError {
+    /// The stable code of this error.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::DataLost { .. } | Self::NotAMember { .. } => Code::DataLost,
+            Self::OtherMembers { .. } => Code::ConfigInvalid,
+            Self::SameId { .. } => Code::DataForeign,
+            Self::Stopping => Code::NotReady,
+        }
+    }
+}
+
+impl From<FormError> for Failure {
+    fn from(error: FormError) -> Self {
+        Self::new(error.code(), "forming the cluster", error.to_string())
+    }
+}
+
+/// A node that has not formed.
+#[derive(Clone, Debug)]
+pub struct Forming {
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// This node's name.
+    pub name: String,
+    /// This node's id.
+    pub node: NodeId,
+    /// Names of the members of `initial`, this node among them.
+    pub initial: Vec<String>,
+}
+
+impl Forming {
+    /// Decides from the last report of each other member of `initial`.
+    ///
+    /// # Panics
+    /// When a report is from this node or from nobody in `initial`; links refuse both.
+    #[must_use]
+    pub fn decide(&self, reports: &BTreeMap<String, Report>) -> Decision {
+        for name in reports.keys() {
+            assert!(self.initial.contains(name) && *name != self.name, "{name} has no say here");
+        }
+        // First, because a formed cluster decides for everybody, also when all have reported.
+        for (witness, report) in reports {
+            if let Some(formed) = &report.formed {
+                return self.follow(witness, formed);
+            }
+        }
+        let own = (self.node, self.name.clone());
+        let members: Vec<(NodeId, String)> =
+            reports.iter().map(|(name, report)| (report.node, name.clone())).chain([own]).collect();
+        if let Some(error) = same_id(&members) {
+            return Decision::Refuse(error);
+        }
+        let mut missing: Vec<String> = self
+            .initial
+            .iter()
+            .filter(|name| **name != self.name && !reports.contains_key(*name))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return Decision::Form(Formed::derive(&self.cluster_name, members));
+        }
+        missing.sort();
+        Decision::Wait { missing }
+    }
+
+    /// A member has formed: join what it formed, or not at all.
+    fn follow(&self, witness: &str, formed: &Formed) -> Decision {
+        let (name, witness) = (self.name.clone(), witness.to_owned());
+        match formed.id_of(&self.name) {
+            None => return Decision::Refuse(FormError::NotAMember { name, witness }),
+            Some(id) if id != self.node => {
+                return Decision::Refuse(FormError::DataLost { name, witness });
+            }
+            Some(_) => {}
+        }
+        let mut initial: Vec<&String> = self.initial.iter().collect();
+        initial.sort();
+        let members: Vec<&String> = formed.members.iter().map(|(_, name)| name).collect();
+        if initial != members {
+            let members: Vec<&str> = members.into_iter().map(String::as_str).collect();
+            let members = members.join(", ");
+            return Decision::Refuse(FormError::OtherMembers { witness, members });
+        }
+        Decision::Form(formed.clone())
+    }
+}
+
+fn same_id(members: &[(NodeId, String)]) -> Option<FormError> {
+    let mut seen: BTreeMap<NodeId, &String> = BTreeMap::new();
+    members.iter().find_map(|(id, name)| {
+        let first = seen.insert(*id, name)?;
+        Some(FormError::SameId { first: first.clone(), second: name.clone() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
+    fn members(ids: [u64; 3]) -> Vec<(NodeId, String)> {
+        NAMES.iter().zip(ids).map(|(name, id)| (NodeId(id), (*name).to_owned())).collect()
+    }
+
+    fn formed(ids: [u64; 3]) -> Formed {
+        Formed::derive("prod", members(ids))
+    }
+
+    fn n2(id: u64) -> Forming {
+        Forming {
+            cluster_name: "prod".into(),
+            name: "n2".into(),
+            node: NodeId(id),
+            initial: NAMES.map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn reports<const N: usize>(list: [(&str, u64, Option<Formed>); N]) -> BTreeMap<String, Report> {
+        let report = |(name, id, formed): (&str, u64, Option<Formed>)| {
+            (name.to_owned(), Report { node: NodeId(id), formed })
+        };
+        list.into_iter().map(report).collect()
+    }
+
+    #[test]
+    fn the_cluster_id_depends_on_all_and_on_nothing_else() {
+        let base = formed([1, 2, 3]);
+        let mut turned = members([1, 2, 3]);
+        turned.rotate_left(1);
+        assert_eq!(Formed::derive("prod", turned), base);
+        assert_eq!(base.members, members([1, 2, 3]));
+        let named = |names: [&str; 2]| {
+            Formed::derive(
+                "prod",
+                names.map(str::to_owned).into_iter().zip([1, 2]).map(|(n, i)| (NodeId(i), n)),
+            )
+        };
+        let mut ids = vec![
+            base.cluster,
+            Formed::derive("test", members([1, 2, 3])).cluster,
+            formed([1, 2, 4]).cluster,
+            formed([2, 1, 3]).cluster,
+            named(["a", "bc"]).cluster,
+            named(["ab", "c"]).cluster,
+        ];
+        let count = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+        // Stored on disk and compared between versions: it may never change.
+        assert_eq!(base.cluster.to_string(), PINNED);
+    }
+
+    const PINNED: &str = "c52009864b55b69d0275100e353f30e6";
+
+    #[test]
+    fn only_what_derives_is_believed() {
+        let good = formed([1, 2, 3]);
+        let wire = good.wire_members();
+        let verify = |cluster: &[u8], members: &[peer::FormedMember]| {
+            Formed::verify("prod", cluster, members)
+        };
+        assert_eq!(verify(&good.cluster.0, &wire), Some(good.clone()));
+        assert_eq!(Formed::verify("test", &good.cluster.0, &wire), None);
+        assert_eq!(verify(&good.cluster.0[..15], &wire), None);
+        assert_eq!(verify(&[], &wire), None);
+        assert_eq!(verify(&good.cluster.0, &[]), None);
+        let changed = |change: fn(&mut Vec<peer::FormedMember>)| {
+            let mut members = wire.clone();
+            change(&mut members);
+            verify(&good.cluster.0, &members)
+        };
+        assert_eq!(changed(|members| members.reverse()), None);
+        assert_eq!(changed(|members| members[0].id = 0), None);
+        assert_eq!(changed(|members| members[0].id = 2), None);
+        assert_eq!(changed(|members| members[0].name = "n2".into()), None);
+        assert_eq!(changed(|members| members[0].name.clear()), None);
+        assert_eq!(changed(|members| members.truncate(2)), None);
+        assert_eq!(good.id_of("n3"), Some(NodeId(3)));
+        assert_eq!(good.id_of("n4"), None);
+        assert_eq!(good.name_of(NodeId(1)), Some("n1"));
+        assert_eq!(good.name_of(NodeId(4)), None);
+    }
+
+    #[test]
+    fn a_node_waits_for_everybody() {
+        let forming = n2(2);
+        let wait = |names: &[&str]| Decision::Wait {
+            missing: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(forming.decide(&reports([])), wait(&["n1", "n3"]));
+        assert_eq!(forming.decide(&reports([("n1", 1, None)])), wait(&["n3"]));
+        assert_eq!(forming.decide(&reports([("n3", 3, None)])), wait(&["n1"]));
+        let all = reports([("n1", 1, None), ("n3", 3, None)]);
+        assert_eq!(forming.decide(&all), Decision::Form(formed([1, 2, 3])));
+    }
+
+    #[test]
+    fn one_node_alone_forms_at_once() {
+        let forming = Forming { initial: vec!["n2".into()], ..n2(7) };
+        let expected = Formed::derive("prod", [(NodeId(7), "n2".to_owned())]);
+        assert_eq!(forming.decide(&reports([])), Decision::Form(expected));
+    }
+
+    #[test]
+    fn a_formed_member_decides() {
+        // n3 is down, but n1 has formed with the id that this node reported.
+        let cluster = formed([1, 2, 3]);
+        let one = reports([("n1", 1, Some(cluster.clone()))]);
+        assert_eq!(n2(2).decide(&one), Decision::Form(cluster.clone()));
+        // The rest is all here, but n3 has lost its directory since: still the formed cluster.
+        let changed = reports([("n1", 1, Some(cluster.clone())), ("n3", 9, None)]);
+        assert_eq!(n2(2).decide(&changed), Decision::Form(cluster));
+    }
+
+    #[test]
+    fn a_lost_directory_is_final() {
+        let cluster = formed([1, 2, 3]);
+        let all = reports([("n1", 1, Some(cluster.clone())), ("n3", 3, None)]);
+        let Decision::Refuse(error) = n2(9).decide(&all) else { panic!("must refuse") };
+        assert_eq!(error, FormError::DataLost { name: "n2".into(), witness: "n1".into() });
+        let text = error.to_string();
+        assert!(text.starts_with("n2 lost its data directory"), "{text}");
+        assert!(text.ends_with("try: kv cluster remove n2, then start it with join"), "{text}");
+        let failure = Failure::from(error);
+        assert_eq!((failure.code, failure.code.exit()), (Code::DataLost, 9));
+    }
+
+    #[test]
+    fn other_members_are_refused() {
+        let without = Formed::derive("prod", [(NodeId(1), "n1".into()), (NodeId(3), "n3".into())]);
+        let report = reports([("n1", 1, Some(without))]);
+        let expected = FormError::NotAMember { name: "n2".into(), witness: "n1".into() };
+        assert_eq!(n2(2).decide(&report), Decision::Refuse(expected));
+        let fewer = Formed::derive("prod", [(NodeId(1), "n1".into()), (NodeId(2), "n2".into())]);
+        let report = reports([("n1", 1, Some(fewer))]);
+        let expected = FormError::OtherMembers { witness: "n1".into(), members: "n1, n2".into() };
+        assert_eq!(n2(2).decide(&report), Decision::Refuse(expected));
+    }
+
+    #[test]
+    fn two_nodes_on_one_directory_are_found() {
+        for (list, first, second) in [
+            (reports([("n1", 1, None), ("n3", 1, None)]), "n1", "n3"),
+            (reports([("n1", 2, None)]), "n1", "n2"),
+        ] {
+            let expected = FormError::SameId { first: first.into(), second: second.into() };
+            assert_eq!(n2(2).decide(&list), Decision::Refuse(expected));
+        }
+    }
+
+    /// Whatever the three report to each other and in whatever order they hear it, those that form
+    /// form the same cluster.
+    #[test]
+    fn all_orders_agree() {
+        let cluster = formed([1, 2, 3]);
+        let ids: BTreeMap<&str, u64> = NAMES.into_iter().zip([1, 2, 3]).collect();
+        for me in NAMES {
+            let forming = Forming { name: me.into(), node: NodeId(ids[me]), ..n2(2) };
+            let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != me).collect();
+            // Each other member: unheard, heard before it formed, heard after.
+            for state in 0..9 {
+                let mut heard = BTreeMap::new();
+                let mut formed_ones = 0;
+                for (other, state) in others.iter().zip([state % 3, state / 3]) {
+                    let node = NodeId(ids[other]);
+                    let formed = (state == 2).then(|| cluster.clone());
+                    formed_ones += usize::from(formed.is_some());
+                    if state > 0 {
+                        heard.insert((*other).to_owned(), Report { node, formed });
+                    }
+                }
+                match forming.decide(&heard) {
+                    Decision::Form(decided) => {
+                        assert_eq!(decided, cluster);
+                        assert!(formed_ones > 0 || heard.len() == 2);
+                    }
+                    Decision::Wait { missing } => {
+                        assert_eq!(formed_ones, 0);
+                        assert_eq!(missing.len(), 2 - heard.len());
+                    }
+                    Decision::Refuse(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+}

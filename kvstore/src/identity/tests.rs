@@ -1,0 +1,223 @@
+//! Records that are lost, damaged, foreign or half written.
+
+use std::io::ErrorKind;
+
+use proto::Code;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use storage::disk::{Operation, RealDisk, SimDisk};
+
+use super::*;
+
+fn real() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<DataDir, DataDirError> {
+    DataDir::open(Arc::clone(disk), path, "n1", "prod")
+}
+
+fn formed(node: NodeId) -> Formed {
+    Formed::derive("prod", [(node, "n1".to_owned()), (NodeId(7), "n2".to_owned())])
+}
+
+fn code(result: Result<DataDir, DataDirError>) -> (Code, String) {
+    let error = result.unwrap_err();
+    (error.code(), error.to_string())
+}
+
+#[test]
+fn an_identity_is_minted_once() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a/b");
+    let first = open(&real(), &path).unwrap();
+    let node = first.node();
+    assert_ne!(node, NodeId(0));
+    assert_eq!(first.formed(), None);
+    drop(first);
+    assert_eq!(open(&real(), &path).unwrap().node(), node);
+    let other = open(&real(), &root.path().join("c")).unwrap();
+    assert_ne!(other.node(), node);
+}
+
+#[test]
+fn a_cluster_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dir = open(&real(), root.path()).unwrap();
+    let formed = formed(dir.node());
+    dir.save_formed(&formed).unwrap();
+    assert_eq!(dir.formed(), Some(&formed));
+    drop(dir);
+    assert_eq!(open(&real(), root.path()).unwrap().formed(), Some(&formed));
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let root = tempfile::tempdir().unwrap();
+    let first = open(&real(), root.path()).unwrap();
+    let (code, text) = code(open(&real(), root.path()));
+    assert_eq!((code, code.exit()), (Code::DirectoryLocked, 1));
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    drop(first);
+    // A lock file that a dead process left is no lock.
+    std::fs::write(root.path().join("LOCK"), "12345678\n").unwrap();
+    let again = open(&real(), root.path()).unwrap();
+    let pid = std::fs::read_to_string(root.path().join("LOCK")).unwrap();
+    assert_eq!(pid, format!("{}\n", std::process::id()));
+    drop(again);
+}
+
+#[test]
+fn the_directory_of_somebody_else_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dir = open(&real(), root.path()).unwrap();
+    let node = dir.node();
+    dir.save_formed(&formed(node)).unwrap();
+    drop(dir);
+    for (name, cluster, says) in
+        [("n2", "prod", "node n1, not n2"), ("n1", "test", "prod, not test")]
+    {
+        let (code, text) = code(DataDir::open(real(), root.path(), name, cluster));
+        assert_eq!((code, code.exit()), (Code::DataForeign, 9));
+        assert!(text.contains(says), "{text}");
+    }
+    // Another node's cluster file.
+    let other = Formed::derive("prod", [(NodeId(8), "n1".to_owned())]);
+    let body = ClusterBody {
+        cluster: other.cluster.0.to_vec(),
+        cluster_name: "prod".into(),
+        members: other.wire_members(),
+    };
+    CLUSTER.write(&RealDisk, root.path(), &body).unwrap();
+    let (code, text) = code(open(&real(), root.path()));
+    assert_eq!(code, Code::DataForeign);
+    assert!(text.contains("is not among the members"), "{text}");
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dir = open(&real(), root.path()).unwrap();
+    let node = dir.node();
+    dir.save_formed(&formed(node)).unwrap();
+    drop(dir);
+    for record in ["identity", "cluster"] {
+        let file = root.path().join(record);
+        let good = std::fs::read(&file).unwrap();
+        let mut bad: Vec<Vec<u8>> = (0..good.len()).map(|len| good[..len].to_vec()).collect();
+        bad.push([&good[..], b"\0"].concat());
+        bad.push(vec![0; 1 << 20]);
+        for bit in 0..good.len() * 8 {
+            let mut flipped = good.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            bad.push(flipped);
+        }
+        for bytes in bad {
+            std::fs::write(&file, &bytes).unwrap();
+            let (code, text) = code(open(&real(), root.path()));
+            assert!(matches!(code, Code::DataDamaged | Code::DataForeign), "{text}");
+            assert_eq!(code.exit(), 9);
+            assert!(text.starts_with(&file.display().to_string()), "{text}");
+            assert_eq!(std::fs::read(&file).unwrap(), bytes, "a bad file is left as it is");
+        }
+        std::fs::write(&file, good).unwrap();
+    }
+    assert_eq!(open(&real(), root.path()).unwrap().node(), node);
+}
+
+#[test]
+fn formats_are_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    drop(open(&real(), root.path()).unwrap());
+    let file = root.path().join("identity");
+    let good = std::fs::read(&file).unwrap();
+    let mut newer = good.clone();
+    newer[8] = 2;
+    std::fs::write(&file, newer).unwrap();
+    let (refused, text) = code(open(&real(), root.path()));
+    assert_eq!(refused, Code::DataForeign);
+    assert!(text.contains("has format 2; this version reads format 1"), "{text}");
+    std::fs::write(&file, "something else entirely").unwrap();
+    assert_eq!(code(open(&real(), root.path())).0, Code::DataForeign);
+}
+
+#[test]
+fn a_missing_record_is_not_made_anew_over_data() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dir = open(&real(), root.path()).unwrap();
+    let node = dir.node();
+    dir.save_formed(&formed(node)).unwrap();
+    drop(dir);
+    std::fs::create_dir(root.path().join("wal")).unwrap();
+    for (lost, says) in [
+        ("cluster", "cluster: is missing, though wal exists"),
+        ("identity", "identity: is missing, though wal exists"),
+    ] {
+        std::fs::remove_file(root.path().join(lost)).unwrap();
+        let (code, text) = code(open(&real(), root.path()));
+        assert_eq!(code, Code::DataDamaged);
+        assert!(text.contains(says), "{text}");
+    }
+    std::fs::remove_dir(root.path().join("wal")).unwrap();
+    let mut dir = open(&real(), root.path()).unwrap();
+    let node = dir.node();
+    dir.save_formed(&formed(node)).unwrap();
+    drop(dir);
+    std::fs::remove_file(root.path().join("identity")).unwrap();
+    let (code, text) = code(open(&real(), root.path()));
+    assert_eq!(code, Code::DataDamaged);
+    assert!(text.contains("is missing, though cluster exists"), "{text}");
+}
+
+/// Power is lost at every operation of the first start: what was promised is there afterwards,
+/// what was not promised is whole or absent (B26).
+#[test]
+fn no_crash_leaves_half_a_record() {
+    let root = tempfile::tempdir().unwrap();
+    let mut promises = [0; 3];
+    for seed in 0..400 {
+        let disk = SimDisk::new();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        disk.halt_at(seed % 20);
+        let opened = open(&shared, root.path());
+        let mut minted = None;
+        let mut saved = None;
+        if let Ok(mut dir) = opened {
+            minted = Some(dir.node());
+            let formed = formed(dir.node());
+            if dir.save_formed(&formed).is_ok() {
+                saved = Some(formed);
+            }
+        }
+        promises[usize::from(minted.is_some()) + usize::from(saved.is_some())] += 1;
+        disk.crash(&mut StdRng::seed_from_u64(seed));
+        let dir = open(&shared, root.path()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        if let Some(node) = minted {
+            assert_eq!(dir.node(), node, "seed {seed}");
+        }
+        if let Some(formed) = saved {
+            assert_eq!(dir.formed(), Some(&formed), "seed {seed}");
+        }
+    }
+    assert!(promises.iter().all(|count| *count > 0), "{promises:?}");
+}
+
+#[test]
+fn a_failing_disk_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    for operation in [
+        Operation::Create,
+        Operation::Write,
+        Operation::Sync,
+        Operation::Rename,
+        Operation::SyncDir,
+        Operation::List,
+    ] {
+        let disk = SimDisk::new();
+        disk.fail_next(operation, ErrorKind::StorageFull);
+        let shared: Arc<dyn Disk> = Arc::new(disk);
+        let error = open(&shared, root.path()).unwrap_err();
+        assert!(matches!(&error, DataDirError::Io { .. }), "{operation:?}: {error}");
+        assert_eq!(error.code().exit(), 1);
+    }
+}

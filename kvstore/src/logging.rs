@@ -1,0 +1,83 @@
+//! The log of a server: events to stderr, as text on a terminal and as JSON lines elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use crate::lines::Lines;
+
+/// How long the end of the process waits for a reader of the log.
+const LAST_LINES_PATIENCE: Duration = Duration::from_millis(300);
+
+/// The log of this process; keeps the thread that writes it.
+#[derive(Clone, Debug)]
+pub struct Logging {
+    lines: Lines,
+}
+
+impl Logging {
+    /// Sends events of `level` and above to stderr. `KVSTORE_LOG` (a level, or directives such as
+    /// `info,kvstore::peer=debug`) stands above it. Never blocks whoever logs.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or `KVSTORE_LOG` cannot be read.
+    pub fn start(level: LevelFilter) -> io::Result<Self> {
+        let lines = Lines::start("log-lines", io::stderr())?;
+        let filter = filter(level, std::env::var("KVSTORE_LOG").ok().as_deref())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let builder =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
+        // A process has one log; a second start keeps the first.
+        let _ = if io::stderr().is_terminal() {
+            builder.with_ansi(colour()).with_target(false).try_init()
+        } else {
+            builder.json().flatten_event(true).with_span_list(false).try_init()
+        };
+        Ok(Self { lines })
+    }
+
+    /// Writes `text` to stderr behind what was logged before.
+    pub fn say(&self, text: &str) {
+        for line in text.lines() {
+            self.lines.line(line.as_bytes());
+        }
+    }
+
+    /// Waits a little for what was logged to be written.
+    pub fn finish(&self) {
+        self.lines.flush(LAST_LINES_PATIENCE);
+    }
+}
+
+fn filter(level: LevelFilter, directives: Option<&str>) -> Result<EnvFilter, String> {
+    let builder = EnvFilter::builder().with_default_directive(level.into());
+    match directives.filter(|directives| !directives.is_empty()) {
+        Some(directives) => {
+            builder.parse(directives).map_err(|error| format!("KVSTORE_LOG: {error}"))
+        }
+        None => Ok(builder.parse_lossy("")),
+    }
+}
+
+/// `NO_COLOR` and `TERM=dumb` mean none.
+fn colour() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_stand_above_the_default() {
+        let shown = |directives| filter(LevelFilter::INFO, directives).unwrap().to_string();
+        assert_eq!(shown(None), "info");
+        assert_eq!(shown(Some("")), "info");
+        assert_eq!(shown(Some("debug")), "debug");
+        assert!(shown(Some("kvstore::peer=trace")).contains("kvstore::peer=trace"));
+        assert!(filter(LevelFilter::INFO, Some("kvstore=loudest")).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! The service `kv.v1.Cluster`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::v1::cluster_server::Cluster;
+use proto::v1::{self, Role};
+use proto::{Failure, NodeId};
+use tonic::{Request, Response, Status};
+
+use super::front::{Front, Identity};
+use crate::metrics::{Op, Outcome};
+use crate::node::Summary;
+use crate::peer::PeerView;
+
+/// A peer that said nothing for this long is shown as unreachable.
+const UNREACHABLE_AFTER_MS: u64 = 3_000;
+
+/// A node this many entries behind is shown as slow.
+const SLOW_LAG: u64 = 1_000;
+
+/// The handlers.
+#[derive(Clone, Debug)]
+pub struct ClusterService {
+    front: Arc<Front>,
+}
+
+impl ClusterService {
+    /// Handlers over what `front` shows of the node.
+    pub fn new(front: Arc<Front>) -> Self {
+        Self { front }
+    }
+
+    async fn reply(&self) -> Result<v1::StatusReply, Failure> {
+        let running = self.front.running()?;
+        let summary = running.handle.summary().await?;
+        let identity = self.front.identity();
+        let nodes = nodes(identity, &summary, &self.front.peers());
+        let reachable = nodes.iter().filter(|node| node.state != "unreachable").count();
+        Ok(v1::StatusReply {
+            cluster_name: identity.cluster_name.clone(),
+            cluster_id: running.cluster.0.to_vec().into(),
+            node: identity.name.clone(),
+            revision: summary.revision,
+            voters: count(summary.voters.len()),
+            reachable: count(reachable),
+            nodes,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        let start = Instant::now();
+        let reply = self.reply().await;
+        let outcome = if reply.is_ok() { Outcome::Ok } else { Outcome::Failed };
+        self.front.metrics().request(Op::Status, "eventual", outcome, start.elapsed());
+        match reply {
+            Ok(reply) => Ok(Response::new(reply)),
+            Err(mut failure) => {
+                failure.applied = None;
+                Err(failure.subject("cluster status").to_status())
+            }
+        }
+    }
+}
+
+/// This node as it tells its peers and its clients.
+pub fn own_status(identity: &Identity, summary: &Summary) -> v1::NodeStatus {
+    let member = v1::Member {
+        id: identity.id.get(),
+        name: identity.name.clone(),
+        client_address: identity.client_address.clone(),
+        peer_address: identity.peer_address.clone(),
+    };
+    v1::NodeStatus {
+        member: Some(member),
+        role: summary.role.into(),
+        state: if summary.ready { "serving" } else { "starting" }.to_owned(),
+        term: summary.term,
+        applied: summary.applied,
+        lag: summary.commit.saturating_sub(summary.applied),
+        rtt_us: 0,
+        db_bytes: summary.store_bytes,
+        certificate_expiry: identity.certificate_expiry,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        silent_ms: 0,
+    }
+}
+
+/// All members as this node sees them, by name.
+fn nodes(identity: &Identity, summary: &Summary, peers: &[PeerView]) -> Vec<v1::NodeStatus> {
+    let mut nodes: Vec<v1::NodeStatus> = summary
+        .members
+        .iter()
+        .map(|member| {
+            if member.id == identity.id.get() {
+                return own_status(identity, summary);
+            }
+            let view = peers.iter().find(|peer| peer.node == NodeId(member.id));
+            // The leader knows exactly; elsewhere there is what the peer said of itself.
+            let lag = summary.lag.iter().find(|(node, _)| node.get() == member.id);
+            let status = peer_status(member, view, lag.map(|(_, lag)| *lag));
+            with_leader(status, summary.leader)
+        })
+        .collect();
+    nodes.sort_by(|a, b| name(a).cmp(name(b)));
+    nodes
+}
+
+/// What a peer said of its role is up to a second old; who leads is known better here.
+fn with_leader(mut status: v1::NodeStatus, leader: Option<NodeId>) -> v1::NodeStatus {
+    let id = status.member.as_ref().map_or(0, |member| member.id);
+    match leader {
+        Some(leader) if leader.get() == id => status.set_role(Role::Leader),
+        Some(_) if status.role() == Role::Leader => status.set_role(Role::Follower),
+        Some(_) | None => {}
+    }
+    status
+}
+
+fn name(status: &v1::NodeStatus) -> &str {
+    status.member.as_ref().map_or("", |member| &member.name)
+}
+
+/// A peer: what it said last, and what the link says about it.
+fn peer_status(
+    member: &v1::Member,
+    view: Option<&PeerView>,
+    lag: Option<u64>,
+) -> v1::NodeStatus {
+    let said = view.and_then(|view| view.status.clone()).unwrap_or_default();
+    let reachable =
+        view.is_some_and(|view| view.connected && view.silent_ms < UNREACHABLE_AFTER_MS);
+    let lag = lag.unwrap_or(said.lag);
+    let (role, state) = if !reachable {
+        // What it was when it was last heard may be wrong by now.
+        (Role::Unspecified.into(), "unreachable")
+    } else if said.state == "starting" || said.state.is_empty() {
+        (said.role, "starting")
+    } else if lag > SLOW_LAG {
+        (said.role, "slow")
+    } else {
+        (said.role, "serving")
+    };
+    // A new node's addresses stand in the catalogue only once it has published them there.
+    let mut member = member.clone();
+    if member.client_address.is_empty()
+        && let Some(own) = &said.member
+    {
+        member.client_address.clone_from(&own.client_address);
+        member.peer_address.clone_from(&own.peer_address);
+    }
+    v1::NodeStatus {
+        member: Some(member),
+        role,
+        state: state.to_owned(),
+        lag,
+        rtt_us: view.map_or(0, |view| view.rtt_us),
+        silent_ms: view.map_or(0, |view| view.silent_ms),
+        ..said
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            cluster_name: "test".into(),
+            name: "n1".into(),
+            id: NodeId(1),
+            client_address: "127.0.0.1:1".into(),
+            peer_address: "127.0.0.1:2".into(),
+            certificate_expiry: 9,
+        }
+    }
+
+    fn member(id: u64) -> v1::Member {
+        v1::Member { id, name: format!("n{id}"), ..v1::Member::default() }
+    }
+
+    fn summary() -> Summary {
+        Summary {
+            ready: true,
+            role: Role::Follower,
+            leader: Some(NodeId(2)),
+            commit: 10,
+            applied: 9,
+            members: vec![member(3), member(1), member(2)],
+            voters: vec![NodeId(1), NodeId(2), NodeId(3)],
+            ..Summary::default()
+        }
+    }
+
+    fn peer(id: u64, said: v1::NodeStatus) -> PeerView {
+        PeerView {
+            node: NodeId(id),
+            name: format!("n{id}"),
+            connected: true,
+            rtt_us: 200,
+            status: Some(said),
+            silent_ms: 5,
+        }
+    }
+
+    fn said(role: Role, lag: u64) -> v1::NodeStatus {
+        let member = Some(v1::Member { client_address: "c:1".into(), ..member(0) });
+        let state = "serving".to_owned();
+        v1::NodeStatus { member, role: role.into(), state, applied: 9, lag, ..Default::default() }
+    }
+
+    #[test]
+    fn nodes_come_by_name_with_what_is_known_of_each() {
+        let peers = [peer(2, said(Role::Candidate, 0)), peer(3, said(Role::Leader, 5_000))];
+        let nodes = nodes(&identity(), &summary(), &peers);
+        let names: Vec<&str> = nodes.iter().map(name).collect();
+        assert_eq!(names, ["n1", "n2", "n3"]);
+        assert_eq!((nodes[0].role(), nodes[0].lag, nodes[0].rtt_us), (Role::Follower, 1, 0));
+        assert_eq!((nodes[1].role(), nodes[1].state.as_str()), (Role::Leader, "serving"));
+        assert_eq!((nodes[2].role(), nodes[2].state.as_str()), (Role::Follower, "slow"));
+        assert_eq!(nodes[2].member.as_ref().unwrap().client_address, "c:1");
+    }
+
+    #[test]
+    fn the_leader_knows_the_lag_of_its_followers() {
+        let summary = Summary { lag: vec![(NodeId(2), 7)], leader: Some(NodeId(1)), ..summary() };
+        let nodes = nodes(&identity(), &summary, &[peer(2, said(Role::Follower, 9_999))]);
+        assert_eq!((nodes[1].lag, nodes[1].state.as_str()), (7, "serving"));
+    }
+
+    #[test]
+    fn silence_and_broken_links_are_unreachable() {
+        let silent = PeerView { silent_ms: 60_000, ..peer(2, said(Role::Follower, 0)) };
+        let broken = PeerView { connected: false, ..peer(3, said(Role::Follower, 0)) };
+        let nodes = nodes(&identity(), &summary(), &[silent, broken]);
+        assert_eq!(nodes[1].state, "unreachable");
+        assert_eq!((nodes[2].state.as_str(), nodes[2].role()), ("unreachable", Role::Unspecified));
+    }
+}

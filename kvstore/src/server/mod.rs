@@ -1,0 +1,387 @@
+//! One server: a node with its listeners, from its configuration to its last reply.
+//!
+//! Order of a start: TLS material, data directory (lock, identity), listeners, peer links; then in
+//! the background: form the cluster or find it formed, open log and state, run the node. The
+//! client port answers from the beginning: until the node runs, with "not ready, not applied".
+//! The admin port says how far the start has come.
+//!
+//! Order of a stop: refuse new requests, hand over leadership, let what is inside finish, answer
+//! the rest with "outcome unknown", seal the log, close the links. Every step has a time limit,
+//! so that the whole takes less than five seconds with a dead quorum or a stuck disk as well.
+
+mod boot;
+mod error;
+mod stop;
+
+pub use error::ServerError;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::disk::RealDisk;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
+use tracing::Instrument;
+
+use self::boot::Plan;
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::identity::DataDir;
+use crate::metrics::{Metrics, Snapshot};
+use crate::forming::Formed;
+use crate::peer::{LinkEvent, Network, NetworkConfig};
+use crate::rpc;
+use crate::rpc::cluster::own_status;
+use crate::rpc::front::{Front, Identity, Running, Stage};
+use crate::shell::{Admission, Fatal, Inbox, Mailbox, Shell, ShellParts};
+use crate::tls::{AcceptCounters, Acceptor, AcceptorOptions, Material, Rejection};
+
+/// How often this node's state is refreshed for the pings to its peers.
+const STATUS_PERIOD: Duration = Duration::from_millis(200);
+
+/// The addresses that were bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC for clients.
+    pub client: SocketAddr,
+    /// Links between nodes.
+    pub peer: SocketAddr,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+}
+
+/// A server that listens. Its node may still be on its way.
+pub struct Server {
+    addresses: Addresses,
+    front: Arc<Front>,
+    admission: Arc<Admission>,
+    network: Arc<Network>,
+    node: NodeState,
+    rpc: JoinHandle<()>,
+    stop_rpc: oneshot::Sender<()>,
+    background: Vec<AbortHandle>,
+    span: tracing::Span,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// The node of a server.
+#[derive(Debug)]
+enum NodeState {
+    /// Forming or opening.
+    Booting(JoinHandle<Result<Booted, ServerError>>),
+    /// Driven by its shell.
+    Running(Booted),
+    /// It did not start; the error was given out.
+    Failed,
+}
+
+/// A node that runs, in a directory that stays locked.
+#[derive(Debug)]
+struct Booted {
+    shell: Shell,
+    _data_dir: DataDir,
+}
+
+impl Server {
+    /// Starts a server. On return it listens; [`Server::ready`] follows the rest. `fatal` is
+    /// called when the node cannot go on.
+    ///
+    /// # Errors
+    /// Any [`ServerError`]; nothing is left running then.
+    pub async fn start(config: Config, fatal: Fatal) -> Result<Self, ServerError> {
+        let span = tracing::info_span!("node", name = config.node.name);
+        let scope = span.clone();
+        Self::start_inside(config, fatal, span).instrument(scope).await
+    }
+
+    async fn start_inside(
+        config: Config,
+        fatal: Fatal,
+        span: tracing::Span,
+    ) -> Result<Self, ServerError> {
+        let material = Material::load(&config.tls, &config.node.name)?;
+        let data_dir = DataDir::open(
+            Arc::new(RealDisk),
+            &config.node.data_dir,
+            &config.node.name,
+            &config.cluster.name,
+        )?;
+        let admin = listen_admin(config.listen.admin).await?;
+        let acceptor = Acceptor::bind(
+            config.listen.client,
+            material.client_listener(),
+            AcceptorOptions::default(),
+        )
+        .map_err(|source| listen_error("clients", config.listen.client, source))?;
+        let mailbox = Mailbox::default();
+        let boot = rand::random();
+        let network = start_network(&config, &material, &data_dir, boot, mailbox.inbox())?;
+        let addresses = Addresses {
+            client: acceptor.local_addr(),
+            peer: network.local_addr(),
+            admin: admin.1,
+        };
+        let identity = Identity {
+            cluster_name: config.cluster.name.clone(),
+            name: config.node.name.clone(),
+            id: data_dir.node(),
+            client_address: config.client_address(addresses.client),
+            peer_address: peer_address(&config, addresses.peer),
+            certificate_expiry: material.certificate_expiry(),
+        };
+        let metrics = Arc::new(Metrics::default());
+        metrics.certificate_expiry("node", i64::try_from(identity.certificate_expiry).unwrap_or(0));
+        let peers = Arc::clone(&network);
+        let front = Arc::new(Front::new(identity, Arc::clone(&metrics), move || peers.peers()));
+        let admission = Arc::new(Admission::default());
+        let snapshot = Scrape {
+            front: Arc::clone(&front),
+            admission: Arc::clone(&admission),
+            inbox: mailbox.inbox(),
+            clients: acceptor.counters(),
+            network: Arc::clone(&network),
+        };
+        let admin_page = Admin::new(addresses.admin, Arc::clone(&front), move || snapshot.take());
+        let (stop_rpc, stopped) = oneshot::channel::<()>();
+        let rpc = tokio::spawn(serve_clients(Arc::clone(&front), acceptor, stopped).in_current_span());
+        let background = vec![
+            tokio::spawn(admin_page.serve(admin.0).in_current_span()).abort_handle(),
+            tokio::spawn(tell_peers(Arc::clone(&front), Arc::clone(&network))).abort_handle(),
+        ];
+        let booting = Booting {
+            config,
+            boot,
+            data_dir,
+            front: Arc::clone(&front),
+            network: Arc::clone(&network),
+            mailbox,
+            admission: Arc::clone(&admission),
+            metrics,
+            fatal,
+        };
+        let node = NodeState::Booting(tokio::spawn(booting.run().in_current_span()));
+        Ok(Self {
+            addresses,
+            front,
+            admission,
+            network,
+            node,
+            rpc,
+            stop_rpc,
+            background,
+            span,
+        })
+    }
+
+    /// The addresses that were bound.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Returns once everything that was committed at the start is applied and confirmed by one
+    /// read index. Without a quorum it waits. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why the node did not start.
+    pub async fn ready(&mut self) -> Result<(), ServerError> {
+        if let NodeState::Booting(booting) = &mut self.node {
+            let booted = booting.await.unwrap_or_else(|error| {
+                Err(ServerError::Fatal(format!("the start of the node panicked: {error}")))
+            });
+            self.node = NodeState::Failed;
+            self.node = NodeState::Running(booted?);
+        }
+        let NodeState::Running(Booted { shell, .. }) = &self.node else {
+            return Err(ServerError::Fatal("the node did not start".into()));
+        };
+        let mut summaries = shell.handle().summaries();
+        match summaries.wait_for(|summary| summary.ready).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ServerError::Fatal("the node has stopped".into())),
+        }
+    }
+}
+
+/// The address told to other nodes: the advertised one, or the one that was bound.
+fn peer_address(config: &Config, bound: SocketAddr) -> String {
+    config.advertise.peer.as_ref().map_or_else(|| bound.to_string(), ToString::to_string)
+}
+
+fn listen_error(
+    purpose: &'static str,
+    address: SocketAddr,
+    source: std::io::Error,
+) -> ServerError {
+    ServerError::Listen { purpose, address, source }
+}
+
+async fn listen_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| listen_error("admin", address, source);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn start_network(
+    config: &Config,
+    material: &Material,
+    data_dir: &DataDir,
+    boot: u64,
+    inbox: Inbox,
+) -> Result<Arc<Network>, ServerError> {
+    let sink = move |event| match event {
+        LinkEvent::Up(node) => inbox.link(node, true),
+        LinkEvent::Down(node) => inbox.link(node, false),
+        LinkEvent::Message { from, message } => inbox.message(from, message),
+    };
+    let network = NetworkConfig {
+        cluster_name: config.cluster.name.clone(),
+        node_name: config.node.name.clone(),
+        node: data_dir.node(),
+        boot,
+        listen: config.listen.peer,
+        initial: config.cluster.initial.clone(),
+        formed: data_dir.formed().cloned(),
+        material: material.clone(),
+    };
+    Ok(Arc::new(Network::start(network, Arc::new(sink))?))
+}
+
+async fn serve_clients(front: Arc<Front>, acceptor: Acceptor, stopped: oneshot::Receiver<()>) {
+    let shutdown = async {
+        // A sender that is gone means the same.
+        let _ = stopped.await;
+    };
+    if let Err(error) = rpc::serve(front, acceptor.into_stream(), shutdown).await {
+        tracing::error!(%error, "the client port has ended");
+    }
+}
+
+/// Keeps what pings tell the peers about this node up to date.
+async fn tell_peers(front: Arc<Front>, network: Arc<Network>) {
+    let mut period = tokio::time::interval(STATUS_PERIOD);
+    loop {
+        period.tick().await;
+        if let Some(summary) = front.summary() {
+            network.set_status(own_status(front.identity(), &summary));
+        }
+    }
+}
+
+/// What a scrape reads.
+struct Scrape {
+    front: Arc<Front>,
+    admission: Arc<Admission>,
+    inbox: Inbox,
+    clients: Arc<AcceptCounters>,
+    network: Arc<Network>,
+}
+
+impl Scrape {
+    fn take(&self) -> Snapshot {
+        let connected = self.front.peers().into_iter().filter(|peer| peer.connected);
+        let listeners = [("client", &*self.clients), ("peer", self.network.accept_counters())];
+        let accepted = listeners.iter().map(|(name, counters)| (*name, counters.accepted()));
+        let rejected = listeners.iter().flat_map(|(name, counters)| {
+            Rejection::ALL.map(|reason| (*name, reason.as_str(), counters.rejected(reason)))
+        });
+        Snapshot {
+            summary: self.front.summary(),
+            peer_rtt: connected
+                .map(|peer| (peer.name, Duration::from_micros(peer.rtt_us)))
+                .collect(),
+            admission_requests: self.admission.requests(),
+            admission_bytes: self.admission.bytes(),
+            admission_refused: self.admission.refused(),
+            inbox_dropped: self.inbox.dropped(),
+            read_only: self.front.handle().is_ok_and(|handle| handle.log_is_full()),
+            accepted: accepted.collect(),
+            rejected: rejected.collect(),
+        }
+    }
+}
+
+/// What the background part of a start needs.
+struct Booting {
+    config: Config,
+    boot: u64,
+    data_dir: DataDir,
+    front: Arc<Front>,
+    network: Arc<Network>,
+    mailbox: Mailbox,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+    fatal: Fatal,
+}
+
+impl Booting {
+    /// Forms the cluster or finds it formed, opens log and state, runs the node.
+    async fn run(mut self) -> Result<Booted, ServerError> {
+        let identity = self.front.identity().clone();
+        let known = self.data_dir.formed().cloned();
+        let formed_before = known.is_some();
+        let formed = match known {
+            Some(formed) => formed,
+            None => {
+                let formed = self.network.form().await?;
+                self.data_dir.save_formed(&formed)?;
+                formed
+            }
+        };
+        self.front.set_stage(Stage::Opening);
+        let plan = Plan {
+            data_dir: self.config.node.data_dir.clone(),
+            id: identity.id,
+            name: identity.name.clone(),
+            boot: self.boot,
+            cluster: formed.cluster,
+            members: formed.members.clone(),
+            client_address: identity.client_address.clone(),
+            peer_address: identity.peer_address.clone(),
+        };
+        let span = tracing::Span::current();
+        let opened = tokio::task::spawn_blocking(move || span.in_scope(|| boot::open(plan)))
+            .await
+            .map_err(|error| ServerError::Fatal(format!("opening the log panicked: {error}")))??;
+        let commit_at_start = opened.commit;
+        let cluster = formed.cluster;
+        let campaign_with_links = self.campaign(&formed, formed_before);
+        if !formed_before {
+            self.network.set_formed(formed);
+        }
+        let network = Arc::clone(&self.network);
+        let parts = ShellParts {
+            name: identity.name,
+            node: opened.node,
+            wal: opened.wal,
+            store: opened.store,
+            store_dir: opened.store_dir,
+            mailbox: self.mailbox,
+            admission: self.admission,
+            send: Box::new(move |to, message| network.send(to, message)),
+            metrics: self.metrics,
+            fatal: self.fatal,
+            campaign_with_links,
+        };
+        let shell = Shell::start(parts)
+            .map_err(|source| ServerError::System { what: "start the node's threads", source })?;
+        let handle = shell.handle();
+        self.front.set_stage(Stage::Running(Running { handle, cluster, commit_at_start }));
+        Ok(Booted { shell, _data_dir: self.data_dir })
+    }
+
+    /// The first member of a new cluster stands for election as soon as it reaches a majority.
+    fn campaign(&self, formed: &Formed, formed_before: bool) -> Option<usize> {
+        let first = self.config.cluster.initial.first()?;
+        let others_needed = formed.members.len() / 2;
+        (!formed_before && first.name == self.config.node.name).then_some(others_needed)
+    }
+}

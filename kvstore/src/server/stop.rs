@@ -1,0 +1,90 @@
+//! The end of a server.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use super::{Booted, NodeState, Server};
+use crate::rpc::front::{Front, Stage};
+use crate::shell::NodeHandle;
+
+/// For handing over leadership. Another member answers within a round trip; without a quorum
+/// nobody does.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked at whether it was.
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// For what is inside the node to be answered.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(1_000);
+/// For the threads of the node: a last fdatasync and a seal.
+const THREADS_PATIENCE: Duration = Duration::from_millis(1_500);
+/// For the last replies to leave.
+const REPLIES_PATIENCE: Duration = Duration::from_millis(500);
+/// For the links to the peers.
+const LINKS_PATIENCE: Duration = Duration::from_millis(300);
+
+impl Server {
+    /// Stops politely. Takes less than five seconds, whatever the state of disk and quorum.
+    pub async fn stop(self) {
+        let span = self.span.clone();
+        self.stop_inside().instrument(span).await;
+    }
+
+    async fn stop_inside(self) {
+        let Self { front, admission, network, node, rpc, stop_rpc, background, .. } = self;
+        front.set_stage(Stage::Stopping);
+        // An end that is gone has stopped already.
+        let _ = stop_rpc.send(());
+        if let Some(Booted { shell, .. }) = booted_of(node).await {
+            shell.prepare_stop();
+            hand_over(&shell.handle(), &front).await;
+            if timeout(DRAIN_PATIENCE, admission.drained()).await.is_err() {
+                tracing::warn!(requests = admission.requests(), "stopping with open requests");
+            }
+            let stopped = tokio::task::spawn_blocking(move || shell.stop());
+            if timeout(THREADS_PATIENCE, stopped).await.is_err() {
+                tracing::warn!("the threads of the node are stuck; leaving them");
+            }
+        }
+        // Connections that stay open, such as health watchers, are cut by the end of the process.
+        let _ = timeout(REPLIES_PATIENCE, rpc).await;
+        if timeout(LINKS_PATIENCE, network.shutdown()).await.is_err() {
+            tracing::debug!("links to peers were cut");
+        }
+        for task in background {
+            task.abort();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// What runs, if the start has come that far. A start in progress is given up: it leaves nothing
+/// behind that the next start does not expect.
+async fn booted_of(node: NodeState) -> Option<Booted> {
+    match node {
+        NodeState::Running(booted) => Some(booted),
+        NodeState::Failed => None,
+        NodeState::Booting(booting) => {
+            booting.abort();
+            booting.await.ok().and_then(Result::ok)
+        }
+    }
+}
+
+/// Waits until another member leads, where there is one that could.
+async fn hand_over(handle: &NodeHandle, front: &Front) {
+    let mut summaries = handle.summaries();
+    let handed_over = async {
+        let mut look = tokio::time::interval(LOOK_PERIOD);
+        loop {
+            look.tick().await;
+            let led = summaries.borrow_and_update().groups_led;
+            if led == 0 || !front.peers().iter().any(|peer| peer.connected) {
+                return;
+            }
+        }
+    };
+    if timeout(HAND_OVER_PATIENCE, handed_over).await.is_err() {
+        tracing::info!("leadership was not handed over in time");
+    }
+}

@@ -1,0 +1,222 @@
+//! The thread that owns a node.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::time::Instant;
+
+use proto::{NodeId, peer};
+use storage::mvcc::CheckpointJob;
+use tokio::sync::watch;
+
+use super::event::{Answer, Event};
+use super::fatal::Fatal;
+use super::health::Heartbeat;
+use super::log_thread::Append;
+use super::ticker::Ticker;
+use crate::node::{Effect, Input, Node, RequestId, Summary};
+
+/// Most events taken before the node is polled. Everything in one turn shares one append and one
+/// fdatasync; the bound keeps ticks in time under any load.
+const EVENTS_PER_TURN_MAX: usize = 4_096;
+
+/// Sends to a peer; never blocks, may lose the message.
+pub type SendToPeer = Box<dyn Fn(NodeId, peer::PeerMessage) + Send>;
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    End,
+}
+
+/// Drives a [`Node`]: one turn takes all events that are there, steps the node with each, polls it
+/// once and carries out its effects in their order.
+pub(super) struct NodeThread {
+    pub(super) node: Node,
+    pub(super) events: Receiver<Event>,
+    pub(super) send: SendToPeer,
+    pub(super) log: Sender<Append>,
+    pub(super) checkpoints: Sender<CheckpointJob>,
+    pub(super) summary: watch::Sender<Summary>,
+    pub(super) heartbeat: Arc<Heartbeat>,
+    pub(super) fatal: Fatal,
+    /// Links that must be up before this node stands for election at once; `None`: it waits for
+    /// its election timeout.
+    pub(super) campaign_with_links: Option<usize>,
+}
+
+impl NodeThread {
+    /// Runs until [`Event::Shutdown`], until nobody can send events any more, or until the node
+    /// cannot go on.
+    pub(super) fn run(self) {
+        let Self { node, events, send, log, checkpoints, summary, heartbeat, fatal, .. } = self;
+        let mut turns = Turns {
+            node,
+            send,
+            log,
+            checkpoints,
+            fatal,
+            answers: HashMap::new(),
+            campaign: self.campaign_with_links.map(Campaign::new),
+        };
+        turns.start_campaign();
+        // The first turn takes no event: what was committed before the start is applied before
+        // anyone can read (B18).
+        let mut flow = turns.carry_out();
+        let mut ticker = Ticker::new(consensus::config::TICK, Instant::now());
+        publish(&summary, turns.node.summary());
+        while flow == Flow::Continue {
+            heartbeat.beat(Instant::now());
+            flow = turns.take_all(&events, ticker.wait(Instant::now()));
+            let ticks = ticker.take(Instant::now());
+            for _ in 0..ticks {
+                turns.node.step(Input::Tick);
+            }
+            if turns.carry_out() == Flow::End {
+                flow = Flow::End;
+            }
+            if ticks > 0 || flow == Flow::End {
+                publish(&summary, turns.node.summary());
+            }
+        }
+        for answer in turns.answers.into_values() {
+            answer.give_up();
+        }
+    }
+}
+
+/// The node with everything its effects need.
+struct Turns {
+    node: Node,
+    send: SendToPeer,
+    log: Sender<Append>,
+    checkpoints: Sender<CheckpointJob>,
+    fatal: Fatal,
+    /// Requests inside the node. Keyed by ids of our own choosing, so no order is needed.
+    answers: HashMap<RequestId, Answer>,
+    campaign: Option<Campaign>,
+}
+
+impl Turns {
+    /// Waits at most `wait` for the first event, then takes all that are there.
+    fn take_all(&mut self, events: &Receiver<Event>, wait: std::time::Duration) -> Flow {
+        match events.recv_timeout(wait) {
+            Ok(event) => {
+                if self.take(event) == Flow::End {
+                    return Flow::End;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => return Flow::Continue,
+            Err(RecvTimeoutError::Disconnected) => return Flow::End,
+        }
+        for _ in 1..EVENTS_PER_TURN_MAX {
+            match events.try_recv() {
+                Ok(event) => {
+                    if self.take(event) == Flow::End {
+                        return Flow::End;
+                    }
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        Flow::Continue
+    }
+
+    fn take(&mut self, event: Event) -> Flow {
+        match event {
+            Event::Call { id, request, patience, answer } => {
+                let older = self.answers.insert(id, answer);
+                assert!(older.is_none(), "request id {} is in use", id.0);
+                self.node.step(Input::Client { id, request, patience });
+            }
+            Event::Input(input) => {
+                self.watch_links(&input);
+                self.node.step(input);
+                self.start_campaign();
+            }
+            Event::Peer { from, message, room } => {
+                self.node.step(Input::Peer { from, message });
+                drop(room);
+            }
+            Event::Summarise(sender) => {
+                // The asker may have stopped waiting.
+                let _ = sender.send(self.node.summary());
+            }
+            Event::Shutdown => return Flow::End,
+        }
+        Flow::Continue
+    }
+
+    /// Polls the node once and does what it wants done, in order.
+    fn carry_out(&mut self) -> Flow {
+        for effect in self.node.poll() {
+            match effect {
+                Effect::Send { to, message } => (self.send)(to, message),
+                Effect::WalAppend { ticket, frames, sync } => {
+                    let append = Append { ticket, frames, sync };
+                    if self.log.send(append).is_err() {
+                        // The log thread has reported why it ended.
+                        return Flow::End;
+                    }
+                }
+                Effect::Reply { id, reply } => {
+                    let answer = self.answers.remove(&id);
+                    answer.expect("a request is answered exactly once").give(reply);
+                }
+                Effect::Checkpoint(job) => {
+                    if self.checkpoints.send(job).is_err() {
+                        tracing::warn!("no checkpoint: its thread has ended");
+                    }
+                }
+                Effect::Fatal(why) => {
+                    self.fatal.report(&why);
+                    return Flow::End;
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn watch_links(&mut self, input: &Input) {
+        let Some(campaign) = &mut self.campaign else { return };
+        match input {
+            Input::LinkUp(node) => campaign.up.insert(*node),
+            Input::LinkDown(node) => campaign.up.remove(node),
+            _ => return,
+        };
+    }
+
+    fn start_campaign(&mut self) {
+        if self.campaign.take_if(|campaign| campaign.up.len() >= campaign.links).is_some() {
+            self.node.step(Input::Campaign);
+        }
+    }
+}
+
+/// An election that waits for enough voters to be reachable: votes sent before would be lost.
+struct Campaign {
+    links: usize,
+    up: BTreeSet<NodeId>,
+}
+
+impl Campaign {
+    fn new(links: usize) -> Self {
+        Self { links, up: BTreeSet::new() }
+    }
+}
+
+/// Announces a summary if it differs from the last one; what only counts is not worth waking
+/// anyone for, but it is stored.
+fn publish(summary: &watch::Sender<Summary>, new: Summary) {
+    summary.send_if_modified(|old| {
+        let announce = old.ready != new.ready
+            || old.role != new.role
+            || old.leader != new.leader
+            || old.members != new.members
+            || old.groups_led != new.groups_led
+            || (old.applied < old.commit) != (new.applied < new.commit);
+        *old = new;
+        announce
+    });
+}

@@ -1,0 +1,128 @@
+//! A running node of a cluster of one, over a simulated disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::v1::{self, op::Op};
+use proto::{ClusterId, Failure, GroupId, NodeId, log};
+use storage::disk::SimDisk;
+use storage::mvcc::{Machine, MachineOptions};
+use storage::state::MemoryStore;
+use storage::wal::{SEGMENT_BYTES_MIN, Wal, WalOptions};
+
+use super::{Admission, Fatal, Mailbox, NodeHandle, Shell, ShellParts};
+use crate::metrics::Metrics;
+use crate::node::{Node, NodeConfig, Reply, Request};
+
+/// Longer than anything in a test takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) const CLUSTER: ClusterId = ClusterId([5; 16]);
+
+/// A node that leads itself.
+pub(crate) struct SingleNode {
+    pub(crate) shell: Shell,
+    pub(crate) disk: SimDisk,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What the node reported when it could not go on.
+    pub(crate) failures: mpsc::Receiver<String>,
+}
+
+impl SingleNode {
+    /// Creates a log on `disk`, or opens the one that is there.
+    pub(crate) fn start(disk: &SimDisk) -> Self {
+        let dir = Path::new("/wal");
+        let options = WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES_MIN * 2 };
+        let shared: Arc<SimDisk> = Arc::new(disk.clone());
+        if !Wal::exists(shared.as_ref(), dir).unwrap() {
+            let voters = log::ConfState { voters: vec![1], ..log::ConfState::default() };
+            let state = log::GroupState {
+                hard_state: Some(log::HardState::default()),
+                conf_state: Some(voters),
+                ..log::GroupState::default()
+            };
+            let groups =
+                BTreeMap::from([(GroupId::META, state.clone()), (GroupId::DATA, state)]);
+            Wal::create(shared.clone(), dir, options.clone(), groups).unwrap();
+        }
+        let (wal, recovered) = Wal::open(shared, dir, options).unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let machine = Machine::open(store.clone(), MachineOptions::default()).unwrap();
+        let config = NodeConfig {
+            id: NodeId(1),
+            name: "n1".into(),
+            cluster: CLUSTER,
+            client_address: "127.0.0.1:7610".into(),
+            peer_address: "127.0.0.1:7611".into(),
+            boot: 1,
+            seed: 1,
+            checkpoint_layer_bytes: 1024 * 1024,
+        };
+        let node = Node::new(config, &[(NodeId(1), "n1".into())], recovered, machine).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let (failed, failures) = mpsc::channel();
+        let fatal = Fatal::new(move |why| {
+            // The test may have ended.
+            let _ = failed.send(why.to_owned());
+        });
+        let shell = Shell::start(ShellParts {
+            name: "n1".into(),
+            node,
+            wal,
+            store,
+            store_dir: "/state".into(),
+            mailbox: Mailbox::default(),
+            admission: Arc::new(Admission::default()),
+            send: Box::new(|_, _| {}),
+            metrics: Arc::clone(&metrics),
+            fatal,
+            campaign_with_links: Some(0),
+        })
+        .unwrap();
+        Self { shell, disk: disk.clone(), metrics, failures }
+    }
+
+    /// Waits until the node serves.
+    pub(crate) async fn ready(&self) -> NodeHandle {
+        let handle = self.shell.handle();
+        let mut summaries = handle.summaries();
+        let ready = summaries.wait_for(|summary| summary.ready);
+        tokio::time::timeout(PATIENCE, ready).await.unwrap().unwrap();
+        handle
+    }
+
+    /// Stops the node.
+    pub(crate) async fn stop(self) {
+        tokio::task::spawn_blocking(move || self.shell.stop()).await.unwrap();
+    }
+}
+
+pub(crate) fn put_request(key: &str, value: &[u8]) -> Request {
+    let op = Op::Put(v1::PutOp {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value),
+        prev: false,
+    });
+    let write = log::Write { then_ops: vec![v1::Op { op: Some(op) }], ..log::Write::default() };
+    Request::Write { keyspace: "default".into(), write }
+}
+
+pub(crate) async fn put(node: &NodeHandle, key: &str, value: &[u8]) -> Result<Reply, Failure> {
+    node.call(put_request(key, value), PATIENCE).await
+}
+
+/// The value of a key, read linearizably.
+pub(crate) async fn get(node: &NodeHandle, key: &str) -> Option<Bytes> {
+    let request = v1::GetRequest {
+        keyspace: "default".into(),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        ..v1::GetRequest::default()
+    };
+    match node.call(Request::Get(request), PATIENCE).await.unwrap() {
+        Reply::Get(reply) => reply.item.map(|item| item.value),
+        other => panic!("{other:?}"),
+    }
+}

@@ -183,8 +183,7 @@ impl Client {
         value: impl Into<Bytes>,
         options: &CallOptions,
     ) -> Result<v1::PutReply, ClientError> {
-        let request =
-            v1::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+        let request = v1::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
         self.put(request, options).await
     }
 
@@ -392,6 +391,8 @@ fn nothing_written(error: ClientError, subject: String) -> ClientError {
         ClientError::Unreached { failure, endpoints } => {
             ClientError::Unreached { failure: no(failure), endpoints }
         }
-        ClientError::Setup { failure, source } => ClientError::Setup { failure: no(failure), source },
+        ClientError::Setup { failure, source } => {
+            ClientError::Setup { failure: no(failure), source }
+        }
     }
 }

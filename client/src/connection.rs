@@ -75,7 +75,14 @@ impl Endpoint {
             .build()
             .map_err(|_| malformed())?;
         let slots = (0..connections).map(|_| Arc::new(Slot::default())).collect();
-        Ok(Self { address: address.to_owned(), host, origin, tls, slots, next: AtomicUsize::new(0) })
+        Ok(Self {
+            address: address.to_owned(),
+            host,
+            origin,
+            tls,
+            slots,
+            next: AtomicUsize::new(0),
+        })
     }
 
     /// The address, `host:port`.

@@ -134,8 +134,7 @@ async fn attempt<C: Call>(
             .map_err(AttemptError::Unreached)?;
         let time = until.saturating_duration_since(Instant::now());
         let patience = time - (time / 10).min(ANSWER_MARGIN_MAX);
-        let answer =
-            timeout_at(until, call.send(connection, endpoint.origin(), patience)).await;
+        let answer = timeout_at(until, call.send(connection, endpoint.origin(), patience)).await;
         let status = match answer {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(status)) => status,

@@ -51,7 +51,8 @@ async fn first_open_is_the_lowest_write_without_an_answer() {
     hanging.abort();
     assert!(hanging.await.unwrap_err().is_cancelled());
     client.put_value("d", "1", &within(3_000)).await.unwrap();
-    let seqs: Vec<_> = cluster.seen().iter().map(|seen| (seen.id.seq, seen.id.first_open)).collect();
+    let seqs: Vec<_> =
+        cluster.seen().iter().map(|seen| (seen.id.seq, seen.id.first_open)).collect();
     assert_eq!(seqs, [(1, 1), (2, 2), (3, 2), (4, 4)]);
     assert_eq!(cluster.shared.lock().unwrap().hellos.len(), 1);
 }
@@ -269,7 +270,8 @@ async fn all_pages_are_read_at_the_revision_of_the_first() {
     for key in ["a", "b", "c", "d", "e", "f", "g"] {
         client.put_value(key, "1", &within(3_000)).await.unwrap();
     }
-    for (limit, expected) in [(None, "abcdefg"), (Some(4), "abcd"), (Some(3), "abc"), (Some(0), "")] {
+    for (limit, expected) in [(None, "abcdefg"), (Some(4), "abcd"), (Some(3), "abc"), (Some(0), "")]
+    {
         let request = v1::RangeRequest::default();
         let mut pages = client::Pages::new(&client, request, limit, within(3_000));
         let mut keys = String::new();

@@ -222,7 +222,7 @@ fn an_absent_key_exits_3() {
     let setup = Setup::new(1);
     let get = setup.pipe("get nope");
     assert_eq!((get.exit, get.text()), (3, ""));
-    let expected = "error[KV1101]: key \"nope\" failed: key not found\n  \
+    let expected = "error[KV1101]: read of \"nope\" failed: key not found\n  \
                     why:   it does not exist at revision 1\n";
     assert!(get.err.starts_with(expected), "{}", get.err);
     setup.pipe("get nope --missing-ok").prints("");
@@ -313,7 +313,9 @@ fn ls_lists_all_pages() {
         setup.run(arguments, Seat::Pipe, b"").prints("");
     }
     let all = setup.pipe("ls");
-    all.prints("a\t2\t0\nb\\x09c\t3\t1\nd\\x5ce\t4\t2\nf\t5\t3\ng\t6\t4\nh\t7\t5\ni\t8\t6\nj\t9\t7\n");
+    all.prints(
+        "a\t2\t0\nb\\x09c\t3\t1\nd\\x5ce\t4\t2\nf\t5\t3\ng\t6\t4\nh\t7\t5\ni\t8\t6\nj\t9\t7\n",
+    );
     setup.pipe("ls --limit 4 --keys-only").prints("a\nb\\x09c\nd\\x5ce\nf\n");
     setup.pipe("ls --from f --to i --keys-only").prints("f\ng\nh\n");
     setup.pipe("ls f").prints("f\t5\t3\n");
@@ -673,9 +675,11 @@ fn a_stall_is_seen_by_all_operations_that_it_delays() {
     let setup = Setup::new(1);
     let node = &setup.cluster.nodes[0];
     setup.pipe("bench get --duration 10ms --keys 10").exit_is(0);
-    // One worker at a time: a read that hangs until its timeout delays those that were due behind it.
-    node.next([Act::Hang]);
-    let line = "bench get --rate 100 --in-flight 1 --duration 600ms --timeout 300ms --keys 10 -o json";
+    // After the count of the keys, one read hangs until its timeout. With one worker it delays those
+    // that are due behind it.
+    node.next([Act::Serve, Act::Hang]);
+    let line =
+        "bench get --rate 100 --in-flight 1 --duration 600ms --timeout 300ms --keys 10 -o json";
     let found = json(setup.pipe(line).text());
     let row = &found["rows"][0];
     assert_eq!(row["fail"], 1, "{found}");

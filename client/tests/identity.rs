@@ -105,8 +105,7 @@ async fn a_client_certificate_is_no_node() {
     use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
     let pki = Pki::new();
     let ca = std::fs::read_to_string(pki.path("ca.crt")).unwrap();
-    let ca_key =
-        KeyPair::from_pem(&std::fs::read_to_string(pki.path("ca.key")).unwrap()).unwrap();
+    let ca_key = KeyPair::from_pem(&std::fs::read_to_string(pki.path("ca.key")).unwrap()).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&ca, ca_key).unwrap();
     for (name, uri) in [
         ("mallory", Some("kv:///client/mallory")),

@@ -15,8 +15,9 @@ use crate::checker::{self, MODELS};
 use crate::error::LabError;
 use crate::history;
 use crate::judgement::Judgement;
-use crate::run::{self, NemesisKind, RunOptions};
-use crate::workload::RegisterWorkload;
+use crate::nemesis::NemesisKind;
+use crate::run::{self, RunOptions};
+use crate::workload::{ReadLevel, RegisterWorkload};
 
 /// Something else than a promise failed.
 const EXIT_FAILED: u8 = 1;
@@ -95,6 +96,9 @@ struct RegisterArgs {
     /// Keys; the fewer, the more contention.
     #[arg(long, default_value_t = RegisterWorkload::default().keys)]
     keys: usize,
+    /// Level of the reads. What is not linearizable is expected to be found invalid sooner or later.
+    #[arg(long, value_enum, default_value_t = ReadLevel::Linearizable)]
+    consistency: ReadLevel,
     /// Operations after which the run ends before its time.
     #[arg(long, default_value_t = RegisterWorkload::default().operations_max)]
     operations_max: usize,
@@ -155,6 +159,7 @@ fn run_register(args: &RegisterArgs, output: Output) -> Result<u8, LabError> {
             clients: args.clients,
             keys: args.keys,
             operations_max: args.operations_max,
+            level: args.consistency,
             ..RegisterWorkload::default()
         },
     };
@@ -185,7 +190,7 @@ fn run_register(args: &RegisterArgs, output: Output) -> Result<u8, LabError> {
         result.summary.info,
         result.faults.len()
     );
-    print(&result.judgement, Some(&options.dir), output);
+    print(result.worst(), Some(&options.dir), output);
     Ok(run::exit(&result))
 }
 

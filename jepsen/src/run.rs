@@ -22,27 +22,16 @@ use crate::cluster::{Cluster, ClusterOptions};
 use crate::error::LabError;
 use crate::history;
 use crate::judgement::{Judgement, Word};
-use crate::nemesis::{Fault, KillNemesis};
+use crate::nemesis::{self, Fault, NemesisKind};
 use crate::operation::{Function, Operation, Outcome};
 use crate::recorder::Recorder;
-use crate::workload::{RegisterSummary, RegisterWorkload};
+use crate::workload::{ReadLevel, RegisterSummary, RegisterWorkload};
 
 /// How long the nodes may take to become ready at first.
 const BOOT_MAX: Duration = Duration::from_secs(60);
 
 /// How long the cluster may take to answer every key after the faults.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
-
-/// What disturbs the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum NemesisKind {
-    /// Nothing.
-    #[default]
-    None,
-    /// SIGKILL of one node, the leader or all nodes, and restarts.
-    Kill,
-}
 
 /// Parameters of a run.
 #[derive(Clone, Debug)]
@@ -67,8 +56,8 @@ pub struct RunOptions {
 /// What came of a run.
 #[derive(Debug)]
 pub struct RunResult {
-    /// The judgement of all models together: the worst one.
-    pub judgement: Judgement,
+    /// The judgements of all models, at least one.
+    pub judgements: Vec<Judgement>,
     /// Counts of outcomes.
     pub summary: RegisterSummary,
     /// What was done to the cluster.
@@ -77,6 +66,19 @@ pub struct RunResult {
     pub failure: Option<LabError>,
     /// Whether it was stopped before its time.
     pub interrupted: bool,
+}
+
+impl RunResult {
+    /// The worst judgement, the first one of equals.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, which breaks the promise of `judgements`.
+    #[must_use]
+    pub fn worst(&self) -> &Judgement {
+        let worst = self.judgements.iter().rev().max_by_key(|judgement| judgement.verdict);
+        worst.expect("a run is judged by at least one model")
+    }
 }
 
 /// Runs the register workload. `interrupt` ends it early; what was done until then is judged.
@@ -99,7 +101,14 @@ pub async fn register(
 
     let mut faults = Vec::new();
     let (disturbed, interrupted) = tokio::join!(
-        disturb(options, &mut cluster, &recorder, stopped.clone(), &mut faults),
+        nemesis::run(
+            options.nemesis,
+            options.seed,
+            &mut cluster,
+            &recorder,
+            stopped.clone(),
+            &mut faults
+        ),
         work(options.time_limit, &mut tasks, &stop, interrupt),
     );
     let interrupted = interrupted?;
@@ -115,30 +124,10 @@ pub async fn register(
     let history = recorder.take();
     let summary = RegisterSummary::of(&history);
     write_file(&options.dir.join("history.jsonl"), |out| history::write(out, &history))?;
-    let judgement = judge(&history);
-    let result = RunResult { judgement, summary, faults, failure, interrupted };
+    let judgements = judge(&history);
+    let result = RunResult { judgements, summary, faults, failure, interrupted };
     write_report(options, &workload, &result)?;
     Ok(result)
-}
-
-/// Lets the nemesis work until the run stops.
-async fn disturb(
-    options: &RunOptions,
-    cluster: &mut Cluster,
-    recorder: &Recorder,
-    mut stopped: watch::Receiver<bool>,
-    faults: &mut Vec<Fault>,
-) -> Result<(), LabError> {
-    match options.nemesis {
-        NemesisKind::Kill => {
-            KillNemesis::new(options.seed).run(cluster, recorder, stopped, faults).await
-        }
-        NemesisKind::None => {
-            // The sender outlives this call; if it did not, the run would be over as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-            Ok(())
-        }
-    }
 }
 
 /// Waits for the end of the workload, of the time or of the patience of the user. True for the
@@ -175,20 +164,18 @@ async fn work(
     }
 }
 
-/// The worst judgement of all models. A history in which nothing was read or written proves
-/// nothing.
-fn judge(history: &[Operation]) -> Judgement {
+/// The judgements of all models. A history in which nothing was read or written proves nothing.
+fn judge(history: &[Operation]) -> Vec<Judgement> {
     let succeeded = |writes: bool| {
         history.iter().any(|operation| {
             operation.outcome == Outcome::Ok && (operation.function != Function::Read) == writes
         })
     };
     if !succeeded(true) || !succeeded(false) {
-        return Judgement::unknown("register", history, "no read or no write succeeded");
+        return vec![Judgement::unknown("register", history, "no read or no write succeeded")];
     }
     let checkers: [&dyn Checker; 2] = [&RegisterChecker::default(), &RevisionChecker];
-    let judgements = checkers.into_iter().map(|checker| Judgement::of(checker, history));
-    judgements.max_by_key(|judgement| judgement.verdict).expect("there are two checkers")
+    checkers.into_iter().map(|checker| Judgement::of(checker, history)).collect()
 }
 
 /// `run.toml`.
@@ -202,6 +189,7 @@ struct RunFile<'a> {
     nodes: usize,
     time_limit_ms: u64,
     nemesis: NemesisKind,
+    consistency: ReadLevel,
     clients: usize,
     keys: usize,
     operations_max: usize,
@@ -214,8 +202,11 @@ struct RunFile<'a> {
 #[derive(Serialize)]
 struct ResultFile<'a> {
     schema: u32,
+    /// The worst one.
     #[serde(flatten)]
     judgement: &'a Judgement,
+    /// All of them.
+    checks: &'a [Judgement],
     #[serde(flatten)]
     summary: RegisterSummary,
     faults: usize,
@@ -238,6 +229,7 @@ fn write_report(
         nodes: options.nodes,
         time_limit_ms: u64::try_from(options.time_limit.as_millis()).unwrap_or(u64::MAX),
         nemesis: options.nemesis,
+        consistency: workload.level,
         clients: workload.clients,
         keys: workload.keys,
         operations_max: workload.operations_max,
@@ -251,7 +243,8 @@ fn write_report(
     fs::write(&path, run).map_err(LabError::io(&path))?;
     let file = ResultFile {
         schema: 1,
-        judgement: &result.judgement,
+        judgement: result.worst(),
+        checks: &result.judgements,
         summary: result.summary,
         faults: result.faults.len(),
         error: result.failure.as_ref().map(LabError::to_string),
@@ -267,15 +260,13 @@ fn write_report(
 /// The command that runs the same again.
 fn replay_command(options: &RunOptions) -> String {
     let RunOptions { binary, nodes, time_limit, nemesis, seed, workload, .. } = options;
-    let nemesis = match nemesis {
-        NemesisKind::None => "none",
-        NemesisKind::Kill => "kill",
-    };
+    let nemesis = nemesis.as_str();
     format!(
         "kv-lab run register --binary {} --nodes {nodes} --time-limit {}ms --nemesis {nemesis} \
-         --clients {} --keys {} --operations-max {} --seed {seed} --dir DIR",
+         --consistency {} --clients {} --keys {} --operations-max {} --seed {seed} --dir DIR",
         binary.display(),
         time_limit.as_millis(),
+        workload.level.as_str(),
         workload.clients,
         workload.keys,
         workload.operations_max,
@@ -298,7 +289,7 @@ fn write_file(
 /// stopped, 10 if nobody knows, 0 if all promises held.
 #[must_use]
 pub fn exit(result: &RunResult) -> u8 {
-    match (result.judgement.verdict, &result.failure, result.interrupted) {
+    match (result.worst().verdict, &result.failure, result.interrupted) {
         (Word::Invalid, _, _) => 9,
         (_, Some(_), _) => 1,
         (_, None, true) => 130,

@@ -30,7 +30,7 @@ impl Seen {
     }
 }
 
-/// Reads a key, linearizably.
+/// Reads a key, at the level of the options.
 ///
 /// # Errors
 ///

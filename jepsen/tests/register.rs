@@ -159,11 +159,11 @@ fn few_values_and_deletes_are_decided_with_a_replayable_order() {
     for seed in 0..60 {
         let simulation = Simulation {
             seed,
-            operations: 300,
+            operations: 500,
             values: Values::Few(4),
             cas: 20,
             deletes: 10,
-            crashes: 2,
+            crashes: 5,
             ..Simulation::default()
         };
         let history = simulation.run();

@@ -27,14 +27,14 @@ impl Logging {
         let lines = Lines::start("log-lines", io::stderr())?;
         let filter = filter(level, std::env::var("KVSTORE_LOG").ok().as_deref())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let builder =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
         // A process has one log; a second start keeps the first.
         let _ = if io::stderr().is_terminal() {
             builder.with_ansi(colour()).with_target(false).try_init()
         } else {
             builder.json().flatten_event(true).with_span_list(false).try_init()
         };
+        log_panics();
         Ok(Self { lines })
     }
 
@@ -49,6 +49,15 @@ impl Logging {
     pub fn finish(&self) {
         self.lines.flush(LAST_LINES_PATIENCE);
     }
+}
+
+/// Sends the message of a panic to the log. The usual way, straight to stderr, would block the
+/// thread that panicked when nobody reads, and nobody would learn that it is gone.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(%panic, %backtrace, "panicked: a bug");
+    }));
 }
 
 fn filter(level: LevelFilter, directives: Option<&str>) -> Result<EnvFilter, String> {

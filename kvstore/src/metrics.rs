@@ -90,6 +90,11 @@ struct PeerLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RoleLabel {
     role: &'static str,
 }
@@ -101,7 +106,12 @@ struct BuildLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ListenerLabels {
+struct ListenerLabel {
+    listener: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectionLabels {
     listener: &'static str,
     reason: &'static str,
 }
@@ -121,6 +131,8 @@ pub struct Snapshot {
     pub admission_refused: usize,
     /// Messages of peers dropped because the node was behind.
     pub inbox_dropped: usize,
+    /// Messages to peers that were not sent: because the link was down, because its lane was full.
+    pub unsent: (u64, u64),
     /// The log waits for space.
     pub read_only: bool,
     /// Connections accepted, by listener.
@@ -137,6 +149,7 @@ pub struct Metrics {
     requests_unknown_outcome: Family<OpLabel, Counter>,
     consistency_refusals: Family<RefusalLabels, Counter>,
     log_fsync_duration: Histogram,
+    log_size_bytes: Gauge,
     raft_has_leader: Gauge,
     raft_is_leader: Gauge,
     raft_leader_changes: Counter,
@@ -155,15 +168,11 @@ pub struct Metrics {
     admission_bytes: Gauge,
     admission_refused: Counter,
     peer_messages_dropped: Counter,
+    peer_messages_unsent: Family<ReasonLabel, Counter>,
     read_only: Gauge,
     certificate_expiry: Family<RoleLabel, Gauge>,
-    connections_accepted: Family<OpenLabels, Counter>,
-    connections_rejected: Family<ListenerLabels, Counter>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OpenLabels {
-    listener: &'static str,
+    connections_accepted: Family<ListenerLabel, Counter>,
+    connections_rejected: Family<RejectionLabels, Counter>,
 }
 
 /// 0.1 ms to 13 s, doubling: from a write on a fast disk to beyond the default timeout.
@@ -209,7 +218,18 @@ impl Default for Metrics {
                 "Time of one fdatasync of the write-ahead log",
                 latency_histogram(),
             ),
-            raft_has_leader: add(r, "raft_has_leader", "1 when a leader is known", Gauge::default()),
+            log_size_bytes: add(
+                r,
+                "log_size_bytes",
+                "Bytes of the write-ahead log on disk",
+                Gauge::default(),
+            ),
+            raft_has_leader: add(
+                r,
+                "raft_has_leader",
+                "1 when a leader is known",
+                Gauge::default(),
+            ),
             raft_is_leader: add(r, "raft_is_leader", "1 on the leader", Gauge::default()),
             raft_leader_changes: add(
                 r,
@@ -297,6 +317,12 @@ impl Default for Metrics {
                 "Messages of peers dropped because the node was behind",
                 Counter::default(),
             ),
+            peer_messages_unsent: add(
+                r,
+                "peer_messages_unsent",
+                "Messages to peers that were not sent",
+                Family::default(),
+            ),
             read_only: add(r, "read_only", "1 while the disk has no space", Gauge::default()),
             certificate_expiry: add(
                 r,
@@ -349,6 +375,11 @@ impl Metrics {
         self.log_fsync_duration.observe(took.as_secs_f64());
     }
 
+    /// The files of the log have this many bytes together.
+    pub fn log_size(&self, bytes: u64) {
+        self.log_size_bytes.set(signed(bytes));
+    }
+
     /// The certificate of `role` ends at this Unix time.
     pub fn certificate_expiry(&self, role: &'static str, unix_seconds: i64) {
         self.certificate_expiry.get_or_create(&RoleLabel { role }).set(unix_seconds);
@@ -367,17 +398,21 @@ impl Metrics {
         self.admission_bytes.set(signed(snapshot.admission_bytes as u64));
         raise(&self.admission_refused, snapshot.admission_refused as u64);
         raise(&self.peer_messages_dropped, snapshot.inbox_dropped as u64);
+        for (reason, count) in [("link_down", snapshot.unsent.0), ("lane_full", snapshot.unsent.1)]
+        {
+            raise(&self.peer_messages_unsent.get_or_create(&ReasonLabel { reason }), count);
+        }
         self.read_only.set(i64::from(snapshot.read_only));
         self.peer_rtt.clear();
         for (peer, rtt) in &snapshot.peer_rtt {
             self.peer_rtt.get_or_create(&PeerLabel { peer: peer.clone() }).set(rtt.as_secs_f64());
         }
         for (listener, count) in &snapshot.accepted {
-            let labels = OpenLabels { listener };
+            let labels = ListenerLabel { listener };
             raise(&self.connections_accepted.get_or_create(&labels), *count);
         }
         for (listener, reason, count) in &snapshot.rejected {
-            let labels = ListenerLabels { listener, reason };
+            let labels = RejectionLabels { listener, reason };
             raise(&self.connections_rejected.get_or_create(&labels), *count);
         }
         if let Some(summary) = &snapshot.summary {

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::Config;
 use crate::lines::Lines;
 use crate::logging::Logging;
-use crate::server::{Server, ServerError};
+use crate::server::{Server, ServerError, ServerOptions};
 use crate::shell::Fatal;
 use crate::shutdown::StopSignals;
 
@@ -56,7 +56,8 @@ async fn serve(config: Config, logging: &Logging) -> Result<(), ServerError> {
         .map_err(|source| ServerError::System { what: "start a thread", source })?;
     log_start(&config);
     let name = config.node.name.clone();
-    let mut server = Server::start(config, exit_on_fatal(logging.clone())).await?;
+    let options = ServerOptions::new(exit_on_fatal(logging.clone()));
+    let mut server = Server::start(config, options).await?;
     let signal = tokio::select! {
         signal = signals.next() => signal,
         ready = server.ready() => {

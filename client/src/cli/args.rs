@@ -55,13 +55,19 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) cert: Option<PathBuf>,
     /// Own private key, mode 0600 [env: KV_KEY]
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
-    pub(crate) key: Option<PathBuf>,
+    #[arg(long = "key", global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) key_file: Option<PathBuf>,
     /// Form of the output; without it tables on a terminal, plain lines elsewhere
     #[arg(short, long, global = true, value_name = "FORM", hide_short_help = true)]
     pub(crate) output: Option<FormatArg>,
     /// When to colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
     pub(crate) color: ColorArg,
     /// No notes on stderr, only errors
     #[arg(short, long, global = true, hide_short_help = true)]

@@ -216,7 +216,7 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::DataForeign
         | Code::DataDamaged
         | Code::DataLost
-        | Code::Internal => code.page().fix.to_owned(),
+        | Code::Internal => code.page().fix.trim_end_matches('.').to_owned(),
     };
     let second = hint.map_or_else(|| format!("kv explain {code}"), str::to_owned);
     vec![first, second]

@@ -20,7 +20,7 @@ use std::io::Write;
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 pub use context::{Context, ContextError, Contexts, config_dir};
-pub use terminal::Terminal;
+pub use terminal::{Lookup, Terminal};
 
 use args::{Cli, Command};
 use errors::{CliError, EXIT_USAGE};

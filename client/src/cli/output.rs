@@ -317,7 +317,8 @@ pub(crate) fn bytes_of(argument: &OsStr) -> bytes::Bytes {
 /// An argument as it would be typed into a shell.
 pub(crate) fn shell_quoted(argument: &OsStr) -> String {
     let text = argument.to_string_lossy();
-    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-:@,+".contains(character);
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-:@,+".contains(character);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
         return text.into_owned();
     }
@@ -377,7 +378,8 @@ mod tests {
 
     #[test]
     fn arguments_are_quoted_where_a_shell_needs_it() {
-        for (argument, quoted) in [("orders/17", "orders/17"), ("a b", "'a b'"), ("it's", "'it'\\''s'")]
+        for (argument, quoted) in
+            [("orders/17", "orders/17"), ("a b", "'a b'"), ("it's", "'it'\\''s'")]
         {
             assert_eq!(shell_quoted(OsStr::new(argument)), quoted);
         }

@@ -64,7 +64,7 @@ pub(crate) fn target(global: &GlobalArgs, terminal: &Terminal) -> Result<Target,
         .collect();
     let ca = path(&global.ca, "KV_CA", |context| &context.ca);
     let cert = path(&global.cert, "KV_CERT", |context| &context.cert);
-    let key = path(&global.key, "KV_KEY", |context| &context.key);
+    let key = path(&global.key_file, "KV_KEY", |context| &context.key);
     let context = Context {
         endpoints,
         ca: ca.ok_or_else(|| not_configured("--ca"))?,
@@ -92,7 +92,7 @@ fn context(
     let complete = global.endpoints.is_some()
         && global.ca.is_some()
         && global.cert.is_some()
-        && global.key.is_some();
+        && global.key_file.is_some();
     if complete && named.is_none() {
         return Ok((None, String::new()));
     }

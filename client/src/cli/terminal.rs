@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
 
+/// Looks up an environment variable by its name.
+pub type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// The surroundings of one run of the command.
 pub struct Terminal {
     /// Where data comes from.
@@ -19,12 +22,14 @@ pub struct Terminal {
     /// A person looks at `stderr`.
     pub stderr_is_tty: bool,
     /// Looks up an environment variable.
-    pub env: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    pub env: Box<Lookup>,
 }
 
 impl fmt::Debug for Terminal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terminal").field("stdout_is_tty", &self.stdout_is_tty).finish_non_exhaustive()
+        f.debug_struct("Terminal")
+            .field("stdout_is_tty", &self.stdout_is_tty)
+            .finish_non_exhaustive()
     }
 }
 

@@ -63,7 +63,8 @@ impl Identity {
 
     /// Reads the identity out of a parsed certificate.
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Result<Self, IdentityError> {
-        let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
+        let names =
+            certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
         let names = names.map(|extension| &extension.value.general_names[..]).unwrap_or_default();
         let mut ours = names.iter().filter_map(|name| match name {
             GeneralName::URI(uri) if uri.starts_with("kv:") => Some(*uri),

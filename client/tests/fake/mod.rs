@@ -264,14 +264,18 @@ impl FakeNode {
 
     fn proof(&self, level: i32) -> v1::Proof {
         let leader = self.members.lock().unwrap().first().cloned().unwrap_or_default();
+        let (revision, born) = {
+            let shared = self.shared.lock().unwrap();
+            (shared.revision, shared.born)
+        };
         v1::Proof {
             level,
             node: self.name.clone(),
-            revision: self.shared.lock().unwrap().revision,
+            revision,
             leader: leader.id,
             leader_address: leader.client_address,
             acknowledged_by: vec![],
-            index: self.shared.lock().unwrap().born + 1,
+            index: born + 1,
             ..Default::default()
         }
     }
@@ -521,10 +525,9 @@ fn server_config(
         roots.add(root).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .unwrap();
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

@@ -2,4 +2,4 @@
 
 pub mod register;
 
-pub use register::{RegisterSummary, RegisterWorkload};
+pub use register::{ReadLevel, RegisterSummary, RegisterWorkload};

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use client::{CallOptions, Client, ClientError};
+use proto::v1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -30,8 +31,37 @@ use crate::wire;
 /// unreachable node would fill the history with failures.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
+/// At which level processes read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadLevel {
+    /// The newest value.
+    #[default]
+    Linearizable,
+    /// What the asked node has.
+    Eventual,
+}
+
+impl ReadLevel {
+    /// The word of the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Eventual => "eventual",
+        }
+    }
+
+    const fn wire(self) -> v1::Level {
+        match self {
+            Self::Linearizable => v1::Level::Linearizable,
+            Self::Eventual => v1::Level::Eventual,
+        }
+    }
+}
+
 /// Parameters of the workload.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct RegisterWorkload {
     /// Seed of the choices of all processes.
     pub seed: u64,
@@ -45,6 +75,9 @@ pub struct RegisterWorkload {
     pub timeout: Duration,
     /// Time between two operations of a process. It bounds how much there is to check.
     pub think: Duration,
+    /// The level at which the processes read. All but the default may well be found invalid: that
+    /// is what they do not promise.
+    pub level: ReadLevel,
 }
 
 impl Default for RegisterWorkload {
@@ -54,8 +87,9 @@ impl Default for RegisterWorkload {
             clients: 6,
             keys: 3,
             operations_max: 200_000,
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_millis(1_500),
             think: Duration::from_millis(2),
+            level: ReadLevel::Linearizable,
         }
     }
 }
@@ -121,6 +155,7 @@ impl RegisterWorkload {
                 process: recorder.process(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
                 known: HashMap::new(),
+                last: None,
             };
             tasks.spawn(worker.run(stop.clone()));
         }
@@ -141,11 +176,13 @@ impl RegisterWorkload {
     ) -> Result<(), LabError> {
         let deadline = Instant::now() + patience;
         let client = cluster.client(cluster.endpoints(), self.timeout)?;
+        let level = Some(v1::Level::Linearizable);
+        let options = CallOptions { level, ..CallOptions::default() };
         let mut process = recorder.process();
         for key in (0..self.keys).map(Self::key) {
             loop {
                 let open = process.invoke(Call::read(&key));
-                match wire::read(&client, &key, &CallOptions::default()).await {
+                match wire::read(&client, &key, &options).await {
                     Ok(seen) => {
                         open.ok(|operation| seen.fill(operation));
                         break;
@@ -189,6 +226,8 @@ struct Worker {
     process: Process,
     rng: ChaCha8Rng,
     known: HashMap<String, Known>,
+    /// The key of the last operation, if it told what the key holds.
+    last: Option<String>,
 }
 
 impl Worker {
@@ -208,7 +247,10 @@ impl Worker {
 
     /// Does one operation; false if nobody answered.
     async fn one(&mut self) -> bool {
-        let key = RegisterWorkload::key(self.rng.random_range(0..self.shared.parameters.keys));
+        let random = RegisterWorkload::key(self.rng.random_range(0..self.shared.parameters.keys));
+        // Coming back to a key at once gives a cas a chance to find it unchanged.
+        let back = self.last.take().filter(|_| self.rng.random_bool(0.5));
+        let key = back.unwrap_or(random);
         let known = self.known.get(&key).cloned();
         let dice = self.rng.random_range(0..100);
         let (call, revision) = match (dice, known) {
@@ -219,7 +261,8 @@ impl Worker {
             (70..78, _) => (Call::delete(&key), None),
             _ => (Call::write(&key, self.value()), None),
         };
-        let options = CallOptions::default();
+        let level = Some(self.shared.parameters.level.wire());
+        let options = CallOptions { level, ..CallOptions::default() };
         let open = self.process.invoke(call.clone());
         let known = match call.function {
             Function::Read => match wire::read(&self.client, &key, &options).await {
@@ -247,10 +290,15 @@ impl Worker {
             }
         };
         match known {
-            Some(known) => self.known.insert(key, known),
+            Some(known) => {
+                self.last = Some(key.clone());
+                self.known.insert(key, known);
+            }
             // What was known is outdated; the next cas waits for a new look.
-            None => self.known.remove(&key),
-        };
+            None => {
+                self.known.remove(&key);
+            }
+        }
         true
     }
 

@@ -65,11 +65,9 @@ pub(super) fn answer(
         "/livez" => report(&[live], verbose),
         "/readyz" => report(&linearizable, verbose),
         "/readyz/local" => report(&local, verbose),
-        "/metrics" => Answer {
-            status: StatusCode::OK,
-            content_type: metrics::CONTENT_TYPE,
-            body: render(),
-        },
+        "/metrics" => {
+            Answer { status: StatusCode::OK, content_type: metrics::CONTENT_TYPE, body: render() }
+        }
         _ => {
             let known = "try /livez, /readyz, /readyz/local or /metrics\n";
             Answer::text(StatusCode::NOT_FOUND, known)

@@ -36,7 +36,8 @@ impl Banner<'_> {
     pub(super) fn text(&self) -> String {
         let (nodes, took) = (self.nodes, self.took.as_secs_f64());
         let plural = if nodes == 1 { "" } else { "s" };
-        let data = self.kept.map_or_else(|| "temporary".to_owned(), |dir| dir.display().to_string());
+        let data =
+            self.kept.map_or_else(|| "temporary".to_owned(), |dir| dir.display().to_string());
         let mut text = format!("{nodes} node{plural} up in {took:.1} s   ");
         text += &format!("mTLS on (throw-away CA, 24 h)   data: {data}\n");
         let context = match &self.access {

@@ -11,11 +11,14 @@ use super::ports::{self, NodePorts};
 use crate::config::{
     AdvertiseSection, ClusterSection, Config, InitialMember, ListenSection, NodeSection, TlsSection,
 };
-use crate::server::{Server, ServerError};
+use crate::server::{Server, ServerError, ServerOptions};
 use crate::shell::Fatal;
 
 /// Name of the cluster and of the context for `kv`.
 pub(super) const NAME: &str = "dev";
+
+/// Short segments of the log: a throw-away cluster is to be up at once and to take little space.
+const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A cluster that is not up by then does not come up.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
@@ -69,7 +72,8 @@ impl Cluster {
     ) -> Result<Self, ServerError> {
         let mut cluster = Self { servers: Vec::new() };
         for name in names(nodes) {
-            match Server::start(config(directory, &name, nodes, ports)?, fatal.clone()).await {
+            let options = ServerOptions { fatal: fatal.clone(), segment_bytes: SEGMENT_BYTES };
+            match Server::start(config(directory, &name, nodes, ports)?, options).await {
                 Ok(server) => cluster.servers.push(server),
                 Err(error) => {
                     cluster.stop().await;
@@ -125,9 +129,10 @@ fn config(
     let own = position.and_then(|at| ports.get(at)).copied();
     let own = own.expect("there are ports for every node");
     let initial = all.into_iter().zip(ports).map(|(name, ports)| {
-        let address = ports.peer.to_string().parse().map_err(|why: String| {
-            proto::Failure::new(Code::ConfigInvalid, "peer address", why)
-        })?;
+        let address =
+            ports.peer.to_string().parse().map_err(|why: String| {
+                proto::Failure::new(Code::ConfigInvalid, "peer address", why)
+            })?;
         Ok::<_, ServerError>(InitialMember { name, address })
     });
     let files = directory.node_files(name);

@@ -52,7 +52,8 @@ mod tests {
     use super::*;
 
     fn context(endpoint: &str) -> DevContext {
-        let files = ClientFiles { ca: "/d/ca".into(), cert: "/d/cert".into(), key: "/d/key".into() };
+        let files =
+            ClientFiles { ca: "/d/ca".into(), cert: "/d/cert".into(), key: "/d/key".into() };
         DevContext::new(vec![endpoint.to_owned()], files)
     }
 

@@ -11,6 +11,9 @@ mod context;
 mod directory;
 mod ports;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +40,8 @@ pub const NODES_MAX: i64 = 9;
 
 /// Exit code when there is no cluster to run the command against.
 const EXIT_NOT_UP: u8 = 5;
+/// Exit code when a signal ends the cluster before it is up, or a second one its stop.
+const EXIT_INTERRUPTED: u8 = 130;
 /// Exit code when a node failed while the command ran.
 const EXIT_FAILED: u8 = 1;
 /// Exit codes of a shell for a command that cannot be run or is not there.
@@ -81,11 +86,7 @@ pub fn run(options: DevOptions) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run_inside(
-    options: DevOptions,
-    start: Instant,
-    logging: &Logging,
-) -> Result<u8, ServerError> {
+fn run_inside(options: DevOptions, start: Instant, logging: &Logging) -> Result<u8, ServerError> {
     let runtime = Runtime::new()
         .map_err(|source| ServerError::System { what: "start the runtime", source })?;
     let directory = Directory::open(options.keep.as_deref())
@@ -117,7 +118,7 @@ impl Dev {
         let usual_ports = self.options.command.is_empty();
         let cluster = tokio::select! {
             cluster = Cluster::start(directory, self.options.nodes, usual_ports, &fatal) => cluster?,
-            _ = signals.next() => return Err(interrupted()),
+            _ = signals.next() => return Ok(EXIT_INTERRUPTED),
             Some(why) = failures.recv() => return Err(ServerError::Fatal(why)),
         };
         let result = if self.options.command.is_empty() {
@@ -127,7 +128,7 @@ impl Dev {
         };
         tokio::select! {
             () = cluster.stop() => result,
-            _ = signals.next() => Err(interrupted()),
+            _ = signals.next() => Ok(EXIT_INTERRUPTED),
         }
     }
 
@@ -145,12 +146,7 @@ impl Dev {
         })
     }
 
-    fn banner<'a>(
-        &self,
-        directory: &'a Directory,
-        cluster: &Cluster,
-        bin: &Path,
-    ) -> Banner<'a> {
+    fn banner<'a>(&self, directory: &'a Directory, cluster: &Cluster, bin: &Path) -> Banner<'a> {
         Banner {
             nodes: self.options.nodes,
             took: self.start.elapsed(),
@@ -260,8 +256,4 @@ fn fatal_channel() -> (Fatal, mpsc::UnboundedReceiver<String>) {
         let _ = sender.send(why.to_owned());
     });
     (fatal, failures)
-}
-
-fn interrupted() -> ServerError {
-    ServerError::Fatal("interrupted".into())
 }

@@ -9,7 +9,9 @@
 //!
 //! Both records are written whole to a temporary file, synced, renamed, and the directory synced,
 //! so no crash leaves half of one. A record that is damaged, or missing where data exists, is
-//! never replaced: a node that forgets its id would come back as somebody else and vote twice.
+//! never replaced: a node that forgets its id, or that it has voted, would vote twice. Once the node
+//! has formed, `identity` says so too, so that a directory which lost all the rest is not taken for
+//! that of a node which has not formed yet.
 
 mod error;
 mod lock;
@@ -35,7 +37,7 @@ const CLUSTER: Record<ClusterBody> =
     Record { name: "cluster", magic: *b"KVCLUST\n", version: 1, body: PhantomData };
 
 /// Entries that hold data. Where one of them exists, both records were written before.
-const DATA: [&str; 2] = ["wal", "state"];
+const DATA: [&str; 3] = ["wal", "state", "started"];
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct IdentityBody {
@@ -43,6 +45,9 @@ struct IdentityBody {
     node: u64,
     #[prost(string, tag = "2")]
     name: String,
+    /// The cluster it has formed; empty before.
+    #[prost(bytes = "vec", tag = "3")]
+    cluster: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -61,7 +66,7 @@ pub struct DataDir {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     cluster_name: String,
-    node: NodeId,
+    identity: IdentityBody,
     formed: Option<Formed>,
     _lock: DirectoryLock,
 }
@@ -80,24 +85,32 @@ impl DataDir {
     ) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
         disk.create_dir_all(path).map_err(failed)?;
-        // The lock is one of the operating system's, so it is taken on a real directory even when
-        // the disk is a simulated one.
+        // A lock of the operating system, so on the real file system whatever `disk` is.
         let lock = DirectoryLock::take(path)?;
         let identity = IDENTITY.read(&*disk, path)?;
         let cluster = CLUSTER.read(&*disk, path)?;
         let entries = disk.list(path).map_err(failed)?;
         let data = entries.into_iter().find(|entry| DATA.contains(&entry.as_str()));
-        check_complete(path, identity.is_some(), cluster.is_some(), data)?;
-        let node = match identity {
-            Some(identity) => check_identity(path, &identity, node_name)?,
+        check_complete(path, identity.as_ref(), cluster.is_some(), data)?;
+        let identity = match identity {
+            Some(identity) => check_identity(path, identity, node_name)?,
             None => mint(&*disk, path, node_name)?,
         };
-        let formed = match cluster {
-            Some(cluster) => Some(check_cluster(path, &cluster, cluster_name, node)?),
-            None => None,
+        let mut dir = Self {
+            disk,
+            path: path.to_owned(),
+            cluster_name: cluster_name.to_owned(),
+            identity,
+            formed: None,
+            _lock: lock,
         };
-        let cluster_name = cluster_name.to_owned();
-        Ok(Self { disk, path: path.to_owned(), cluster_name, node, formed, _lock: lock })
+        if let Some(cluster) = cluster {
+            let formed = check_cluster(path, &cluster, cluster_name, &dir.identity)?;
+            // Unless it does already: a crash may have come in between.
+            dir.note_formed(&formed)?;
+            dir.formed = Some(formed);
+        }
+        Ok(dir)
     }
 
     /// The directory.
@@ -109,7 +122,7 @@ impl DataDir {
     /// This node's id.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.node
+        NodeId(self.identity.node)
     }
 
     /// What this node has formed with; `None` until it has.
@@ -127,14 +140,26 @@ impl DataDir {
     /// When the node has formed already, or is not among the members.
     pub fn save_formed(&mut self, formed: &Formed) -> Result<(), DataDirError> {
         assert!(self.formed.is_none(), "a node forms once");
-        assert!(formed.name_of(self.node).is_some(), "{} is not in {formed:?}", self.node);
+        assert!(formed.name_of(self.node()).is_some(), "{} is not in {formed:?}", self.node());
         let body = ClusterBody {
             cluster: formed.cluster.0.to_vec(),
             cluster_name: self.cluster_name.clone(),
             members: formed.wire_members(),
         };
         CLUSTER.write(&*self.disk, &self.path, &body)?;
+        self.note_formed(formed)?;
         self.formed = Some(formed.clone());
+        Ok(())
+    }
+
+    /// Makes the identity say that the node has formed.
+    fn note_formed(&mut self, formed: &Formed) -> Result<(), DataDirError> {
+        if self.identity.cluster.is_empty() {
+            let identity =
+                IdentityBody { cluster: formed.cluster.0.to_vec(), ..self.identity.clone() };
+            IDENTITY.write(&*self.disk, &self.path, &identity)?;
+            self.identity = identity;
+        }
         Ok(())
     }
 }
@@ -142,29 +167,31 @@ impl DataDir {
 /// Records are written in order, so a later one without an earlier one is damage.
 fn check_complete(
     path: &Path,
-    identity: bool,
+    identity: Option<&IdentityBody>,
     cluster: bool,
     data: Option<String>,
 ) -> Result<(), DataDirError> {
-    let missing = |record: PathBuf, present: &str| DataDirError::Damaged {
+    let missing = |record: PathBuf, why: String| DataDirError::Damaged {
         path: record,
-        why: format!("is missing, though {present} exists"),
+        why: format!("is missing, though {why}"),
     };
-    if !identity && cluster {
-        return Err(missing(IDENTITY.path(path), CLUSTER.name));
-    }
-    match data {
-        Some(data) if !identity => Err(missing(IDENTITY.path(path), &data)),
-        Some(data) if !cluster => Err(missing(CLUSTER.path(path), &data)),
-        _ => Ok(()),
+    let data = data.map(|entry| format!("{entry} exists"));
+    match (identity, cluster, data) {
+        (None, true, _) => Err(missing(IDENTITY.path(path), format!("{} exists", CLUSTER.name))),
+        (None, false, Some(data)) => Err(missing(IDENTITY.path(path), data)),
+        (Some(_), false, Some(data)) => Err(missing(CLUSTER.path(path), data)),
+        (Some(identity), false, None) if !identity.cluster.is_empty() => {
+            Err(missing(CLUSTER.path(path), "the node has formed".to_owned()))
+        }
+        (None | Some(_), false, None) | (Some(_), true, _) => Ok(()),
     }
 }
 
 fn check_identity(
     path: &Path,
-    identity: &IdentityBody,
+    identity: IdentityBody,
     node_name: &str,
-) -> Result<NodeId, DataDirError> {
+) -> Result<IdentityBody, DataDirError> {
     let path = IDENTITY.path(path);
     if identity.node == 0 {
         return Err(DataDirError::Damaged { path, why: "holds no id".to_owned() });
@@ -173,20 +200,21 @@ fn check_identity(
         let why = format!("the directory is that of node {}, not {node_name}", identity.name);
         return Err(DataDirError::Foreign { path, why });
     }
-    Ok(NodeId(identity.node))
+    Ok(identity)
 }
 
-fn mint(disk: &dyn Disk, path: &Path, node_name: &str) -> Result<NodeId, DataDirError> {
+fn mint(disk: &dyn Disk, path: &Path, node_name: &str) -> Result<IdentityBody, DataDirError> {
     let node = rand::rng().random_range(1..=u64::MAX);
-    IDENTITY.write(disk, path, &IdentityBody { node, name: node_name.to_owned() })?;
-    Ok(NodeId(node))
+    let identity = IdentityBody { node, name: node_name.to_owned(), cluster: Vec::new() };
+    IDENTITY.write(disk, path, &identity)?;
+    Ok(identity)
 }
 
 fn check_cluster(
     path: &Path,
     body: &ClusterBody,
     cluster_name: &str,
-    node: NodeId,
+    identity: &IdentityBody,
 ) -> Result<Formed, DataDirError> {
     let path = CLUSTER.path(path);
     if body.cluster_name != cluster_name {
@@ -197,8 +225,10 @@ fn check_cluster(
         let why = "the cluster id does not follow from the members".to_owned();
         return Err(DataDirError::Damaged { path, why });
     };
-    if formed.name_of(node).is_none() {
-        let why = format!("node {node} is not among the members");
+    let member = formed.id_of(&identity.name) == Some(NodeId(identity.node));
+    let same = identity.cluster.is_empty() || identity.cluster == body.cluster;
+    if !member || !same {
+        let why = format!("is not that of node {} ({})", identity.name, identity.node);
         return Err(DataDirError::Foreign { path, why });
     }
     Ok(formed)

@@ -91,7 +91,7 @@ fn the_directory_of_somebody_else_is_refused() {
     CLUSTER.write(&RealDisk, root.path(), &body).unwrap();
     let (code, text) = code(open(&real(), root.path()));
     assert_eq!(code, Code::DataForeign);
-    assert!(text.contains("is not among the members"), "{text}");
+    assert!(text.contains("is not that of node n1"), "{text}");
 }
 
 #[test]
@@ -141,32 +141,55 @@ fn formats_are_told_apart() {
     assert_eq!(code(open(&real(), root.path())).0, Code::DataForeign);
 }
 
-#[test]
-fn a_missing_record_is_not_made_anew_over_data() {
+/// A directory whose node has formed.
+fn formed_directory() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let mut dir = open(&real(), root.path()).unwrap();
     let node = dir.node();
     dir.save_formed(&formed(node)).unwrap();
-    drop(dir);
-    std::fs::create_dir(root.path().join("wal")).unwrap();
-    for (lost, says) in [
-        ("cluster", "cluster: is missing, though wal exists"),
-        ("identity", "identity: is missing, though wal exists"),
+    root
+}
+
+#[test]
+fn a_missing_record_is_not_made_anew() {
+    for (data, lost, says) in [
+        (Some("wal"), "cluster", "cluster: is missing, though wal exists"),
+        (Some("wal"), "identity", "identity: is missing, though cluster exists"),
+        (None, "identity", "identity: is missing, though cluster exists"),
+        // All but the identity is gone, log and state as well.
+        (None, "cluster", "cluster: is missing, though the node has formed"),
     ] {
+        let root = formed_directory();
+        if let Some(data) = data {
+            std::fs::create_dir(root.path().join(data)).unwrap();
+        }
         std::fs::remove_file(root.path().join(lost)).unwrap();
         let (code, text) = code(open(&real(), root.path()));
         assert_eq!(code, Code::DataDamaged);
         assert!(text.contains(says), "{text}");
     }
-    std::fs::remove_dir(root.path().join("wal")).unwrap();
-    let mut dir = open(&real(), root.path()).unwrap();
-    let node = dir.node();
-    dir.save_formed(&formed(node)).unwrap();
-    drop(dir);
-    std::fs::remove_file(root.path().join("identity")).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("state")).unwrap();
     let (code, text) = code(open(&real(), root.path()));
     assert_eq!(code, Code::DataDamaged);
-    assert!(text.contains("is missing, though cluster exists"), "{text}");
+    assert!(text.contains("identity: is missing, though state exists"), "{text}");
+}
+
+/// A crash between the two writes of forming: the next start completes them.
+#[test]
+fn forming_is_noted_twice() {
+    let root = tempfile::tempdir().unwrap();
+    let node = open(&real(), root.path()).unwrap().node();
+    let all = formed(node);
+    let body = ClusterBody {
+        cluster: all.cluster.0.to_vec(),
+        cluster_name: "prod".into(),
+        members: all.wire_members(),
+    };
+    CLUSTER.write(&RealDisk, root.path(), &body).unwrap();
+    assert_eq!(open(&real(), root.path()).unwrap().formed(), Some(&all));
+    std::fs::remove_file(root.path().join("cluster")).unwrap();
+    assert_eq!(code(open(&real(), root.path())).0, Code::DataDamaged);
 }
 
 /// Power is lost at every operation of the first start: what was promised is there afterwards,

@@ -170,7 +170,7 @@ impl<'a> Session<'a> {
         let Some(formed) = formed else { return Ok(()) };
         if !said {
             let hello = self.shared.local.hello(Some(&formed));
-            self.peer.lanes.push_control(Item::Hello(Box::new(hello)));
+            self.peer.lanes.push_control(Item::Hello(hello));
         }
         // It was judged by a node that had not formed yet.
         self.report = self.shared.local.check(Some(&formed), &self.peer.name, &self.hello)?;

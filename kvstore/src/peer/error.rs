@@ -82,3 +82,11 @@ pub(super) enum LinkEnd {
     #[error("this node is stopping")]
     Stopping,
 }
+
+impl LinkEnd {
+    /// Whether nothing is known but that nobody answered.
+    pub(super) fn is_absence(&self) -> bool {
+        let Self::Io(error) = self else { return false };
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable)
+    }
+}

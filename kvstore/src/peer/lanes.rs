@@ -67,7 +67,7 @@ impl Lane {
 /// Something to send.
 #[derive(Debug)]
 pub(super) enum Item {
-    Hello(Box<peer::Hello>),
+    Hello(peer::Hello),
     Message(PeerMessage),
 }
 

@@ -31,6 +31,8 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Wait before the first new attempt to connect, and the longest one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_millis(1_000);
+/// Failed attempts in a row before a peer that cannot be reached is worth a line.
+const QUIET_ATTEMPTS: u32 = 3;
 
 /// Takes connections of peers that dial this node, until the network stops.
 pub(super) async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor) {
@@ -95,11 +97,9 @@ async fn keep_dialing(shared: &Shared, peer: &Peer, address: &Address) {
             },
             () = shared.stop.cancelled() => return,
         };
-        if matches!(end, LinkEnd::Stopping) {
-            return;
-        }
-        if let Some(suppressed) = throttle.pass() {
-            warn!(peer = peer.name, %address, why = %end, suppressed, "no link");
+        // Members of a cluster start together; that one is not there yet is worth no line.
+        if !end.is_absence() || back_off.attempts >= QUIET_ATTEMPTS {
+            log_end(peer, &end, &throttle);
         }
         tokio::select! {
             () = time::sleep(back_off.next()) => {}
@@ -109,6 +109,7 @@ async fn keep_dialing(shared: &Shared, peer: &Peer, address: &Address) {
 }
 
 async fn keep_accepting(shared: &Shared, peer: &Peer, mut incoming: mpsc::Receiver<Greeted>) {
+    let throttle = Throttle::default();
     let mut next = None;
     loop {
         let greeted = match next.take() {
@@ -119,12 +120,19 @@ async fn keep_accepting(shared: &Shared, peer: &Peer, mut incoming: mpsc::Receiv
             },
         };
         tokio::select! {
-            end = serve(shared, peer, greeted) => {
-                debug!(peer = peer.name, why = %end, "connection of a peer ended");
-            }
+            end = serve(shared, peer, greeted) => log_end(peer, &end, &throttle),
             // A peer dials again when it has given up the old connection, whatever we think of it.
             newer = incoming.recv() => next = newer,
         }
+    }
+}
+
+fn log_end(peer: &Peer, end: &LinkEnd, throttle: &Throttle) {
+    if matches!(end, LinkEnd::Stopping) {
+        return;
+    }
+    if let Some(suppressed) = throttle.pass() {
+        warn!(peer = peer.name, why = %end, suppressed, "no connection to the peer");
     }
 }
 
@@ -168,11 +176,12 @@ fn keep_send_buffer_small(tcp: &TcpStream) {
 /// each time.
 struct BackOff {
     ceiling: Duration,
+    attempts: u32,
 }
 
 impl Default for BackOff {
     fn default() -> Self {
-        Self { ceiling: 2 * BACK_OFF_MIN }
+        Self { ceiling: 2 * BACK_OFF_MIN, attempts: 0 }
     }
 }
 
@@ -180,6 +189,7 @@ impl BackOff {
     fn next(&mut self) -> Duration {
         let wait = rand::rng().random_range(BACK_OFF_MIN..=self.ceiling);
         self.ceiling = (2 * self.ceiling).min(BACK_OFF_MAX);
+        self.attempts = self.attempts.saturating_add(1);
         wait
     }
 }

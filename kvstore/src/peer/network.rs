@@ -47,6 +47,10 @@ pub struct NetworkConfig {
 
 /// What happens on the links. For each peer: up, then messages, then down, and so on.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every event is a message, and a box would cost an allocation for each"
+)]
 pub enum LinkEvent {
     /// The link is up: messages can be sent. The peer has formed the same cluster.
     Up(NodeId),
@@ -72,6 +76,9 @@ pub struct Network {
     accepts: Arc<AcceptCounters>,
     tasks: Mutex<JoinSet<()>>,
 }
+
+/// A peer and the connections that it will make: what its task works with.
+pub(super) type PeerTask = (Arc<Peer>, mpsc::Receiver<Greeted>);
 
 /// What the tasks of a network share.
 pub(super) struct Shared {
@@ -223,10 +230,7 @@ impl Drop for Network {
 
 impl Shared {
     /// State without tasks, and for each peer the connections that it will make.
-    pub(super) fn new(
-        config: NetworkConfig,
-        sink: Sink,
-    ) -> (Self, Vec<(Arc<Peer>, mpsc::Receiver<Greeted>)>) {
+    pub(super) fn new(config: NetworkConfig, sink: Sink) -> (Self, Vec<PeerTask>) {
         let NetworkConfig {
             cluster_name, node_name, node, boot, initial, formed, material, ..
         } = config;

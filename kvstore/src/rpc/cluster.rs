@@ -128,11 +128,7 @@ fn name(status: &v1::NodeStatus) -> &str {
 }
 
 /// A peer: what it said last, and what the link says about it.
-fn peer_status(
-    member: &v1::Member,
-    view: Option<&PeerView>,
-    lag: Option<u64>,
-) -> v1::NodeStatus {
+fn peer_status(member: &v1::Member, view: Option<&PeerView>, lag: Option<u64>) -> v1::NodeStatus {
     let said = view.and_then(|view| view.status.clone()).unwrap_or_default();
     let reachable =
         view.is_some_and(|view| view.connected && view.silent_ms < UNREACHABLE_AFTER_MS);

@@ -207,10 +207,7 @@ mod tests {
 
     #[test]
     fn a_put_becomes_a_transaction_with_its_condition() {
-        let condition = v1::Compare {
-            key: key("a"),
-            target: Some(v1::compare::Target::ModRev(4)),
-        };
+        let condition = v1::Compare { key: key("a"), target: Some(v1::compare::Target::ModRev(4)) };
         let request = v1::PutRequest {
             id: Some(write_id()),
             condition: Some(condition.clone()),
@@ -230,10 +227,8 @@ mod tests {
 
     #[test]
     fn refused_writes_are_certainly_not_applied() {
-        let other_key = v1::Compare {
-            key: key("b"),
-            target: Some(v1::compare::Target::Absent(true)),
-        };
+        let other_key =
+            v1::Compare { key: key("b"), target: Some(v1::compare::Target::Absent(true)) };
         let id = |change: fn(&mut v1::WriteId)| {
             let mut id = write_id();
             change(&mut id);
@@ -263,12 +258,8 @@ mod tests {
 
     #[test]
     fn unknown_levels_are_refused_not_guessed() {
-        let request = v1::GetRequest {
-            keyspace: "default".into(),
-            key: key("a"),
-            level: 77,
-            revision: 0,
-        };
+        let request =
+            v1::GetRequest { keyspace: "default".into(), key: key("a"), level: 77, revision: 0 };
         assert_eq!(get(request).unwrap_err().code, Code::LevelNotOffered);
     }
 

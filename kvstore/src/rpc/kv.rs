@@ -202,7 +202,11 @@ impl Kv for KvService {
 fn is_level_refusal(code: Code) -> bool {
     matches!(
         code,
-        Code::LevelNotOffered | Code::NoQuorum | Code::NoLeader | Code::ReadTimedOut | Code::NotReady
+        Code::LevelNotOffered
+            | Code::NoQuorum
+            | Code::NoLeader
+            | Code::ReadTimedOut
+            | Code::NotReady
     )
 }
 
@@ -249,7 +253,8 @@ mod tests {
         let named = call(Op::Put, &key).name(Failure::new(Code::NoLeader, "", "x"));
         assert!(named.subject.ends_with("...\""));
         let headers = named.to_status().into_http::<()>().into_parts().0.headers;
-        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let bytes: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         assert!(bytes < 4_096, "{bytes} bytes of headers");
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) cluster: ClusterId,
     /// The members it formed with.
     pub(super) members: Vec<(NodeId, String)>,
+    /// Length of new segments of the log.
+    pub(super) segment_bytes: u64,
     /// Where clients reach this node.
     pub(super) client_address: String,
     /// Where peers reach this node.
@@ -90,7 +92,7 @@ fn open_log(
     plan: &Plan,
 ) -> Result<(Wal, Recovered), ServerError> {
     let failed = |error| ServerError::log(dir.to_owned(), error);
-    let options = WalOptions::new(plan.cluster);
+    let options = WalOptions { cluster: plan.cluster, segment_bytes: plan.segment_bytes };
     let exists = Wal::exists(disk.as_ref(), dir)
         .map_err(|source| ServerError::System { what: "look for the log", source })?;
     let started = plan.data_dir.join(STARTED);
@@ -157,6 +159,7 @@ mod tests {
             boot: 1,
             cluster: ClusterId([3; 16]),
             members: vec![(NodeId(9), "n2".into()), (NodeId(7), "n1".into())],
+            segment_bytes: storage::wal::SEGMENT_BYTES_MIN,
             client_address: "127.0.0.1:7610".into(),
             peer_address: "127.0.0.1:7611".into(),
         }

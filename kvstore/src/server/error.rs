@@ -153,7 +153,9 @@ impl ServerError {
                 let advice = "stop whatever listens there, or change the address";
                 writeln!(text, "error: {self}\n  try:   {advice}")
             }
-            Self::State(_) | Self::System { .. } | Self::Fatal(_) => writeln!(text, "error: {self}"),
+            Self::State(_) | Self::System { .. } | Self::Fatal(_) => {
+                writeln!(text, "error: {self}")
+            }
         };
         written.expect("writing to a string cannot fail");
         text
@@ -189,6 +191,8 @@ mod tests {
             source: io::ErrorKind::AddrInUse.into(),
         };
         assert_eq!(listen.exit(), 1);
-        assert!(listen.describe().starts_with("error: cannot listen on 127.0.0.1:7610 for clients"));
+        assert!(
+            listen.describe().starts_with("error: cannot listen on 127.0.0.1:7610 for clients")
+        );
     }
 }

@@ -13,6 +13,9 @@ mod boot;
 mod error;
 mod stop;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::ServerError;
 
 use std::fmt;
@@ -21,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::disk::RealDisk;
+use storage::wal::SEGMENT_BYTES_DEFAULT;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -29,9 +33,9 @@ use tracing::Instrument;
 use self::boot::Plan;
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::forming::Formed;
 use crate::identity::DataDir;
 use crate::metrics::{Metrics, Snapshot};
-use crate::forming::Formed;
 use crate::peer::{LinkEvent, Network, NetworkConfig};
 use crate::rpc;
 use crate::rpc::cluster::own_status;
@@ -51,6 +55,22 @@ pub struct Addresses {
     pub peer: SocketAddr,
     /// Health and metrics.
     pub admin: SocketAddr,
+}
+
+/// What the configuration does not say.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Called when the node cannot go on.
+    pub fatal: Fatal,
+    /// Length of new segments of the log. Two of them are written with zeros at the first start.
+    pub segment_bytes: u64,
+}
+
+impl ServerOptions {
+    /// The options of a production server.
+    pub fn new(fatal: Fatal) -> Self {
+        Self { fatal, segment_bytes: SEGMENT_BYTES_DEFAULT }
+    }
 }
 
 /// A server that listens. Its node may still be on its way.
@@ -91,20 +111,19 @@ struct Booted {
 }
 
 impl Server {
-    /// Starts a server. On return it listens; [`Server::ready`] follows the rest. `fatal` is
-    /// called when the node cannot go on.
+    /// Starts a server. On return it listens; [`Server::ready`] follows the rest.
     ///
     /// # Errors
     /// Any [`ServerError`]; nothing is left running then.
-    pub async fn start(config: Config, fatal: Fatal) -> Result<Self, ServerError> {
+    pub async fn start(config: Config, options: ServerOptions) -> Result<Self, ServerError> {
         let span = tracing::info_span!("node", name = config.node.name);
         let scope = span.clone();
-        Self::start_inside(config, fatal, span).instrument(scope).await
+        Self::start_inside(config, options, span).instrument(scope).await
     }
 
     async fn start_inside(
         config: Config,
-        fatal: Fatal,
+        options: ServerOptions,
         span: tracing::Span,
     ) -> Result<Self, ServerError> {
         let material = Material::load(&config.tls, &config.node.name)?;
@@ -124,11 +143,8 @@ impl Server {
         let mailbox = Mailbox::default();
         let boot = rand::random();
         let network = start_network(&config, &material, &data_dir, boot, mailbox.inbox())?;
-        let addresses = Addresses {
-            client: acceptor.local_addr(),
-            peer: network.local_addr(),
-            admin: admin.1,
-        };
+        let addresses =
+            Addresses { client: acceptor.local_addr(), peer: network.local_addr(), admin: admin.1 };
         let identity = Identity {
             cluster_name: config.cluster.name.clone(),
             name: config.node.name.clone(),
@@ -151,7 +167,8 @@ impl Server {
         };
         let admin_page = Admin::new(addresses.admin, Arc::clone(&front), move || snapshot.take());
         let (stop_rpc, stopped) = oneshot::channel::<()>();
-        let rpc = tokio::spawn(serve_clients(Arc::clone(&front), acceptor, stopped).in_current_span());
+        let rpc =
+            tokio::spawn(serve_clients(Arc::clone(&front), acceptor, stopped).in_current_span());
         let background = vec![
             tokio::spawn(admin_page.serve(admin.0).in_current_span()).abort_handle(),
             tokio::spawn(tell_peers(Arc::clone(&front), Arc::clone(&network))).abort_handle(),
@@ -165,20 +182,10 @@ impl Server {
             mailbox,
             admission: Arc::clone(&admission),
             metrics,
-            fatal,
+            options,
         };
         let node = NodeState::Booting(tokio::spawn(booting.run().in_current_span()));
-        Ok(Self {
-            addresses,
-            front,
-            admission,
-            network,
-            node,
-            rpc,
-            stop_rpc,
-            background,
-            span,
-        })
+        Ok(Self { addresses, front, admission, network, node, rpc, stop_rpc, background, span })
     }
 
     /// The addresses that were bound.
@@ -215,11 +222,7 @@ fn peer_address(config: &Config, bound: SocketAddr) -> String {
     config.advertise.peer.as_ref().map_or_else(|| bound.to_string(), ToString::to_string)
 }
 
-fn listen_error(
-    purpose: &'static str,
-    address: SocketAddr,
-    source: std::io::Error,
-) -> ServerError {
+fn listen_error(purpose: &'static str, address: SocketAddr, source: std::io::Error) -> ServerError {
     ServerError::Listen { purpose, address, source }
 }
 
@@ -302,6 +305,7 @@ impl Scrape {
             admission_bytes: self.admission.bytes(),
             admission_refused: self.admission.refused(),
             inbox_dropped: self.inbox.dropped(),
+            unsent: self.network.dropped(),
             read_only: self.front.handle().is_ok_and(|handle| handle.log_is_full()),
             accepted: accepted.collect(),
             rejected: rejected.collect(),
@@ -319,7 +323,7 @@ struct Booting {
     mailbox: Mailbox,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
-    fatal: Fatal,
+    options: ServerOptions,
 }
 
 impl Booting {
@@ -344,6 +348,7 @@ impl Booting {
             boot: self.boot,
             cluster: formed.cluster,
             members: formed.members.clone(),
+            segment_bytes: self.options.segment_bytes,
             client_address: identity.client_address.clone(),
             peer_address: identity.peer_address.clone(),
         };
@@ -368,7 +373,7 @@ impl Booting {
             admission: self.admission,
             send: Box::new(move |to, message| network.send(to, message)),
             metrics: self.metrics,
-            fatal: self.fatal,
+            fatal: self.options.fatal,
             campaign_with_links,
         };
         let shell = Shell::start(parts)

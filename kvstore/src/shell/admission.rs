@@ -79,9 +79,7 @@ impl Admission {
 
     fn refuse(&self, why: String) -> Failure {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        Failure::new(Code::QueueFull, "request", why)
-            .applied(Applied::No)
-            .retry_after(RETRY_AFTER)
+        Failure::new(Code::QueueFull, "request", why).applied(Applied::No).retry_after(RETRY_AFTER)
     }
 
     fn give_back_request(&self) {

@@ -146,6 +146,7 @@ impl Shell {
             summary,
             heartbeat,
             fatal: parts.fatal.clone(),
+            store_dir: parts.store_dir.clone(),
             campaign_with_links: parts.campaign_with_links,
         };
         let log_thread = LogThread::new(

@@ -1,6 +1,7 @@
 //! The thread that owns a node.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use super::event::{Answer, Event};
 use super::fatal::Fatal;
 use super::health::Heartbeat;
 use super::log_thread::Append;
+use super::state_dir::mark_suspect;
 use super::ticker::Ticker;
 use crate::node::{Effect, Input, Node, RequestId, Summary};
 
@@ -41,6 +43,8 @@ pub(super) struct NodeThread {
     pub(super) summary: watch::Sender<Summary>,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) fatal: Fatal,
+    /// The directory of the state store.
+    pub(super) store_dir: PathBuf,
     /// Links that must be up before this node stands for election at once; `None`: it waits for
     /// its election timeout.
     pub(super) campaign_with_links: Option<usize>,
@@ -50,13 +54,14 @@ impl NodeThread {
     /// Runs until [`Event::Shutdown`], until nobody can send events any more, or until the node
     /// cannot go on.
     pub(super) fn run(self) {
-        let Self { node, events, send, log, checkpoints, summary, heartbeat, fatal, .. } = self;
+        let Self { events, summary, heartbeat, .. } = self;
         let mut turns = Turns {
-            node,
-            send,
-            log,
-            checkpoints,
-            fatal,
+            node: self.node,
+            send: self.send,
+            log: self.log,
+            checkpoints: self.checkpoints,
+            fatal: self.fatal,
+            store_dir: self.store_dir,
             answers: HashMap::new(),
             campaign: self.campaign_with_links.map(Campaign::new),
         };
@@ -93,6 +98,7 @@ struct Turns {
     log: Sender<Append>,
     checkpoints: Sender<CheckpointJob>,
     fatal: Fatal,
+    store_dir: PathBuf,
     /// Requests inside the node. Keyed by ids of our own choosing, so no order is needed.
     answers: HashMap<RequestId, Answer>,
     campaign: Option<Campaign>,
@@ -170,12 +176,20 @@ impl Turns {
                     }
                 }
                 Effect::Fatal(why) => {
+                    self.give_up_store();
                     self.fatal.report(&why);
                     return Flow::End;
                 }
             }
         }
         Flow::Continue
+    }
+
+    /// The state store failed: the next start rebuilds it from the log.
+    fn give_up_store(&self) {
+        if let Err(error) = mark_suspect(&self.store_dir) {
+            tracing::error!(%error, "cannot mark the state directory as suspect");
+        }
     }
 
     fn watch_links(&mut self, input: &Input) {

@@ -44,8 +44,7 @@ impl SingleNode {
                 conf_state: Some(voters),
                 ..log::GroupState::default()
             };
-            let groups =
-                BTreeMap::from([(GroupId::META, state.clone()), (GroupId::DATA, state)]);
+            let groups = BTreeMap::from([(GroupId::META, state.clone()), (GroupId::DATA, state)]);
             Wal::create(shared.clone(), dir, options.clone(), groups).unwrap();
         }
         let (wal, recovered) = Wal::open(shared, dir, options).unwrap();

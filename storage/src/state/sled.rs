@@ -11,15 +11,19 @@
 //!   ([`ITEM_BYTES_MAX`](super::ITEM_BYTES_MAX)) and `blobs/` must be empty at open.
 //! - `flush_async` can deadlock (spacejam/sled#1308) and the background flusher only logs its
 //!   errors: neither is used.
+//! - After a handle is dropped its threads may hold the lock on `db` a little longer; opening waits
+//!   for them.
 //! - It panics on damaged files: every call is guarded, and a panic becomes a [`StateError`].
 //! - Its reverse iterator may not end, see [`StateStore::first_in`]: it is not used.
 
 use std::any::Any;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -28,6 +32,12 @@ use super::{BatchItem, Scan, StateError, StateStore, StoredItem, assert_batch};
 /// Size of sled's page cache. Its real use of memory is a multiple of the setting
 /// (spacejam/sled#1309), so it stays small.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often opening looks whether the lock of an earlier handle is gone, and the pause between:
+/// ten seconds in all. Processes keep apart by the lock of the data directory, so a handle that
+/// still holds this one is of our process and on its way out.
+const LOCK_ATTEMPTS: u32 = 1_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A state store in a directory of its own, kept by sled.
 #[derive(Debug)]
@@ -48,7 +58,12 @@ impl SledStore {
     /// Any [`StateError`] but `Poisoned`: the caller moves the directory aside with
     /// [`move_aside`] and opens again. A failed attempt may leave a part of a new store behind.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
+        Self::open_patiently(dir, LOCK_ATTEMPTS)
+    }
+
+    fn open_patiently(dir: &Path, lock_attempts: u32) -> Result<Self, StateError> {
         fs::create_dir_all(dir).map_err(at(dir))?;
+        await_lock(&dir.join("db"), lock_attempts)?;
         remove_unfinished_snapshots(dir)?;
         check_no_blobs(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
@@ -172,6 +187,23 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         return (*text).to_owned();
     }
     panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Waits until no handle holds sled's lock on `db`; sled itself then reports one that stays.
+fn await_lock(db: &Path, attempts: u32) -> Result<(), StateError> {
+    let file = match File::open(db) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at(db)(error)),
+    };
+    for _ in 0..attempts {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(at(db)(error)),
+        }
+    }
+    Ok(())
 }
 
 fn remove_unfinished_snapshots(dir: &Path) -> Result<(), StateError> {
@@ -325,6 +357,7 @@ mod tests {
     fn two_handles_on_one_directory_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let _store = SledStore::open(dir.path()).unwrap();
-        assert!(matches!(SledStore::open(dir.path()), Err(StateError::Engine { .. })));
+        let second = SledStore::open_patiently(dir.path(), 2);
+        assert!(matches!(second, Err(StateError::Engine { .. })));
     }
 }

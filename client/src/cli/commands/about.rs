@@ -71,8 +71,8 @@ pub(super) fn options(run: &mut Run<'_>) -> Result<(), CliError> {
         .disable_help_flag(true)
         .help_template("{all-args}\n")
         .max_term_width(100);
-    let mut command = GlobalArgs::augment_args(command)
-        .mut_args(|argument| argument.hide_short_help(false));
+    let mut command =
+        GlobalArgs::augment_args(command).mut_args(|argument| argument.hide_short_help(false));
     let text = command.render_long_help().to_string();
     run.out().write_all(text.as_bytes())?;
     Ok(())

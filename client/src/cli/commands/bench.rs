@@ -83,7 +83,9 @@ pub(super) async fn bench(command: BenchCommand, run: &mut Run<'_>) -> Result<()
     print(&report, &plan, &args, level, &failed, run)?;
     if report.missed > 0 {
         let missed = grouped(report.missed);
-        run.note(&format!("note: {missed} operations were due and not started: too many were open"));
+        run.note(&format!(
+            "note: {missed} operations were due and not started: too many were open"
+        ));
     }
     if interrupted {
         return Err(CliError::Status(EXIT_INTERRUPTED));
@@ -206,12 +208,18 @@ fn print(
             }
         }
         Form::Raw => {
-            writeln!(run.out(), "op\tlevel\tsent\tok\tfail\tunknown\tok_per_second\tp50_us\tp99_us\tp999_us\tmax_us")?;
+            writeln!(
+                run.out(),
+                "op\tlevel\tsent\tok\tfail\tunknown\tok_per_second\tp50_us\tp99_us\tp999_us\tmax_us"
+            )?;
             for (op, tally) in &rows {
                 let row = row_json(op, tally, report);
                 let RowJson { sent, ok, fail, unknown, per_second, .. } = row;
                 let RowJson { p50_us, p99_us, p999_us, max_us, .. } = row;
-                writeln!(run.out(), "{op}\t{level}\t{sent}\t{ok}\t{fail}\t{unknown}\t{per_second:.1}\t{p50_us}\t{p99_us}\t{p999_us}\t{max_us}")?;
+                writeln!(
+                    run.out(),
+                    "{op}\t{level}\t{sent}\t{ok}\t{fail}\t{unknown}\t{per_second:.1}\t{p50_us}\t{p99_us}\t{p999_us}\t{max_us}"
+                )?;
             }
         }
     }
@@ -223,7 +231,11 @@ fn errors(total: &Tally) -> impl Iterator<Item = (String, u64)> {
 }
 
 fn row(op: &str, level: &str, tally: &Tally, report: &Report) -> Vec<String> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is positive"
+    )]
     let per_second = report.per_second(tally).round() as u64;
     vec![
         op.to_owned(),

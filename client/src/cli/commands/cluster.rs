@@ -156,20 +156,28 @@ fn notes(reply: &v1::StatusReply, nodes: &[NodeJson], now: i64) -> Vec<String> {
                 "{name} is {lag} entries behind; reads there at level \"eventual\" are that old"
             ));
         }
-        let expiry = i64::try_from(node.certificate_expiry).unwrap_or(i64::MAX);
-        if expiry > 0 && expiry.saturating_sub(now) < CERTIFICATE_NOTED_SECONDS {
-            let left = match time_left(expiry, now).as_str() {
-                "expired" => "is expired".to_owned(),
-                left => format!("ends in {left}"),
-            };
-            notes.push(format!("the certificate of {name} {left}"));
-        }
     }
+    notes.extend(certificate_note(nodes, now));
     let alone = reply.voters / 2 + 1;
     if reply.reachable == alone && reply.voters > 1 && reply.reachable < reply.voters {
         notes.push("one more node lost stops all writes".to_owned());
     }
     notes
+}
+
+/// One note on all certificates that end soon, with the first end.
+fn certificate_note(nodes: &[NodeJson], now: i64) -> Option<String> {
+    let expiry = |node: &NodeJson| i64::try_from(node.certificate_expiry).unwrap_or(i64::MAX);
+    let ends_soon = |node: &&NodeJson| {
+        expiry(node) > 0 && expiry(node).saturating_sub(now) < CERTIFICATE_NOTED_SECONDS
+    };
+    let soon: Vec<&NodeJson> = nodes.iter().filter(ends_soon).collect();
+    let first = soon.iter().map(|node| expiry(node)).min()?;
+    let names: Vec<&str> = soon.iter().map(|node| node.name.as_str()).collect();
+    Some(match time_left(first, now).as_str() {
+        "expired" => format!("a certificate is expired; look at {}", names.join(" ")),
+        left => format!("the first certificate of {} ends in {left}", names.join(" ")),
+    })
 }
 
 fn print(status: &StatusJson, now: i64, run: &mut Run<'_>) -> Result<(), CliError> {

@@ -97,7 +97,7 @@ fn from_flags(run: &Run<'_>) -> Result<Context, CliError> {
         endpoints,
         ca: needed(&global.ca, "KV_CA", "--ca")?,
         cert: needed(&global.cert, "KV_CERT", "--cert")?,
-        key: needed(&global.key, "KV_KEY", "--key")?,
+        key: needed(&global.key_file, "KV_KEY", "--key")?,
     })
 }
 

@@ -36,8 +36,7 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
     let (deleted, revision) = if args.dry_run {
         count(&client, run, &key, &range_end).await?
     } else {
-        let request =
-            v1::DeleteRequest { key: key.clone(), range_end, ..Default::default() };
+        let request = v1::DeleteRequest { key: key.clone(), range_end, ..Default::default() };
         let reply = client.delete(request, &run.options()).await?;
         (reply.deleted, reply.revision)
     };
@@ -56,7 +55,7 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         Form::Raw => writeln!(run.out(), "{deleted}")?,
     }
     if deleted == 0 && args.key.is_some() && !args.missing_ok {
-        return Err(absent(&key, revision));
+        return Err(absent("delete", &key, revision));
     }
     Ok(())
 }

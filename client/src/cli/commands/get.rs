@@ -52,9 +52,9 @@ pub(super) fn key_of(argument: &OsStr) -> Result<Bytes, CliError> {
     Ok(bytes_of(argument))
 }
 
-/// The error for a key that is not there.
-pub(super) fn absent(key: &[u8], at_rev: u64) -> CliError {
-    let subject = format!("key \"{}\"", escaped(key));
+/// The error for a key that is not there; `what` was to be done with it.
+pub(super) fn absent(what: &str, key: &[u8], at_rev: u64) -> CliError {
+    let subject = format!("{what} of \"{}\"", escaped(key));
     let why = format!("it does not exist at revision {at_rev}");
     Failure::new(Code::KeyNotFound, subject, why).into()
 }
@@ -94,7 +94,7 @@ pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError
                 let key = JsonKey::new(&key);
                 json_line(run.out(), &Absent { schema: SCHEMA, key, found: false, read })?;
             }
-            if args.missing_ok { Ok(()) } else { Err(absent(&key, proof.revision)) }
+            if args.missing_ok { Ok(()) } else { Err(absent("read", &key, proof.revision)) }
         }
     }
 }
@@ -108,12 +108,11 @@ fn print(
     let form = run.form;
     match form {
         Form::Json | Form::JsonLines => {
-            let item =
-                if args.meta { JsonItem::without_value(item) } else { JsonItem::new(item) };
+            let item = if args.meta { JsonItem::without_value(item) } else { JsonItem::new(item) };
             json_line(run.out(), &Found { schema: SCHEMA, item, found: true, read })?;
         }
         Form::People if args.meta => {
-            let rows = meta(item, read.at_rev).map(|row| row.map(|cell| cell));
+            let rows = meta(item, read.at_rev);
             let text = table(&["FIELD", "VALUE"], rows);
             run.out().write_all(text.as_bytes())?;
         }
@@ -148,7 +147,9 @@ pub(super) fn print_value(value: &[u8], run: &mut Run<'_>) -> Result<(), CliErro
     } else {
         run.out().write_all(hex_lines(value).as_bytes())?;
         let bytes = value.len();
-        run.note(&format!("note: {bytes} bytes that are no text, shown in hex; -o raw prints them"));
+        run.note(&format!(
+            "note: {bytes} bytes that are no text, shown in hex; -o raw prints them"
+        ));
     }
     Ok(())
 }

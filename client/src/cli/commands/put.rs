@@ -41,8 +41,13 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
     let options = run.options();
     let condition = target_of(&args.condition)
         .map(|target| v1::Compare { key: key.clone(), target: Some(target) });
-    let request =
-        v1::PutRequest { key: key.clone(), value, condition, prev: args.prev, ..Default::default() };
+    let request = v1::PutRequest {
+        key: key.clone(),
+        value,
+        condition,
+        prev: args.prev,
+        ..Default::default()
+    };
     limits::check_value(&request.value).map_err(|failure| named(failure, &key))?;
     // The time shown is that of the write, not of connecting.
     let deadline = Instant::now() + settings::timeout(&run.global, run.terminal)?;
@@ -137,14 +142,14 @@ fn condition_failed(key: &[u8], condition: &ConditionArgs) -> CliError {
 fn value_of(args: &PutArgs, run: &mut Run<'_>) -> Result<Bytes, CliError> {
     match (&args.value, &args.file) {
         (Some(value), _) if value != "-" => Ok(bytes_of(value)),
-        (Some(_), _) => read_value(&mut run.terminal.stdin).map_err(|source| stdin_error(source)),
+        (Some(_), _) => read_value(&mut run.terminal.stdin).map_err(stdin_error),
         (None, Some(path)) => File::open(path)
             .and_then(|mut file| read_value(&mut file))
             .map_err(|source| CliError::File { path: path.clone(), source }),
         (None, None) if run.terminal.stdin_is_tty => {
             Err(CliError::Usage("name a value, or pipe one into stdin".into()))
         }
-        (None, None) => read_value(&mut run.terminal.stdin).map_err(|source| stdin_error(source)),
+        (None, None) => read_value(&mut run.terminal.stdin).map_err(stdin_error),
     }
 }
 

@@ -160,9 +160,10 @@ fn parse(text: &str) -> Result<v1::TxnRequest, String> {
         ops.map(move |(at, op)| op.parse().map_err(|why| format!("{}: {why}", place(branch, at))))
             .collect::<Result<Vec<_>, _>>()
     };
-    let compares = txn.compares.into_iter().enumerate().map(|(at, compare)| {
-        compare.parse().map_err(|why| format!("{}: {why}", place("if", at)))
-    });
+    let compares =
+        txn.compares.into_iter().enumerate().map(|(at, compare)| {
+            compare.parse().map_err(|why| format!("{}: {why}", place("if", at)))
+        });
     Ok(v1::TxnRequest {
         compares: compares.collect::<Result<Vec<_>, _>>()?,
         then_ops: numbered("then", txn.then)?,

@@ -1,0 +1,57 @@
+//! Silent connections: an honest client beside them hardly notices.
+
+use std::time::{Duration, Instant};
+
+use client::{CallOptions, Client};
+use tokio::net::TcpStream;
+
+use crate::programs::{self, READY_MAX};
+
+/// Silent connections to each port.
+const SILENT: usize = 1_000;
+/// Operations of the honest client in each phase.
+const OPERATIONS: u32 = 1_000;
+/// Below this a doubled p99 is the scheduler's doing on a busy machine, not the server's.
+const NOISE: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t01_a_thousand_silent_connections_on_each_port_slow_nobody_down() {
+    let mut cluster = programs::cluster().await;
+    let client = cluster.client(vec![cluster.endpoint(0)], READY_MAX).unwrap();
+    work(&client, 100).await;
+    let before = work(&client, OPERATIONS).await;
+    let config = std::fs::read_to_string(cluster.config(0)).unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    for port in ["client", "peer", "admin"] {
+        let address = config["listen"][port].as_str().unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..SILENT {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let during = work(&client, OPERATIONS).await;
+        println!("{port}: p99 {before:?} before, {during:?} beside {SILENT} silent connections");
+        assert!(during <= (2 * before).max(NOISE), "{port}: {before:?} became {during:?}");
+        // A new honest client gets in as well.
+        let newcomer = cluster.client(vec![cluster.endpoint(0)], READY_MAX).unwrap();
+        work(&newcomer, 10).await;
+        drop(silent);
+    }
+    cluster.check_alive().unwrap();
+}
+
+/// The 99th percentile of so many operations, one after the other.
+async fn work(client: &Client, operations: u32) -> Duration {
+    let options = CallOptions::default();
+    let mut times = Vec::new();
+    for number in 0..operations {
+        let begin = Instant::now();
+        if number % 2 == 0 {
+            client.put_value("honest", "1", &options).await.unwrap();
+        } else {
+            client.get_value("honest", &options).await.unwrap();
+        }
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    times[times.len() * 99 / 100 - usize::from(times.len() < 100)]
+}

@@ -1,0 +1,65 @@
+//! kill -9 of one node, of the leader, of all, under concurrent clients; the lab judges.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jepsen::run::{self, NemesisKind, RunOptions};
+use jepsen::workload::RegisterWorkload;
+
+use crate::programs::{self, READY_MAX};
+
+/// How long clients work.
+const TIME_LIMIT: Duration = Duration::from_secs(25);
+/// The draw of this seed kills one, the leader and all within the first strikes.
+const SEED: u64 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b03_b24_b27_nothing_acknowledged_is_lost_by_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = RunOptions {
+        binary: programs::server(),
+        nodes: 3,
+        time_limit: TIME_LIMIT,
+        nemesis: NemesisKind::Kill,
+        seed: SEED,
+        dir: dir.path().join("run"),
+        workload: RegisterWorkload::default(),
+    };
+    std::fs::create_dir(&options.dir).unwrap();
+    let result = run::register(&options, std::future::pending()).await.unwrap();
+    assert!(result.failure.is_none(), "{result:#?}");
+    assert_eq!(run::exit(&result), 0, "{result:#?}");
+    let kinds: BTreeSet<&str> = result.faults.iter().map(|fault| fault.what.as_str()).collect();
+    let expected = BTreeSet::from(["kill all", "kill leader", "kill one"]);
+    assert_eq!(kinds, expected, "{:#?}", result.faults);
+    assert!(result.summary.ok >= 500, "{:?}", result.summary);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_cluster_keeps_what_it_acknowledged() {
+    let mut cluster = programs::cluster().await;
+    let client = cluster.client(cluster.endpoints(), READY_MAX).unwrap();
+    let options = client::CallOptions::default();
+    for number in 0..200_u32 {
+        client.put_value(format!("k{number}"), format!("{number}"), &options).await.unwrap();
+    }
+    for node in 0..cluster.len() {
+        cluster.kill(node);
+    }
+    cluster.start_all().unwrap();
+    cluster.wait_all_ready(READY_MAX).await.unwrap();
+    for number in 0..200_u32 {
+        let value = client.get_value(format!("k{number}"), &options).await.unwrap();
+        assert_eq!(value.as_deref(), Some(number.to_string().as_bytes()), "k{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stops_politely_also_without_a_quorum() {
+    let mut cluster = programs::cluster().await;
+    let patience = Duration::from_secs(5);
+    for node in 0..cluster.len() {
+        let status = cluster.terminate(node, patience).await.unwrap();
+        assert_eq!(status.code(), Some(0), "node {node}");
+    }
+}

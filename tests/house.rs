@@ -39,10 +39,24 @@ fn files_stay_short_and_rooms_have_names() {
 
 #[test]
 fn cores_own_no_clock_no_thread_and_no_async() {
-    let cores = ["storage/src/wal", "storage/src/mvcc", "consensus/src", "kvstore/src/node",
-        "kvstore/src/replication", "kvstore/src/consistency"];
-    let forbidden = ["Instant::now", "SystemTime", "thread::spawn", "tokio::", "rand::rng()",
-        "HashMap<", "HashSet<", ".await"];
+    let cores = [
+        "storage/src/wal",
+        "storage/src/mvcc",
+        "consensus/src",
+        "kvstore/src/node",
+        "kvstore/src/replication",
+        "kvstore/src/consistency",
+    ];
+    let forbidden = [
+        "Instant::now",
+        "SystemTime",
+        "thread::spawn",
+        "tokio::",
+        "rand::rng()",
+        "HashMap<",
+        "HashSet<",
+        ".await",
+    ];
     for path in sources() {
         let inside = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
         let is_test = inside.contains("/tests/") || inside.ends_with("/tests.rs");
@@ -51,9 +65,9 @@ fn cores_own_no_clock_no_thread_and_no_async() {
         }
         let text = fs::read_to_string(&path).unwrap();
         for word in forbidden {
-            let hit = text.lines().find(|line| {
-                line.contains(word) && !line.trim_start().starts_with("//")
-            });
+            let hit = text
+                .lines()
+                .find(|line| line.contains(word) && !line.trim_start().starts_with("//"));
             assert_eq!(hit, None, "{inside} uses {word}");
         }
     }
@@ -76,8 +90,15 @@ const FLOORS: [(&str, [u64; 3]); 12] = [
 ];
 
 /// Crates that must not be linked: one TLS provider, no system packages, no second protobuf user.
-const BANNED: [&str; 7] =
-    ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls", "prometheus", "rustls-pemfile", "cmake"];
+const BANNED: [&str; 7] = [
+    "aws-lc-rs",
+    "aws-lc-sys",
+    "openssl-sys",
+    "native-tls",
+    "prometheus",
+    "rustls-pemfile",
+    "cmake",
+];
 
 #[test]
 fn t12_dependencies_stay_above_their_advisories() {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use hyper::body::Incoming;
@@ -34,6 +34,13 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Given-up calls whose late answers are ignored rather than counted against the server.
 const RESET_STREAMS_MAX: usize = 4_096;
 
+/// An endpoint that could not be reached is not preferred for this long; it doubles up to
+/// [`REST_MAX`]. Without it, a leader whose advertised address cannot be reached from here would cost
+/// each write a vain attempt.
+const REST_MIN: Duration = Duration::from_millis(500);
+/// The longest such time.
+const REST_MAX: Duration = Duration::from_secs(30);
+
 type Sender = SendRequest<Body>;
 
 /// A node's client address and the connections to it.
@@ -44,6 +51,14 @@ pub(crate) struct Endpoint {
     tls: Arc<TlsSettings>,
     slots: Vec<Arc<Slot>>,
     next: AtomicUsize,
+    rest: Mutex<Rest>,
+}
+
+/// How long an endpoint that cannot be reached is not preferred.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    failures: u32,
+    until: Option<Instant>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -82,6 +97,7 @@ impl Endpoint {
             tls,
             slots,
             next: AtomicUsize::new(0),
+            rest: Mutex::default(),
         })
     }
 
@@ -93,6 +109,26 @@ impl Endpoint {
     /// What calls on a connection of this endpoint are addressed to.
     pub(crate) fn origin(&self) -> Uri {
         self.origin.clone()
+    }
+
+    /// Whether it was not reached lately: others are tried first, even before a leader.
+    pub(crate) fn is_resting(&self) -> bool {
+        let rest = *self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Notes that a call could not reach it. Calls that fail while it rests say nothing new.
+    pub(crate) fn note_unreached(&self) {
+        let now = Instant::now();
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        if rest.until.is_none_or(|until| until <= now) {
+            let time = REST_MAX.min(REST_MIN * 2u32.saturating_pow(rest.failures));
+            *rest = Rest { failures: (rest.failures + 1).min(16), until: Some(now + time) };
+        }
+    }
+
+    fn note_reached(&self) {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Rest::default();
     }
 
     /// A connection that is up, taking turns over all of them. Whoever comes while it is being
@@ -210,7 +246,10 @@ impl Slot {
                 .await
                 .unwrap_or(Err(UnreachedReason::TimedOut));
             *slot.lock() = match &outcome {
-                Ok(sender) => Link::Up(sender.clone()),
+                Ok(sender) => {
+                    endpoint.note_reached();
+                    Link::Up(sender.clone())
+                }
                 Err(_) => Link::Down,
             };
             finish.send_replace(Some(outcome));
@@ -266,6 +305,23 @@ mod tests {
         let client = crate::pki::issue_client(dir.path(), "alice", day).unwrap();
         let credentials = crate::pki::load(&ca.cert, &client.cert, &client.key).unwrap();
         Endpoint::new(address, 1, Arc::new(TlsSettings::new(&credentials).unwrap()))
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_reached_rests_until_it_is() {
+        let endpoint = endpoint("127.0.0.1:1").unwrap();
+        assert!(!endpoint.is_resting());
+        for failures in 1..=40 {
+            endpoint.note_unreached();
+            endpoint.note_unreached();
+            let mut rest = endpoint.rest.lock().unwrap();
+            assert_eq!(rest.failures, 16.min(failures));
+            let until = rest.until.unwrap();
+            assert!(until > Instant::now() && until <= Instant::now() + REST_MAX);
+            rest.until = Some(Instant::now());
+        }
+        endpoint.note_reached();
+        assert!(!endpoint.is_resting());
     }
 
     #[test]

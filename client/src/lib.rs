@@ -9,7 +9,7 @@
 //!   `connection`: HTTP/2 over TLS. `tls`: who is trusted. `write_ids`: exactly once.
 //! - [`Pages`]: a range, page by page, at one revision.
 //! - [`pki`]: certificates; the server uses it too.
-//! - [`cli`]: the `kv` command. [`bench`]: its load generator.
+//! - [`cli`]: the `kv` command. [`bench`](mod@bench): its load generator.
 
 pub mod bench;
 pub mod cli;

@@ -81,6 +81,7 @@ pub(crate) async fn execute<C: Call>(
                 return Ok(reply);
             }
             Err(AttemptError::Unreached(reason)) => {
+                endpoint.note_unreached();
                 routes.not_leader(&endpoint);
                 trace.unreached(&endpoint, reason);
                 if trace.is_hopeless(path.len()) {
@@ -350,7 +351,9 @@ impl Trace {
 fn is_certain(failure: &Failure) -> bool {
     match failure.applied {
         Some(Applied::No) => true,
-        Some(Applied::Unknown | Applied::Yes) | None => false,
+        // It speaks of the write as a whole, earlier attempts included; this one had no effect.
+        Some(Applied::Unknown) => failure.code == Code::OutcomeForgotten,
+        Some(Applied::Yes) | None => false,
     }
 }
 

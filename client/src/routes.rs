@@ -53,7 +53,7 @@ impl Routes {
     pub(crate) fn path(&self, leader_first: bool) -> Path {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let first = match table.leader {
-            Some(leader) if leader_first => leader,
+            Some(leader) if leader_first && !table.endpoints[leader].is_resting() => leader,
             Some(_) | None => table.preferred,
         };
         Path { endpoints: table.endpoints.clone(), at: first }

@@ -108,13 +108,13 @@ async fn a_final_refusal_after_a_lost_attempt_is_unknown() {
 async fn a_write_forgotten_at_its_first_attempt_is_sent_under_a_new_identity() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client();
-    cluster.nodes[0].next([Act::Refuse(refusal(Code::OutcomeForgotten, Applied::No))]);
+    cluster.nodes[0].next([Act::Refuse(refusal(Code::OutcomeForgotten, Applied::Unknown))]);
     client.put_value("a", "1", &within(2_000)).await.unwrap();
     let seen = cluster.seen();
     assert_ne!(seen[0].id.client_id, seen[1].id.client_id);
     assert_eq!(seen[1].id.seq, 1);
 
-    cluster.nodes[0].always(Act::Refuse(refusal(Code::OutcomeForgotten, Applied::No)));
+    cluster.nodes[0].always(Act::Refuse(refusal(Code::OutcomeForgotten, Applied::Unknown)));
     let error = client.put_value("a", "2", &within(2_000)).await.unwrap_err();
     assert_eq!((error.code(), error.applied()), (Code::OutcomeForgotten, Some(Applied::No)));
     assert_eq!(cluster.seen().len(), 4);
@@ -185,6 +185,24 @@ async fn a_refusal_that_names_the_leader_leads_there() {
     cluster.client().put_value("a", "1", &within(3_000)).await.unwrap();
     let nodes: Vec<_> = cluster.seen().into_iter().map(|seen| seen.node).collect();
     assert_eq!(nodes, ["n1", "n3"]);
+}
+
+#[tokio::test]
+async fn a_leader_that_cannot_be_reached_is_not_tried_each_time() {
+    let cluster = FakeCluster::start(2).await;
+    let mut config = cluster.config();
+    config.endpoints = vec![cluster.nodes[1].address.clone()];
+    // All answers name a leader that accepts connections and says nothing.
+    let (silent, task) = silent_address().await;
+    cluster.set_client_address(0, &silent);
+    let client = Client::connect(config).unwrap();
+    let started = std::time::Instant::now();
+    for _ in 0..10 {
+        client.put_value("a", "1", &within(1_200)).await.unwrap();
+    }
+    // Ten vain attempts would take 400 ms each.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    task.abort();
 }
 
 #[tokio::test]

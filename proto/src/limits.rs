@@ -97,9 +97,9 @@ pub fn check_compare(compare: &v1::Compare) -> Result<(), Failure> {
     check_key(&compare.key)?;
     match &compare.target {
         Some(Target::Value(value)) => check_value(value),
-        Some(
-            Target::ModRev(_) | Target::CreateRev(_) | Target::Version(_) | Target::Absent(_),
-        ) => Ok(()),
+        Some(Target::ModRev(_) | Target::CreateRev(_) | Target::Version(_) | Target::Absent(_)) => {
+            Ok(())
+        }
         None => {
             Err(refused(Code::InvalidRequest, "compare", "a compare names what it compares".into()))
         }

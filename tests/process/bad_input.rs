@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BufMut, Bytes};
 use client::pki;
@@ -103,18 +103,47 @@ fn a_key_file_that_others_can_read_is_refused_with_the_chmod() {
     assert!(err.contains("KV1702") && err.contains("chmod 600") && err.contains("n1.key"), "{err}");
 }
 
+/// Waits until a certificate that was issued for no time at all has expired; at most a second.
+fn wait_until_expired() {
+    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let issued = seconds();
+    while seconds() <= issued {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn an_expired_own_certificate_is_refused_with_its_dates() {
     let site = Site::new();
     let pki = site.dir.path().join("pki");
-    let hosts = ["127.0.0.1".to_owned()];
-    pki::issue_node(&pki, "n2", &hosts, Duration::from_secs(1)).unwrap();
-    std::fs::rename(pki.join("n2.crt"), pki.join("n1.crt")).unwrap();
-    std::fs::rename(pki.join("n2.key"), pki.join("n1.key")).unwrap();
-    // The certificate is for another node *and* about to expire: unusable in any case.
+    std::fs::remove_file(pki.join("n1.crt")).unwrap();
+    std::fs::remove_file(pki.join("n1.key")).unwrap();
+    pki::issue_node(&pki, "n1", &["127.0.0.1".to_owned()], Duration::ZERO).unwrap();
+    wait_until_expired();
     let (code, err) = serve(&site.config(|text| text));
     assert_eq!(code, 7, "{err}");
-    assert!(err.contains("KV1703"), "{err}");
+    assert!(err.contains("KV1703") && err.contains("expired"), "{err}");
+}
+
+#[test]
+fn a_certificate_for_another_node_is_refused() {
+    let site = Site::new();
+    let pki = site.dir.path().join("pki");
+    pki::issue_node(&pki, "n2", &["127.0.0.1".to_owned()], DAY).unwrap();
+    let (code, err) = serve(&site.config(|text| text.replace("pki/n1.", "pki/n2.")));
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("KV1703") && err.contains("n2"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_client_certificate_is_refused() {
+    let cluster = programs::cluster().await;
+    pki::issue_client(cluster.pki(), "late", Duration::ZERO).unwrap();
+    wait_until_expired();
+    let kv = Kv::to(&cluster.endpoints(), cluster.pki(), "late");
+    let (code, _, err) = kv.outcome(&["put", "a", "1"]);
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("error[KV1601]") && err.contains("expired"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +232,8 @@ async fn random_bytes_on_each_port_harm_nobody() {
         let address = config["listen"][port].as_str().unwrap();
         for seed in 0..50_u8 {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let noise: Vec<u8> = (0..512_u32).map(|n| (n as u8).wrapping_mul(seed) ^ seed).collect();
+            let noise: Vec<u8> =
+                (0..512_u32).map(|n| (n as u8).wrapping_mul(seed) ^ seed).collect();
             // The server may close at any time; what it must not do is fall over.
             if stream.write_all(&noise).await.is_ok() {
                 let _closed = stream.shutdown().await;

@@ -10,7 +10,7 @@ use crate::programs::{self, READY_MAX};
 /// Silent connections to each port.
 const SILENT: usize = 1_000;
 /// Operations of the honest client in each phase.
-const OPERATIONS: u32 = 1_000;
+const OPERATIONS: u32 = 500;
 /// Below this a doubled p99 is the scheduler's doing on a busy machine, not the server's.
 const NOISE: Duration = Duration::from_millis(20);
 
@@ -22,20 +22,20 @@ async fn t01_a_thousand_silent_connections_on_each_port_slow_nobody_down() {
     let before = work(&client, OPERATIONS).await;
     let config = std::fs::read_to_string(cluster.config(0)).unwrap();
     let config: toml::Table = config.parse().unwrap();
+    let mut silent = Vec::new();
     for port in ["client", "peer", "admin"] {
         let address = config["listen"][port].as_str().unwrap();
-        let mut silent = Vec::new();
         for _ in 0..SILENT {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
-        let during = work(&client, OPERATIONS).await;
-        println!("{port}: p99 {before:?} before, {during:?} beside {SILENT} silent connections");
-        assert!(during <= (2 * before).max(NOISE), "{port}: {before:?} became {during:?}");
-        // A new honest client gets in as well.
-        let newcomer = cluster.client(vec![cluster.endpoint(0)], READY_MAX).unwrap();
-        work(&newcomer, 10).await;
-        drop(silent);
     }
+    let during = work(&client, OPERATIONS).await;
+    println!("p99 {before:?} before, {during:?} beside {} silent connections", silent.len());
+    assert!(during <= (2 * before).max(NOISE), "{before:?} became {during:?}");
+    // A new honest client gets in as well.
+    let newcomer = cluster.client(vec![cluster.endpoint(0)], READY_MAX).unwrap();
+    work(&newcomer, 10).await;
+    drop(silent);
     cluster.check_alive().unwrap();
 }
 

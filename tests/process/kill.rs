@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jepsen::run::{self, NemesisKind, RunOptions};
+use jepsen::nemesis::NemesisKind;
+use jepsen::run::{self, RunOptions};
 use jepsen::workload::RegisterWorkload;
 
 use crate::programs::{self, READY_MAX};
 
 /// How long clients work.
 const TIME_LIMIT: Duration = Duration::from_secs(25);
-/// The draw of this seed kills one, the leader and all within the first strikes.
 const SEED: u64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +29,7 @@ async fn b03_b24_b27_nothing_acknowledged_is_lost_by_kill_9() {
     let result = run::register(&options, std::future::pending()).await.unwrap();
     assert!(result.failure.is_none(), "{result:#?}");
     assert_eq!(run::exit(&result), 0, "{result:#?}");
-    let kinds: BTreeSet<&str> = result.faults.iter().map(|fault| fault.what.as_str()).collect();
+    let kinds: BTreeSet<&str> = result.faults.iter().map(|fault| fault.what).collect();
     let expected = BTreeSet::from(["kill all", "kill leader", "kill one"]);
     assert_eq!(kinds, expected, "{:#?}", result.faults);
     assert!(result.summary.ok >= 500, "{:?}", result.summary);

@@ -103,8 +103,7 @@ impl Host {
             counters.count(Event::TornTail);
         }
         let store: Arc<dyn StateStore> = Arc::new(self.store.clone());
-        let machine =
-            Machine::open(store, machine_options()).expect("the simulated store opens");
+        let machine = Machine::open(store, machine_options()).expect("the simulated store opens");
         let config = NodeConfig {
             id: self.id,
             name: self.name.clone(),
@@ -245,8 +244,9 @@ impl Host {
     pub fn describe(&self) -> String {
         match &self.running {
             Some(running) => {
-                let Summary { role, leader, term, commit, applied, ready, reads_pending, lag, .. } =
-                    running.node.summary();
+                let Summary {
+                    role, leader, term, commit, applied, ready, reads_pending, lag, ..
+                } = running.node.summary();
                 format!(
                     "{}: {role:?} of term {term}, leader {leader:?}, commit {commit}, applied \
                      {applied}, ready {ready}, reads {reads_pending}, lag {lag:?}",

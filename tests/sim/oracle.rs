@@ -207,7 +207,8 @@ impl Model {
 
     /// The page that a range from `from` with `limit` shows at `revision`.
     fn page(&self, from: &Bytes, limit: usize, revision: u64) -> Vec<Bytes> {
-        let live = self.keys.range(from.clone()..).filter(|(key, _)| self.at(key, revision).is_some());
+        let live =
+            self.keys.range(from.clone()..).filter(|(key, _)| self.at(key, revision).is_some());
         live.take(limit).map(|(key, _)| key.clone()).collect()
     }
 }

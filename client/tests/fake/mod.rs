@@ -140,6 +140,11 @@ impl FakeCluster {
         Client::connect(self.config()).unwrap()
     }
 
+    /// Lets all nodes advertise this address for one of them.
+    pub fn set_client_address(&self, node: usize, address: &str) {
+        self.nodes[0].members.lock().unwrap()[node].client_address = address.to_owned();
+    }
+
     pub fn seen(&self) -> Vec<SeenId> {
         self.shared.lock().unwrap().seen.clone()
     }

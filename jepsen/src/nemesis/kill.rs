@@ -1,17 +1,15 @@
 //! Kills nodes with SIGKILL and starts them again: what was not synced is still in the page cache,
 //! but everything in memory is lost, and nobody says goodbye.
 
-use rand::RngExt;
-
 use super::Strike;
 use crate::error::LabError;
 
 /// Time between a kill and the restart, in milliseconds.
 const DOWN_MS: std::ops::Range<u64> = 0..2_000;
 
-/// Kills one node, the leader or all nodes, and starts them again.
+/// Kills one node, the leader or all nodes, in turn, and starts them again.
 pub async fn strike(strike: &mut Strike<'_>) -> Result<(), LabError> {
-    let (what, victims) = match strike.rng.random_range(0..3) {
+    let (what, victims) = match strike.faults.len() % 3 {
         0 => ("kill one", vec![strike.random_node()]),
         1 => ("kill leader", vec![strike.leader().await?]),
         _ => ("kill all", (0..strike.cluster.len()).collect()),

@@ -25,9 +25,7 @@ pub enum ReadPlan {
 /// [`Code::LevelNotOffered`] for a level that is not built yet.
 pub fn plan(level: Level) -> Result<(Level, ReadPlan), Failure> {
     match level {
-        Level::Unspecified | Level::Linearizable => {
-            Ok((Level::Linearizable, linearizable::PLAN))
-        }
+        Level::Unspecified | Level::Linearizable => Ok((Level::Linearizable, linearizable::PLAN)),
         // In a linearizable keyspace a quorum read and a linearizable read are the same thing.
         Level::Quorum => Ok((Level::Quorum, linearizable::PLAN)),
         Level::Eventual => Ok((Level::Eventual, eventual::PLAN)),

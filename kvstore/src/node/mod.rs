@@ -442,12 +442,7 @@ fn replica<S: StateMachine>(
 ) -> Result<RaftReplica<S>, NodeError> {
     let recovered = groups.remove(&id).ok_or(NodeError::GroupMissing(id))?;
     let group = Group::new(
-        GroupConfig {
-            group: id,
-            node: config.id,
-            boot: config.boot,
-            seed: config.seed,
-        },
+        GroupConfig { group: id, node: config.id, boot: config.boot, seed: config.seed },
         GroupLog {
             hard_state: recovered.hard_state,
             conf_state: recovered.conf_state,

@@ -122,7 +122,9 @@ pub(crate) fn no_leader(voters: usize, reachable: usize, node: &str) -> Failure 
         let why = format!("{reachable} of {voters} voters reachable from {node}");
         Failure::new(Code::NoQuorum, "", why)
     } else {
-        let why = format!("{node} knows no leader at the moment; {reachable} of {voters} voters reachable");
+        let why = format!(
+            "{node} knows no leader at the moment; {reachable} of {voters} voters reachable"
+        );
         Failure::new(Code::NoLeader, "", why)
     };
     failure.retry_after(NO_LEADER_RETRY)

@@ -358,7 +358,7 @@ impl Booting {
             .map_err(|error| ServerError::Fatal(format!("opening the log panicked: {error}")))??;
         let commit_at_start = opened.commit;
         let cluster = formed.cluster;
-        let campaign_with_links = self.campaign(&formed, formed_before);
+        let campaign_with_links = self.campaign(&formed);
         if !formed_before {
             self.network.set_formed(formed);
         }
@@ -383,10 +383,12 @@ impl Booting {
         Ok(Booted { shell, _data_dir: self.data_dir })
     }
 
-    /// The first member of a new cluster stands for election as soon as it reaches a majority.
-    fn campaign(&self, formed: &Formed, formed_before: bool) -> Option<usize> {
+    /// The first member stands for election as soon as it reaches a majority, so that a cluster
+    /// that forms, or starts again as a whole, need not wait for an election timeout. Where there
+    /// is a leader, the pre-vote fails and nothing changes (Raft thesis 9.6).
+    fn campaign(&self, formed: &Formed) -> Option<usize> {
         let first = self.config.cluster.initial.first()?;
         let others_needed = formed.members.len() / 2;
-        (!formed_before && first.name == self.config.node.name).then_some(others_needed)
+        (first.name == self.config.node.name).then_some(others_needed)
     }
 }

@@ -170,8 +170,7 @@ impl LogThread {
             Err(error) => return Err(error),
         }
         let took = start.elapsed();
-        self.metrics.log_fsync(took);
-        self.metrics.log_size(self.wal.bytes_on_disk());
+        self.metrics.log_synced(took, self.wal.bytes_on_disk());
         if took > SLOW_SYNC {
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(took_ms, "slow fsync of the log");

@@ -20,6 +20,9 @@ use crate::node::{Node, NodeConfig, Reply, Request};
 /// Longer than anything in a test takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes of the memory layer at which a checkpoint begins.
+pub(crate) const LAYER_BYTES: usize = 1024 * 1024;
+
 pub(crate) const CLUSTER: ClusterId = ClusterId([5; 16]);
 
 /// A node that leads itself.
@@ -58,7 +61,7 @@ impl SingleNode {
             peer_address: "127.0.0.1:7611".into(),
             boot: 1,
             seed: 1,
-            checkpoint_layer_bytes: 1024 * 1024,
+            checkpoint_layer_bytes: LAYER_BYTES,
         };
         let node = Node::new(config, &[(NodeId(1), "n1".into())], recovered, machine).unwrap();
         let metrics = Arc::new(Metrics::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::{Applied, Code};
 use storage::disk::{Operation, SimDisk};
 
-use super::testing::{PATIENCE, SingleNode, get, put, put_request};
+use super::testing::{LAYER_BYTES, PATIENCE, SingleNode, get, put, put_request};
 use crate::node::Reply;
 
 fn revision(reply: &Reply) -> u64 {
@@ -139,4 +139,19 @@ async fn a_stop_answers_what_is_open() {
     let failure = open.await.unwrap().unwrap_err();
     assert_eq!((failure.code, failure.applied), (Code::WriteTimedOut, Some(Applied::Unknown)));
     assert_eq!(handle.admission().requests(), 0);
+}
+
+#[tokio::test]
+async fn a_full_memory_layer_moves_into_the_store() {
+    let node = SingleNode::start(&SimDisk::new());
+    let handle = node.ready().await;
+    let value = vec![b'x'; 16 * 1024];
+    for number in 0..LAYER_BYTES / value.len() + 8 {
+        put(&handle, &format!("k{number}"), &value).await.unwrap();
+    }
+    let moved =
+        async { while handle.summary().await.unwrap().layer_bytes >= LAYER_BYTES as u64 {} };
+    tokio::time::timeout(PATIENCE, moved).await.unwrap();
+    assert_eq!(get(&handle, "k0").await.as_deref(), Some(&value[..]), "read from the store");
+    node.stop().await;
 }

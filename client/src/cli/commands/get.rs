@@ -56,7 +56,7 @@ pub(super) fn key_of(argument: &OsStr) -> Result<Bytes, CliError> {
 pub(super) fn absent(what: &str, key: &[u8], at_rev: u64) -> CliError {
     let subject = format!("{what} of \"{}\"", escaped(key));
     let why = format!("it does not exist at revision {at_rev}");
-    Failure::new(Code::KeyNotFound, subject, why).into()
+    CliError::from(Failure::new(Code::KeyNotFound, subject, why)).hint("kv ls")
 }
 
 pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError> {

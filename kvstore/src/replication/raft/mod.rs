@@ -133,9 +133,10 @@ impl<S: StateMachine> RaftReplica<S> {
         if status.role != Role::Leader {
             return;
         }
-        let candidates = status.peers.iter().filter(|peer| {
-            self.links.contains(&peer.node) && status.voters.contains(&peer.node)
-        });
+        let candidates = status
+            .peers
+            .iter()
+            .filter(|peer| self.links.contains(&peer.node) && status.voters.contains(&peer.node));
         if let Some(peer) = candidates.max_by_key(|peer| (peer.matched, peer.node)) {
             self.group.transfer_leader(peer.node);
         }
@@ -164,10 +165,8 @@ impl<S: StateMachine> RaftReplica<S> {
         match origin {
             Origin::Local(id) => out.answer(
                 id,
-                answer.map(|(outcome, acknowledged_by)| Answered::Write {
-                    outcome,
-                    acknowledged_by,
-                }),
+                answer
+                    .map(|(outcome, acknowledged_by)| Answered::Write { outcome, acknowledged_by }),
             ),
             Origin::Remote { node, id, boot } => {
                 let reply = forward_reply(id, boot, answer);
@@ -282,8 +281,7 @@ impl<S: StateMachine> RaftReplica<S> {
                 self.reads.start(Round::Asked { id }, Some(leader), self.now);
                 out.send(leader, self.id, Body::ReadIndex(peer::ReadIndexRequest { id, boot }));
             } else {
-                let refused =
-                    self.reads.take_waiting(|reader| !matches!(reader, Reader::Startup));
+                let refused = self.reads.take_waiting(|reader| !matches!(reader, Reader::Startup));
                 for reader in refused {
                     self.refuse_reader(reader, out);
                 }
@@ -334,9 +332,10 @@ impl<S: StateMachine> RaftReplica<S> {
 
     /// Answers a read from the applied state.
     fn serve(&mut self, read: &Read, out: &mut Outbox) {
-        let answer = self.machine.read(read.keyspace, &read.query).map(|(found, revision)| {
-            Answered::Read { found, level: read.level, revision }
-        });
+        let answer = self
+            .machine
+            .read(read.keyspace, &read.query)
+            .map(|(found, revision)| Answered::Read { found, level: read.level, revision });
         out.answer(read.id, answer);
     }
 

@@ -1,0 +1,90 @@
+//! What only a real process shows: signals and pipes.
+#![cfg(unix)]
+
+mod fake;
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use fake::{Act, FakeCluster};
+
+fn kv(cluster: &FakeCluster, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+    command
+        .args(line.split_whitespace())
+        .env_clear()
+        .env("KV_ENDPOINTS", cluster.endpoints().join(","))
+        .env("KV_CA", cluster.pki.path("ca.crt"))
+        .env("KV_CERT", cluster.pki.path("alice.crt"))
+        .env("KV_KEY", cluster.pki.path("alice.key"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn interrupt(child: &Child) {
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+async fn until(what: impl Fn() -> bool) {
+    while !what() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits for the end of a process without holding up the cluster, which runs in this runtime.
+async fn finish(child: Child) -> (Option<i32>, String) {
+    tokio::task::spawn_blocking(|| {
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_ends_a_command_with_130() {
+    let cluster = FakeCluster::start(1).await;
+    cluster.nodes[0].always(Act::Hang);
+    let child = kv(&cluster, "put a 1 --timeout 1h").spawn().unwrap();
+    until(|| !cluster.seen().is_empty()).await;
+    interrupt(&child);
+    assert_eq!(finish(child).await, (Some(130), String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_measurement_prints_what_it_has() {
+    let cluster = FakeCluster::start(1).await;
+    let child = kv(&cluster, "bench put --duration 1h --keys 10 -o json").spawn().unwrap();
+    until(|| cluster.seen().len() > 200).await;
+    interrupt(&child);
+    let (code, out) = finish(child).await;
+    assert_eq!(code, Some(130));
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(found["rows"][0]["ok"].as_u64().unwrap() >= 100, "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_pipe_ends_a_command_quietly() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client();
+    // More than a pipe holds, so that the command is still writing when its reader leaves.
+    for at in 0..200 {
+        let key = format!("{at:03}{}", "x".repeat(2_000));
+        client.put_value(key, "1", &client::CallOptions::default()).await.unwrap();
+    }
+    let mut child = kv(&cluster, "ls --keys-only").spawn().unwrap();
+    let (code, err) = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("000x"));
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        (child.wait().unwrap().code(), err)
+    })
+    .await
+    .unwrap();
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+}

@@ -4,7 +4,7 @@ use proto::v1;
 use proto::{Failure, LogIndex, NodeId, log, peer};
 use storage::mvcc::CheckpointJob;
 
-/// Logical time: a tick is [`consensus::TICK`].
+/// Logical time: a tick is [`consensus::config::TICK`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticks(pub u64);
 

@@ -50,7 +50,7 @@ impl Fault {
 
     /// Microseconds until the next fault.
     pub fn pause(rng: &mut impl Rng) -> Micros {
-        rng.random_range(100_000..1_500_000)
+        rng.random_range(50_000..1_200_000)
     }
 
     /// Microseconds from [`Fault::Election`] until the deciding host crashes: after two rounds of

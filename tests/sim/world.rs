@@ -15,7 +15,7 @@ use super::host::Host;
 use super::mutant::Mutant;
 use super::network::{Micros, Network};
 use super::operation::{Client, Ending, Operation};
-use super::{Outcome, Plan, oracle};
+use super::{FAULTS_MIN, Outcome, Plan, oracle};
 
 const TICK: Micros = 50_000;
 /// Clients at work at the same time.
@@ -129,7 +129,8 @@ impl World {
         }
         let pause = Fault::pause(&mut self.rng);
         self.after(pause, Happening::Fault);
-        self.run_until(TIME_MAX, Self::clients_done);
+        let shaken = |world: &Self| world.counters.faults >= FAULTS_MIN;
+        self.run_until(TIME_MAX, |world| world.clients_done() && shaken(world));
         self.heal();
         let limit = self.now + CONVERGE_MAX;
         if !self.run_until(limit, |world| world.clients_done() && world.converged()) {

@@ -22,7 +22,7 @@ use super::peers::Peer;
 use crate::forming::{Formed, Report};
 
 /// Time between pings.
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const PING_INTERVAL: Duration = Duration::from_millis(250);
 /// A peer that is not heard for so long has gone.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What is queued when the node stops is sent within this time, or not at all.

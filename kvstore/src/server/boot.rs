@@ -69,7 +69,8 @@ pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
     let data = recovered.groups.get(&GroupId::DATA);
     let last = data.map_or(LogIndex(0), last_index);
     let commit = data.map_or(0, |group| group.hard_state.commit);
-    let state = shell::open_state(&plan.data_dir, GroupId::DATA, last)?;
+    let checkpoint = data.map_or(LogIndex(0), |group| group.checkpoint);
+    let state = shell::open_state(&plan.data_dir, GroupId::DATA, last, checkpoint)?;
     tracing::info!(%last, commit, applied = %state.machine.applied(), "log and state are open");
     let config = NodeConfig {
         id: plan.id,
@@ -97,7 +98,8 @@ fn open_log(
         .map_err(|source| ServerError::System { what: "look for the log", source })?;
     let started = plan.data_dir.join(STARTED);
     if !exists {
-        if started.exists() {
+        // Either proves that there was a log.
+        if started.exists() || plan.data_dir.join("state").exists() {
             return Err(log_lost(dir, &plan.name).into());
         }
         let groups = first_states(&plan.members);
@@ -181,9 +183,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(plan(dir.path())).unwrap());
         std::fs::remove_dir_all(dir.path().join("wal")).unwrap();
-        let lost = open(plan(dir.path())).unwrap_err();
-        assert_eq!(lost.exit(), 9, "{lost}");
-        assert!(lost.describe().contains("KV1707"), "{}", lost.describe());
+        for proof in ["started", "state"] {
+            let lost = open(plan(dir.path())).unwrap_err();
+            assert_eq!(lost.exit(), 9, "{lost}");
+            assert!(lost.describe().contains("KV1707"), "{}", lost.describe());
+            // What is left proves it as well.
+            if proof == "started" {
+                std::fs::remove_file(dir.path().join(proof)).unwrap();
+            }
+        }
     }
 
     #[test]

@@ -70,6 +70,9 @@ impl From<StateDirError> for ServerError {
             StateDirError::Store { path, source: source @ StateError::Newer { .. } } => {
                 Self::data(Code::DataForeign, format!("state in {}", path.display()), source)
             }
+            StateDirError::LogBehind { path, .. } => {
+                Self::data(Code::DataDamaged, format!("state in {}", path.display()), &error)
+            }
             StateDirError::Store { .. } | StateDirError::Io { .. } => Self::State(error),
         }
     }

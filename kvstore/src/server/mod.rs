@@ -107,7 +107,7 @@ enum NodeState {
 #[derive(Debug)]
 struct Booted {
     shell: Shell,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Server {
@@ -380,7 +380,7 @@ impl Booting {
             .map_err(|source| ServerError::System { what: "start the node's threads", source })?;
         let handle = shell.handle();
         self.front.set_stage(Stage::Running(Running { handle, cluster, commit_at_start }));
-        Ok(Booted { shell, _data_dir: self.data_dir })
+        Ok(Booted { shell, data_dir: self.data_dir })
     }
 
     /// The first member stands for election as soon as it reaches a majority, so that a cluster

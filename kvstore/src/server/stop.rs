@@ -35,7 +35,7 @@ impl Server {
         front.set_stage(Stage::Stopping);
         // An end that is gone has stopped already.
         let _ = stop_rpc.send(());
-        if let Some(Booted { shell, .. }) = booted_of(node).await {
+        if let Some(Booted { shell, data_dir }) = booted_of(node).await {
             shell.prepare_stop();
             hand_over(&shell.handle(), &front).await;
             if timeout(DRAIN_PATIENCE, admission.drained()).await.is_err() {
@@ -44,6 +44,8 @@ impl Server {
             let stopped = tokio::task::spawn_blocking(move || shell.stop());
             if timeout(THREADS_PATIENCE, stopped).await.is_err() {
                 tracing::warn!("the threads of the node are stuck; leaving them");
+                // They may still write: nobody else gets the directory before the process ends.
+                std::mem::forget(data_dir);
             }
         }
         // Connections that stay open, such as health watchers, are cut by the end of the process.

@@ -180,11 +180,7 @@ impl<S: StateMachine> RaftReplica<S> {
         let data = submission.command.encode_to_vec();
         match self.group.propose(data.into()) {
             Ok(proposed) => {
-                let older =
-                    self.proposals.proposed(proposed.index, proposed.term, submission.origin);
-                if let Some(older) = older {
-                    self.answer_write(older, Err(leadership_lost()), out);
-                }
+                self.proposals.proposed(proposed.index, proposed.term, submission.origin);
             }
             Err(error) => {
                 self.proposals.failed += 1;
@@ -387,16 +383,17 @@ impl<S: StateMachine> RaftReplica<S> {
             self.machine.apply(index, term, Some(&command))?
         };
         self.group.applied(index);
-        match self.proposals.applied(index, term) {
-            Some(Fate::Applied(origin)) => {
-                let outcome = outcome.unwrap_or_default();
-                let acknowledged_by = self.group.acknowledged_by(index);
-                self.answer_write(origin, Ok((outcome, acknowledged_by)), out);
+        for fate in self.proposals.applied(index, term) {
+            match fate {
+                Fate::Applied(origin) => {
+                    let outcome = outcome.clone().unwrap_or_default();
+                    let acknowledged_by = self.group.acknowledged_by(index);
+                    self.answer_write(origin, Ok((outcome, acknowledged_by)), out);
+                }
+                Fate::Replaced(origin) => {
+                    self.answer_write(origin, Err(leadership_lost()), out);
+                }
             }
-            Some(Fate::Replaced(origin)) => {
-                self.answer_write(origin, Err(leadership_lost()), out);
-            }
-            None => {}
         }
         Ok(())
     }

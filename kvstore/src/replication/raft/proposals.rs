@@ -9,11 +9,15 @@ use crate::replication::Origin;
 
 /// Writes of this replica on their way through the log or through the leader.
 ///
-/// Invariants: at most one proposal waits at an index (a leader proposes an index once per term,
-/// and a new term at the same index replaces the loser); a forwarded write is answered once.
+/// Invariants: at an index wait at most one proposal per term, in the order of the terms; a forwarded
+/// write is answered once.
+///
+/// A node that leads again may propose at an index a second time while its first proposal there is
+/// not decided: another member may still hold the first one, be elected and commit it. So nothing is
+/// decided before an entry at the index is applied.
 #[derive(Debug, Default)]
 pub struct Proposals {
-    by_index: BTreeMap<LogIndex, (Term, Origin)>,
+    by_index: BTreeMap<LogIndex, Vec<(Term, Origin)>>,
     forwarded: BTreeMap<RequestId, NodeId>,
     /// Proposals that were committed.
     pub committed: u64,
@@ -31,24 +35,28 @@ pub enum Fate {
 }
 
 impl Proposals {
-    /// A write was proposed. Returns the origin of an older proposal at the same index: this
-    /// replica led before, and its entry was replaced.
-    pub fn proposed(&mut self, index: LogIndex, term: Term, origin: Origin) -> Option<Origin> {
-        let (older_term, older) = self.by_index.insert(index, (term, origin))?;
-        assert!(older_term < term, "two proposals at {index} in term {term}");
-        Some(older)
+    /// A write was proposed.
+    pub fn proposed(&mut self, index: LogIndex, term: Term, origin: Origin) {
+        let waiting = self.by_index.entry(index).or_default();
+        let last = waiting.last().map(|(term, _)| *term);
+        assert!(last < Some(term), "a proposal at {index} in term {term} after {last:?}");
+        waiting.push((term, origin));
     }
 
-    /// The entry at `index` was applied.
-    pub fn applied(&mut self, index: LogIndex, term: Term) -> Option<Fate> {
-        let (proposed_in, origin) = self.by_index.remove(&index)?;
-        if proposed_in == term {
-            self.committed += 1;
-            Some(Fate::Applied(origin))
-        } else {
-            self.failed += 1;
-            Some(Fate::Replaced(origin))
+    /// The entry at `index` was applied: what became of everything that was proposed there.
+    pub fn applied(&mut self, index: LogIndex, term: Term) -> Vec<Fate> {
+        let Some(waiting) = self.by_index.remove(&index) else { return Vec::new() };
+        let fate = |(proposed_in, origin)| {
+            if proposed_in == term { Fate::Applied(origin) } else { Fate::Replaced(origin) }
+        };
+        let fates: Vec<Fate> = waiting.into_iter().map(fate).collect();
+        for fate in &fates {
+            match fate {
+                Fate::Applied(_) => self.committed += 1,
+                Fate::Replaced(_) => self.failed += 1,
+            }
         }
+        fates
     }
 
     /// A write was handed to the leader.
@@ -85,7 +93,7 @@ impl Proposals {
     /// Writes that wait.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.by_index.len() + self.forwarded.len()
+        self.by_index.values().map(Vec::len).sum::<usize>() + self.forwarded.len()
     }
 }
 
@@ -98,20 +106,28 @@ mod tests {
     #[test]
     fn another_term_at_the_index_means_not_applied() {
         let mut proposals = Proposals::default();
-        assert_eq!(proposals.proposed(LogIndex(5), Term(2), ORIGIN), None);
-        assert_eq!(proposals.applied(LogIndex(5), Term(3)), Some(Fate::Replaced(ORIGIN)));
-        assert_eq!(proposals.proposed(LogIndex(6), Term(4), ORIGIN), None);
-        assert_eq!(proposals.applied(LogIndex(6), Term(4)), Some(Fate::Applied(ORIGIN)));
-        assert_eq!(proposals.applied(LogIndex(6), Term(4)), None);
+        proposals.proposed(LogIndex(5), Term(2), ORIGIN);
+        assert_eq!(proposals.applied(LogIndex(5), Term(3)), [Fate::Replaced(ORIGIN)]);
+        proposals.proposed(LogIndex(6), Term(4), ORIGIN);
+        assert_eq!(proposals.applied(LogIndex(6), Term(4)), [Fate::Applied(ORIGIN)]);
+        assert_eq!(proposals.applied(LogIndex(6), Term(4)), []);
     }
 
+    /// With five voters the first proposal may live on at another member, which is elected later
+    /// and commits it, although this node proposed at the same index again in between.
     #[test]
-    fn a_leader_that_returns_learns_of_its_replaced_proposal() {
-        let mut proposals = Proposals::default();
-        proposals.proposed(LogIndex(5), Term(2), ORIGIN);
+    fn an_older_proposal_at_the_index_is_not_decided_by_a_newer_one() {
         let newer = Origin::Local(RequestId(8));
-        assert_eq!(proposals.proposed(LogIndex(5), Term(4), newer), Some(ORIGIN));
-        assert_eq!(proposals.applied(LogIndex(5), Term(4)), Some(Fate::Applied(newer)));
+        for (term, older_fate, newer_fate) in [
+            (Term(2), Fate::Applied(ORIGIN), Fate::Replaced(newer)),
+            (Term(4), Fate::Replaced(ORIGIN), Fate::Applied(newer)),
+        ] {
+            let mut proposals = Proposals::default();
+            proposals.proposed(LogIndex(5), Term(2), ORIGIN);
+            proposals.proposed(LogIndex(5), Term(4), newer);
+            assert_eq!(proposals.pending(), 2);
+            assert_eq!(proposals.applied(LogIndex(5), term), [older_fate, newer_fate]);
+        }
     }
 
     #[test]

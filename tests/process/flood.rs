@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use client::{CallOptions, Client};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::programs::{self, READY_MAX};
@@ -32,7 +33,14 @@ async fn t01_a_thousand_silent_connections_on_each_port_slow_nobody_down() {
     let during = work(&client, OPERATIONS).await;
     println!("p99 {before:?} before, {during:?} beside {} silent connections", silent.len());
     assert!(during <= (2 * before).max(NOISE), "{before:?} became {during:?}");
-    // A new honest client gets in as well.
+    // New honest clients get in as well, on each port that answers anybody.
+    let admin = cluster.admin_address(0);
+    let mut health = TcpStream::connect(&admin).await.unwrap();
+    let request = format!("GET /livez HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    health.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    health.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let newcomer = cluster.client(vec![cluster.endpoint(0)], READY_MAX).unwrap();
     work(&newcomer, 10).await;
     drop(silent);

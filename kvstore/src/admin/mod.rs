@@ -16,6 +16,7 @@ mod answer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,13 +27,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use self::answer::{Asked, answer};
 use crate::metrics::Snapshot;
 use crate::rpc::front::Front;
 
-/// Connections at a time; more wait in the backlog of the kernel.
+/// Connections at a time. One more closes the oldest, so that silent ones lock nobody out.
 const CONNECTIONS_MAX: usize = 64;
 /// A connection that has not sent its headers by then is closed.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,17 +72,18 @@ impl Admin {
     /// Serves until it is dropped.
     pub async fn serve(self, listener: TcpListener) -> Infallible {
         let admin = Arc::new(self);
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let admin = Arc::clone(&admin);
-                    tokio::spawn(async move {
-                        admin.connection(stream).await;
-                        drop(permit);
-                    });
+                    open.retain(|connection| !connection.is_finished());
+                    if open.len() >= CONNECTIONS_MAX
+                        && let Some(oldest) = open.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    let connection = tokio::spawn(Arc::clone(&admin).connection(stream));
+                    open.push_back(connection.abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin listener cannot accept");

@@ -10,7 +10,7 @@ use jepsen::workload::RegisterWorkload;
 use crate::programs::{self, READY_MAX};
 
 /// How long clients work.
-const TIME_LIMIT: Duration = Duration::from_secs(25);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 const SEED: u64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,7 @@ pub(super) async fn greet(
 pub(super) async fn serve(shared: &Shared, peer: &Peer, greeted: Greeted) -> LinkEnd {
     let Greeted { mut reader, writer, hello, report, said_formed } = greeted;
     let mut formed = shared.formed_changes();
+    let mut status = shared.status_changes();
     let mut session = Session::begin(shared, peer, hello, report);
     let known = formed.borrow_and_update().clone();
     // Frames may have come along with the hello.
@@ -106,6 +107,7 @@ pub(super) async fn serve(shared: &Shared, peer: &Peer, greeted: Greeted) -> Lin
                 Err(error) => Err(error.into()),
             },
             _ = pings.tick() => session.ping(),
+            Ok(()) = status.changed() => session.ping(),
             Ok(()) = formed.changed() => {
                 let known = formed.borrow_and_update().clone();
                 session.formed(known, false)

@@ -91,7 +91,7 @@ pub(super) struct Shared {
     formed: watch::Sender<Option<Formed>>,
     by_id: OnceLock<BTreeMap<NodeId, Arc<Peer>>>,
     reports: watch::Sender<BTreeMap<String, Report>>,
-    status: Mutex<Option<v1::NodeStatus>>,
+    status: watch::Sender<Option<v1::NodeStatus>>,
     sink: Sink,
     started: Instant,
 }
@@ -259,7 +259,7 @@ impl Shared {
             formed: watch::Sender::new(None),
             by_id: OnceLock::new(),
             reports: watch::Sender::new(BTreeMap::new()),
-            status: Mutex::default(),
+            status: watch::Sender::new(None),
             sink,
             started: Instant::now(),
         };
@@ -294,11 +294,21 @@ impl Shared {
     }
 
     pub(super) fn set_status(&self, status: v1::NodeStatus) {
-        *self.status.lock().expect("nothing panics under this lock") = Some(status);
+        self.status.send_if_modified(|known| {
+            let told = known.as_ref().map(|known| (&known.state, known.role));
+            let news = told != Some((&status.state, status.role));
+            *known = Some(status);
+            news
+        });
+    }
+
+    /// Changes when this node's state or role did: worth a ping of its own.
+    pub(super) fn status_changes(&self) -> watch::Receiver<Option<v1::NodeStatus>> {
+        self.status.subscribe()
     }
 
     pub(super) fn status(&self) -> Option<v1::NodeStatus> {
-        self.status.lock().expect("nothing panics under this lock").clone()
+        self.status.borrow().clone()
     }
 
     /// Microseconds since the start of the network.

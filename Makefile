@@ -28,15 +28,15 @@ fix:
 sim:
 	cargo run --release --locked -p tests --bin sim -- --first $(FIRST) --seeds $(SEEDS)
 
-# Plants each known bug and searches for it, at most 200 seeds each. About a minute.
+# Plants each known bug and searches for it, at most 200 seeds each. Seconds, after the build.
 mutants:
 	cargo run --release --locked -p tests --bin sim -- --mutants
 
-# Real processes under kill -9, judged by the lab. About 2 minutes.
+# Real processes under kill -9, judged by the lab. About a minute, after the build.
 process:
 	cargo test --release --locked -p tests --test process
 
-# Kills the leader KILLS times and prints how long the next acknowledged write took. About 3 minutes.
+# Kills the leader KILLS times and prints how long the next acknowledged write took. About a minute.
 failover:
 	cargo build --release --locked --bin kvstore
 	cargo run --release --locked -p tests --bin failover -- --kills $(KILLS)

@@ -29,7 +29,7 @@ pub use catalogue::Catalogue;
 pub use config::{CHECKPOINT_LAYER_BYTES, NodeConfig};
 pub use io::{Effect, Input, Reply, Request, RequestId, Summary, Ticket, Ticks};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use consensus::{Group, GroupConfig, GroupError, GroupLog, GroupStatus, PeerProgress, Role};
@@ -70,7 +70,6 @@ pub struct Node {
     data: RaftReplica<Machine>,
     requests: Requests,
     outbox: Outbox,
-    links: BTreeSet<NodeId>,
     now: Ticks,
     /// Position of the checkpoint that runs.
     checkpoint: Option<(LogIndex, Term)>,
@@ -104,7 +103,6 @@ impl Node {
             data,
             requests: Requests::default(),
             outbox: Outbox::new(Ticket(1)),
-            links: BTreeSet::new(),
             now: Ticks(0),
             checkpoint: None,
             stopping: false,
@@ -262,11 +260,6 @@ impl Node {
     }
 
     fn link(&mut self, node: NodeId, up: bool) {
-        if up {
-            self.links.insert(node);
-        } else {
-            self.links.remove(&node);
-        }
         self.each_replica(|replica, out| replica.link(node, up, out));
     }
 
@@ -427,8 +420,7 @@ fn refusal(number: u32) -> Failure {
     let failure = Failure::new(code, "", code.page().cause);
     match code {
         // Refused now, but an earlier attempt under the same id may have been applied.
-        Code::OutcomeForgotten => failure.applied(Applied::Unknown),
-        Code::WriteAnswered => failure.applied(Applied::Yes),
+        Code::OutcomeForgotten | Code::WriteAnswered => failure.applied(Applied::Unknown),
         _ => failure.applied(Applied::No),
     }
 }

@@ -113,7 +113,7 @@ catalogue! {
         check "kv get KEY --meta",
         fix "Read the key again and decide anew.";
     WriteAnswered = 1106, FailedPrecondition, exit 8, "write id was answered before",
-        cause "The client said that it had seen the answer to this write id, then used the id again. Nothing was applied by this attempt.",
+        cause "The client said that it had seen the answer to this write id, then used the id again. Nothing was applied by this attempt; an earlier attempt may have been.",
         check "Do two clients share one client id?",
         fix "Mint a client id per client.";
     OutcomeForgotten = 1107, FailedPrecondition, exit 8, "outcome of the write is no longer kept",

@@ -187,6 +187,10 @@ fn may_pass(code: Code) -> bool {
         | Code::ReadTimedOut
         | Code::ForwardBroken
         | Code::NotReady
+        | Code::Repairing
+        | Code::KeyspaceNotReady
+        | Code::ExportFailed
+        | Code::QuorumAtRisk
         | Code::QueueFull
         | Code::LogFull
         | Code::ReadOnly
@@ -203,6 +207,19 @@ fn may_pass(code: Code) -> bool {
         | Code::Unimplemented
         | Code::KeyWrittenTwice
         | Code::RangeDeleteTooLarge
+        | Code::KeyspaceExists
+        | Code::KeyspaceNameInvalid
+        | Code::KeyspaceProtected
+        | Code::KindNotOffered
+        | Code::WrongNode
+        | Code::MemberNotFound
+        | Code::MemberExists
+        | Code::ChangeInProgress
+        | Code::MemberNotCaughtUp
+        | Code::CompactionAhead
+        | Code::KeyspaceFull
+        | Code::Removed
+        | Code::ExportInvalid
         | Code::KeyNotFound
         | Code::ConditionFailed
         | Code::WriteAnswered

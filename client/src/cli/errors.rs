@@ -202,6 +202,23 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::Unimplemented
         | Code::KeyWrittenTwice
         | Code::RangeDeleteTooLarge
+        | Code::KeyspaceExists
+        | Code::KeyspaceNameInvalid
+        | Code::KeyspaceProtected
+        | Code::KindNotOffered
+        | Code::WrongNode
+        | Code::MemberNotFound
+        | Code::MemberExists
+        | Code::ChangeInProgress
+        | Code::MemberNotCaughtUp
+        | Code::CompactionAhead
+        | Code::KeyspaceFull
+        | Code::Removed
+        | Code::ExportInvalid
+        | Code::Repairing
+        | Code::KeyspaceNotReady
+        | Code::ExportFailed
+        | Code::QuorumAtRisk
         | Code::KeyNotFound
         | Code::ConditionFailed
         | Code::WriteAnswered

@@ -376,6 +376,13 @@ fn delete(shared: &mut Shared, key: &[u8], end: &[u8]) -> Vec<v1::Item> {
 
 #[async_trait]
 impl Kv for FakeNode {
+    async fn history(
+        &self,
+        _request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryReply>, Status> {
+        self.act(v1::HistoryReply::default).await
+    }
+
     async fn hello(
         &self,
         _request: Request<v1::HelloRequest>,
@@ -517,6 +524,27 @@ impl Cluster for FakeNode {
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
         self.act(|| self.status.lock().unwrap().clone().unwrap_or_default()).await
+    }
+
+    async fn members(
+        &self,
+        _request: Request<v1::MembersRequest>,
+    ) -> Result<Response<v1::MembersReply>, Status> {
+        self.act(v1::MembersReply::default).await
+    }
+
+    async fn change_member(
+        &self,
+        _request: Request<v1::ChangeMemberRequest>,
+    ) -> Result<Response<v1::ChangeMemberReply>, Status> {
+        self.act(v1::ChangeMemberReply::default).await
+    }
+
+    async fn move_leader(
+        &self,
+        _request: Request<v1::MoveLeaderRequest>,
+    ) -> Result<Response<v1::MoveLeaderReply>, Status> {
+        self.act(v1::MoveLeaderReply::default).await
     }
 }
 

@@ -58,7 +58,17 @@ impl StateMachine for Catalogue {
                 }
                 Some(_) | None => Some(Code::InvalidRequest),
             },
-            Some(Body::Write(_)) | None => Some(Code::KeyspaceNotFound),
+            Some(
+                Body::Write(_)
+                | Body::ChangeMember(_)
+                | Body::BindMember(_)
+                | Body::ChangeDone(_)
+                | Body::PutKeyspace(_)
+                | Body::OpenKeyspace(_)
+                | Body::CloseKeyspace(_)
+                | Body::Compact(_),
+            )
+            | None => Some(Code::InvalidRequest),
         };
         let refused = refused.map_or(0, Code::number);
         Ok(Some(WriteOutcome { refused, ..WriteOutcome::default() }))

@@ -238,7 +238,11 @@ impl<'a> Session<'a> {
                 | Body::ReadIndex(_)
                 | Body::ReadIndexReply(_)
                 | Body::Forward(_)
-                | Body::ForwardReply(_),
+                | Body::ForwardReply(_)
+                | Body::SnapshotOffer(_)
+                | Body::SnapshotFetch(_)
+                | Body::SnapshotChunk(_)
+                | Body::Repair(_),
             ) => {
                 let from = self.up.ok_or(LinkEnd::Early)?;
                 self.shared.tell(LinkEvent::Message { from, message });

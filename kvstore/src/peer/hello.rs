@@ -87,6 +87,7 @@ impl Local {
                 Some(formed) => formed.wire_members(),
                 None => self.initial.iter().map(expected).collect(),
             },
+            ..peer::Hello::default()
         }
     }
 

@@ -52,9 +52,13 @@ impl Lane {
                 ) => Self::Urgent,
                 Ok(RaftKind::Unspecified) | Err(_) => Self::Bulk,
             },
-            Some(Body::Forward(_)) | None => Self::Bulk,
+            Some(Body::Forward(_) | Body::SnapshotOffer(_) | Body::SnapshotChunk(_)) | None => {
+                Self::Bulk
+            }
             Some(
-                Body::ReadIndex(_)
+                Body::SnapshotFetch(_)
+                | Body::Repair(_)
+                | Body::ReadIndex(_)
                 | Body::ReadIndexReply(_)
                 | Body::ForwardReply(_)
                 | Body::Ping(_)

@@ -67,6 +67,31 @@ impl Cluster for ClusterService {
             }
         }
     }
+
+    async fn members(
+        &self,
+        _request: Request<v1::MembersRequest>,
+    ) -> Result<Response<v1::MembersReply>, Status> {
+        Err(not_built().to_status())
+    }
+
+    async fn change_member(
+        &self,
+        _request: Request<v1::ChangeMemberRequest>,
+    ) -> Result<Response<v1::ChangeMemberReply>, Status> {
+        Err(not_built().to_status())
+    }
+
+    async fn move_leader(
+        &self,
+        _request: Request<v1::MoveLeaderRequest>,
+    ) -> Result<Response<v1::MoveLeaderReply>, Status> {
+        Err(not_built().to_status())
+    }
+}
+
+fn not_built() -> Failure {
+    Failure::new(proto::Code::Unimplemented, "membership", "not built yet")
 }
 
 /// This node as it tells its peers and its clients.

@@ -196,6 +196,13 @@ impl Kv for KvService {
         let reply = self.ask_write(&call, convert::txn(request)).await;
         self.finish(&call, reply.map(|(outcome, proof)| convert::txn_reply(outcome, proof)))
     }
+
+    async fn history(
+        &self,
+        _request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryReply>, Status> {
+        Err(Failure::new(Code::Unimplemented, "history", "not built yet").to_status())
+    }
 }
 
 /// Whether the code says that a read's level could not be met.

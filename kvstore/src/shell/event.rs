@@ -139,7 +139,16 @@ fn payload_bytes(message: &peer::PeerMessage) -> usize {
         Some(Body::Raft(raft)) => raft.entries.iter().map(|entry| entry.data.len() + 32).sum(),
         Some(Body::Forward(forward)) => forward.encoded_len(),
         Some(Body::ForwardReply(reply)) => reply.encoded_len(),
-        Some(Body::ReadIndex(_) | Body::ReadIndexReply(_) | Body::Ping(_) | Body::Pong(_))
+        Some(Body::SnapshotOffer(offer)) => offer.encoded_len(),
+        Some(Body::SnapshotChunk(chunk)) => chunk.data.len() + 64,
+        Some(
+            Body::ReadIndex(_)
+            | Body::ReadIndexReply(_)
+            | Body::SnapshotFetch(_)
+            | Body::Repair(_)
+            | Body::Ping(_)
+            | Body::Pong(_),
+        )
         | None => 0,
     }
 }

@@ -104,6 +104,30 @@ catalogue! {
         cause "One delete removes at most 10,000 keys. Nothing was applied.",
         check "kv ls PREFIX --count",
         fix "Delete by longer prefixes.";
+    KeyspaceExists = 1012, AlreadyExists, exit 4, "keyspace exists",
+        cause "A keyspace of that name exists, or is being removed. Nothing was applied.",
+        check "kv keyspace ls",
+        fix "Choose another name, or wait until the removal is finished.";
+    KeyspaceNameInvalid = 1013, InvalidArgument, exit 8, "keyspace name refused",
+        cause "A name has 1 to 128 bytes: letters, digits, `.`, `_`, `-`, and begins with a letter or digit. Nothing was applied.",
+        check "Count the bytes of the name.",
+        fix "Choose another name.";
+    KeyspaceNotReady = 1014, Unavailable, exit 5, "keyspace not ready",
+        cause "The keyspace is being created or removed, or its last change has not reached its group yet. Nothing was applied.",
+        check "kv keyspace show NAME",
+        fix "Repeat in a moment.";
+    KeyspaceProtected = 1015, InvalidArgument, exit 8, "keyspace cannot be removed",
+        cause "The keyspace `default` always exists. Nothing was applied.",
+        check "kv keyspace ls",
+        fix "Delete its keys instead: kv del --prefix ''.";
+    KindNotOffered = 1016, InvalidArgument, exit 8, "kind of keyspace not offered",
+        cause "This version offers keyspaces of kind `linearizable` only. Nothing was applied.",
+        check "kv version",
+        fix "Create it with --kind linearizable.";
+    WrongNode = 1017, InvalidArgument, exit 8, "another node answered",
+        cause "The call is for one node, and another one was reached. Nothing was done.",
+        check "kv cluster members shows the client address of each node.",
+        fix "Name the address of that node with --endpoints.";
     KeyNotFound = 1101, NotFound, exit 3, "key not found",
         cause "The key does not exist at the revision that was read.",
         check "kv ls PREFIX",
@@ -148,6 +172,30 @@ catalogue! {
         cause "The node is starting, forming its cluster or stopping. Nothing was applied.",
         check "GET /readyz?verbose on the admin address.",
         fix "Use another node, or wait.";
+    Repairing = 1208, Unavailable, exit 5, "node repairs its data",
+        cause "A part of the node's log does not verify. It serves nothing and votes for nobody until it has fetched a whole state from the leader. Nothing was applied.",
+        check "GET /readyz?verbose on the admin address names the file.",
+        fix "Use another node; the repair runs by itself as long as the others have a leader.";
+    MemberNotFound = 1211, NotFound, exit 3, "member not found",
+        cause "No member has that name. Nothing was applied.",
+        check "kv cluster members",
+        fix "Name an existing member.";
+    MemberExists = 1212, AlreadyExists, exit 4, "member exists",
+        cause "A member of that name exists already. Nothing was applied.",
+        check "kv cluster members",
+        fix "Remove it first if it lost its data: kv cluster remove NAME.";
+    ChangeInProgress = 1213, FailedPrecondition, exit 4, "a membership change is in progress",
+        cause "Members change one at a time, and the last change is not finished. Nothing was applied.",
+        check "kv cluster members names the change and what it waits for.",
+        fix "Wait, or cancel the addition of a node that never came: kv cluster remove NAME.";
+    QuorumAtRisk = 1214, Unavailable, exit 5, "too few of the new voters are up",
+        cause "No majority of the voters after the change was heard within the last election timeout: the cluster would stop. Nothing was applied.",
+        check "kv cluster members",
+        fix "Bring nodes back first, or change members in another order.";
+    MemberNotCaughtUp = 1215, FailedPrecondition, exit 4, "learner has not caught up",
+        cause "The member is not a learner that follows the leader closely. Nothing was applied.",
+        check "kv cluster members shows how far behind it is.",
+        fix "Wait until it has caught up.";
     Compacted = 1301, OutOfRange, exit 8, "revision compacted",
         cause "The revision is older than the history that is kept.",
         check "kv get KEY --meta shows the current revision.",
@@ -156,6 +204,10 @@ catalogue! {
         cause "The keyspace has not reached the revision yet.",
         check "kv get KEY --meta shows the current revision.",
         fix "Read an existing revision.";
+    CompactionAhead = 1303, OutOfRange, exit 8, "compaction beyond the present",
+        cause "A keyspace can be compacted up to its current revision. Nothing was applied.",
+        check "kv keyspace show NAME shows the current revision.",
+        fix "Name an existing revision.";
     QueueFull = 1501, ResourceExhausted, exit 8, "node is overloaded",
         cause "The node's admission queue is full. Nothing was applied.",
         check "Metric kvstore_admission_queue_requests.",
@@ -168,6 +220,14 @@ catalogue! {
         cause "The node cannot prepare its next log segment. Nothing was applied.",
         check "df on the data directory.",
         fix "Free space; the node recovers by itself.";
+    KeyspaceFull = 1504, ResourceExhausted, exit 8, "keyspace is full",
+        cause "The write would exceed the keyspace's limit of keys or bytes. Nothing was applied.",
+        check "kv keyspace show NAME",
+        fix "Delete keys, or raise the limit: kv keyspace set NAME --max-bytes N.";
+    ExportFailed = 1505, Unavailable, exit 5, "export failed",
+        cause "The node could not write an export, or one is being written already. Nothing was lost.",
+        check "df on the data directory, and the node's log.",
+        fix "Repeat in a moment, or ask another node.";
     TlsRejected = 1601, Unauthenticated, exit 7, "TLS handshake rejected",
         cause "One side rejected the other's certificate. Nothing was sent.",
         check "The error names the side, the certificate, its subject and its dates.",
@@ -204,6 +264,14 @@ catalogue! {
         cause "The directory is empty, but the cluster has formed with this node in it. A node that votes again without its memory loses acknowledged writes.",
         check "Is data_dir mounted?",
         fix "Bring the directory back, or remove the node from the cluster and join it anew.";
+    Removed = 1708, DataLoss, exit 9, "node was removed from the cluster",
+        cause "The cluster removed this node. Its id never comes back.",
+        check "kv cluster members",
+        fix "To use the machine again: empty data_dir, `kv cluster add`, start with join.";
+    ExportInvalid = 1709, DataLoss, exit 9, "export refused",
+        cause "The file does not verify, is of a newer format, or belongs to another cluster.",
+        check "kvstore snapshot verify FILE",
+        fix "Use another copy.";
     CannotConnect = 1801, Unavailable, exit 5, "cannot connect",
         cause "No endpoint accepted a connection. Nothing was sent.",
         check "Is a node listening there? kv context show",

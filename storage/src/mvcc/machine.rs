@@ -165,7 +165,17 @@ impl Machine {
         assert!(term >= self.term, "term {term} after {}", self.term);
         let outcome = match command.and_then(|command| command.body.as_ref()) {
             Some(log::command::Body::Write(write)) => Some(self.write(index, write)?),
-            Some(log::command::Body::SetMember(_)) | None => None,
+            Some(
+                log::command::Body::SetMember(_)
+                | log::command::Body::ChangeMember(_)
+                | log::command::Body::BindMember(_)
+                | log::command::Body::ChangeDone(_)
+                | log::command::Body::PutKeyspace(_)
+                | log::command::Body::OpenKeyspace(_)
+                | log::command::Body::CloseKeyspace(_)
+                | log::command::Body::Compact(_),
+            )
+            | None => None,
         };
         self.applied = index;
         self.term = term;

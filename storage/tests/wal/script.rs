@@ -197,5 +197,6 @@ fn random_state(group: &RecoveredGroup, start: (u64, u64), hard_state: log::Hard
         start_term: start.1,
         state_dir: format!("1-{}", start.0),
         checkpoint: start.0.max(group.checkpoint.get()),
+        ..log::GroupState::default()
     })
 }

@@ -202,17 +202,12 @@ impl<S: StateMachine> RaftReplica<S> {
     }
 
     fn forward(&mut self, leader: NodeId, id: RequestId, submission: Submission, out: &mut Outbox) {
-        let mut forward = peer::Forward {
+        let forward = peer::Forward {
             id: id.0,
             boot: self.identity.boot,
+            command: Some(submission.command),
             deadline_ticks: u32::try_from(submission.patience.0).unwrap_or(u32::MAX),
-            ..peer::Forward::default()
         };
-        match submission.command.body {
-            Some(log::command::Body::Write(write)) => forward.write = Some(write),
-            Some(log::command::Body::SetMember(set)) => forward.set_member = Some(set),
-            None => unreachable!("an empty command is never submitted"),
-        }
         if id != NOBODY {
             self.proposals.forwarded(id, leader);
         }
@@ -221,14 +216,10 @@ impl<S: StateMachine> RaftReplica<S> {
 
     /// Takes a write that another node handed over: proposed here or refused, never passed on.
     fn take_forward(&mut self, node: NodeId, forward: peer::Forward, out: &mut Outbox) {
-        use log::command::Body as Command;
-        let body = match (forward.write, forward.set_member) {
-            (Some(write), _) => Command::Write(write),
-            (None, Some(set)) => Command::SetMember(set),
-            (None, None) => return,
+        let Some(command) = forward.command.filter(|command| command.body.is_some()) else {
+            return;
         };
         let origin = Origin::Remote { node, id: forward.id, boot: forward.boot };
-        let command = log::Command { body: Some(body) };
         let patience = Ticks(u64::from(forward.deadline_ticks));
         self.propose(Submission { origin, command, patience }, out);
     }
@@ -435,6 +426,10 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             Body::ForwardReply(reply) => self.take_forward_reply(from, reply, out),
             // Spoken by the links themselves.
             Body::Ping(_) | Body::Pong(_) => {}
+            Body::SnapshotOffer(_)
+            | Body::SnapshotFetch(_)
+            | Body::SnapshotChunk(_)
+            | Body::Repair(_) => {}
         }
     }
 

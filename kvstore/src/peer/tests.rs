@@ -284,6 +284,7 @@ fn hello(name: &str, id: u64, formed: &Formed) -> peer::Hello {
         boot: 3,
         cluster_id: formed.cluster.0.to_vec().into(),
         members: formed.wire_members(),
+        ..peer::Hello::default()
     }
 }
 

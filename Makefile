@@ -3,8 +3,9 @@
 SEEDS ?= 1000
 FIRST ?= 0
 KILLS ?= 30
+MINUTES ?= 30
 
-.PHONY: verify fix format lint docs test sim mutants process failover licences
+.PHONY: verify fix format lint docs test sim mutants power-loss process failover soak overload limits licences
 
 verify: format lint docs test
 
@@ -24,13 +25,17 @@ fix:
 	cargo fmt --all
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-# Simulated clusters: make sim SEEDS=10000 FIRST=5000. About 20 seeds a second on two cores.
+# Simulated clusters: make sim SEEDS=10000 FIRST=5000. About 30 seeds a second on two cores.
 sim:
 	cargo run --release --locked -p tests --bin sim -- --first $(FIRST) --seeds $(SEEDS)
 
 # Plants each known bug and searches for it, at most 200 seeds each. Seconds, after the build.
 mutants:
 	cargo run --release --locked -p tests --bin sim -- --mutants
+
+# Cuts a script of 500 writes at every disk operation and boots every image. Two minutes, after the build.
+power-loss:
+	cargo test --locked -p tests --test crash_points -- --ignored --nocapture
 
 # Real processes under kill -9, judged by the lab. About a minute, after the build.
 process:
@@ -40,6 +45,22 @@ process:
 failover:
 	cargo build --release --locked --bin kvstore
 	cargo run --release --locked -p tests --bin failover -- --kills $(KILLS)
+
+# Half an hour (make soak MINUTES=120) of load with a fault every five minutes; then all is compared.
+# 2 GiB of disk, a core and a half.
+soak:
+	cargo build --release --locked --bin kvstore
+	cargo run --release --locked -p tests --bin soak -- --minutes $(MINUTES)
+
+# Twice the load that fits. Two minutes, both cores.
+overload:
+	cargo build --release --locked --bin kvstore
+	cargo run --release --locked -p tests --bin overload
+
+# Memory, restarts, a lost node, the exactly-once table. Ten minutes, both cores, 10 GiB of disk.
+limits:
+	cargo build --release --locked --bin kvstore
+	cargo run --release --locked -p tests --bin limits
 
 # Licences and advisories; needs cargo-deny and its advisory data.
 licences:

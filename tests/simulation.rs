@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use tests::sim::{self, Counters, FAULTS_MIN, Mutant, OPERATIONS, Plan};
+use tests::sim::{self, Counters, Emphasis, Event, FAULTS_MIN, Mutant, OPERATIONS, Plan};
 
 /// Seeds of the default run; `make sim SEEDS=N` runs more.
 const SEEDS: u64 = 200;
 /// Seeds within which a planted bug must be found.
 const MUTANT_SEEDS: u64 = 200;
+/// Seeds of a test with an emphasis; far from those of the default run.
+const EMPHASIS_SEEDS: std::ops::Range<u64> = 50_000..50_015;
 
 #[test]
 fn seeds_hold_every_promise() {
@@ -30,6 +32,101 @@ fn seeds_hold_every_promise() {
     for outcome in outcomes.iter().step_by(100) {
         let again = sim::run(Plan::new(outcome.seed));
         assert_eq!(again, *outcome, "a seed replays byte for byte");
+    }
+}
+
+/// Runs seeds with more of these faults; every promise must hold, and each event must occur.
+fn hold(emphasis: Emphasis, events: &[Event]) {
+    let mut total = Counters::default();
+    for seed in EMPHASIS_SEEDS {
+        let outcome = sim::run(Plan { emphasis, ..Plan::new(seed) });
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
+        total.merge(&outcome.counters);
+    }
+    for event in events {
+        assert!(total.get(*event) > 0, "{event:?} never occurred: {total}");
+    }
+}
+
+#[test]
+fn b03_b27_power_losses_of_one_some_and_all_lose_nothing_acknowledged() {
+    let events = [Event::Crash, Event::CrashOfAll, Event::LostUnsyncedWrite, Event::Replayed];
+    hold(Emphasis::Power, &events);
+}
+
+#[test]
+fn b13_reads_stay_linearizable_over_pauses_of_processes() {
+    hold(Emphasis::Pause, &[Event::Pause, Event::FollowerRead, Event::LeaderChange]);
+}
+
+#[test]
+fn b18_b24_failovers_show_everything_on_every_node() {
+    hold(Emphasis::Leader, &[Event::Crash, Event::LeaderChange, Event::FollowerRead]);
+}
+
+#[test]
+fn b25_b31_b44_members_are_replaced_under_partitions_kills_and_pauses() {
+    let events = [
+        Event::MemberRemoved,
+        Event::MemberJoined,
+        Event::Partition,
+        Event::Crash,
+        Event::Pause,
+        Event::SnapshotInstalled,
+    ];
+    hold(Emphasis::Members, &events);
+}
+
+#[test]
+fn b28_b29_damage_of_a_minority_is_found_and_repaired() {
+    let events = [Event::Damage, Event::DamageFound, Event::Repaired, Event::CrashInRepair];
+    hold(Emphasis::Damage, &events);
+}
+
+#[test]
+fn b32_keyspaces_survive_any_loss_of_state_directories() {
+    let events = [
+        Event::StateLost,
+        Event::KeyspaceCreated,
+        Event::KeyspaceRemoved,
+        Event::Compaction,
+        Event::LogFreed,
+    ];
+    hold(Emphasis::State, &events);
+}
+
+#[test]
+fn b33_a_full_disk_loses_nothing_and_recovers_by_itself() {
+    hold(Emphasis::Full, &[Event::DiskFull, Event::DiskFullOver, Event::Crash]);
+}
+
+#[test]
+fn a_follower_that_fell_behind_gets_a_snapshot_whatever_crashes() {
+    let events = [
+        Event::SnapshotInstalled,
+        Event::ExportWritten,
+        Event::LogFreed,
+        Event::CrashInExport,
+        Event::CrashInInstall,
+    ];
+    hold(Emphasis::Straggler, &events);
+}
+
+/// Seeds that once showed a bug of the node, and how.
+#[test]
+fn seeds_that_found_bugs_stay_good() {
+    let found = [
+        (0, "a new member stayed a learner: the data group took one step and called it the change"),
+        (6, "a received export was dropped, and with it the node's own at the same index"),
+        (8, "an export ended on a state that a snapshot had replaced since it began"),
+        (63, "a removed member led group 0, and waited for a data group that it had left"),
+        (83, "a removed member led the data group and never heard that it was to leave"),
+        (106, "a damaged node waited for ever for an export that was there already"),
+        (124, "a forwarded write was refused, and its second copy executed"),
+    ];
+    for (seed, how) in found {
+        let outcome = sim::run(Plan::new(seed));
+        assert!(outcome.violations.is_empty(), "{how}: {:#?}", outcome.violations);
     }
 }
 
@@ -66,4 +163,49 @@ fn read_without_quorum_is_found() {
 #[test]
 fn b22_double_apply_is_found() {
     must_find(Mutant::DoubleApply);
+}
+
+#[test]
+fn log_freed_before_its_export_is_found() {
+    must_find(Mutant::FreedBeforeExport);
+}
+
+#[test]
+fn install_that_is_not_logged_is_found() {
+    must_find(Mutant::InstallNotLogged);
+}
+
+#[test]
+fn snapshot_above_its_content_is_found() {
+    must_find(Mutant::SnapshotAboveContent);
+}
+
+#[test]
+fn b22_export_without_outcomes_is_found() {
+    must_find(Mutant::OutcomesMissing);
+}
+
+#[test]
+fn b29_damage_taken_for_a_torn_tail_is_found() {
+    must_find(Mutant::DamageTakenForTear);
+}
+
+#[test]
+fn b28_repair_by_an_unconfirmed_leader_is_found() {
+    must_find(Mutant::RepairUnconfirmed);
+}
+
+#[test]
+fn b44_wiped_machine_under_its_old_identity_is_found() {
+    must_find(Mutant::WipedKeepsIdentity);
+}
+
+#[test]
+fn b33_acknowledgement_on_a_full_disk_is_found() {
+    must_find(Mutant::AckWhenFull);
+}
+
+#[test]
+fn b13_read_index_that_is_too_low_is_found() {
+    must_find(Mutant::ReadIndexTooLow);
 }

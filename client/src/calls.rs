@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 use proto::v1;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 use crate::connection::Connection;
 use crate::write_ids::WriteTicket;
@@ -13,11 +13,15 @@ use crate::write_ids::WriteTicket;
 /// Largest answer that is decoded: a full transaction of reads is larger than the default allows.
 const REPLY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Whether a call changes anything, which decides what its failure means.
+/// Whether a call changes anything, which decides what its failure means and when it is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// Changes nothing: repeated whatever happened.
     Read,
+    /// Carries an id under which it executes at most once: repeated whatever happened.
     Write,
+    /// Changes something and carries no id: repeated only while it was certainly not applied.
+    Manage,
 }
 
 /// One call, ready to be sent any number of times.
@@ -79,6 +83,9 @@ pub(crate) struct Write<R> {
     pub(crate) request: R,
     pub(crate) ticket: WriteTicket,
 }
+
+/// A call that changes the cluster itself: its request is sent as it is, and has no id.
+pub(crate) struct Manage<R>(pub(crate) R);
 
 /// A request that changes something.
 pub(crate) trait WriteRequest: Clone + Send + Sync {
@@ -166,6 +173,10 @@ call!(Read<v1::RangeRequest>, Read, v1::RangeReply, kv_client::KvClient.range,
     request(call) call.0.clone(), subject format!("list from {}", quoted(&call.0.from)),
     leader_first call.0.level() == v1::Level::Linearizable,
     learned(reply) proven(reply.proof.as_ref()));
+call!(Read<v1::HistoryRequest>, Read, v1::HistoryReply, kv_client::KvClient.history,
+    request(call) call.0.clone(), subject format!("history of {}", quoted(&call.0.key)),
+    leader_first call.0.level() == v1::Level::Linearizable,
+    learned(reply) proven(reply.proof.as_ref()));
 call!(Write<v1::PutRequest>, Write, v1::PutReply, kv_client::KvClient.put,
     request(call) v1::PutRequest { id: Some(call.ticket.id()), ..call.request.clone() },
     subject call.request.subject(),
@@ -178,6 +189,106 @@ call!(Write<v1::TxnRequest>, Write, v1::TxnReply, kv_client::KvClient.txn,
     request(call) v1::TxnRequest { id: Some(call.ticket.id()), ..call.request.clone() },
     subject call.request.subject(),
     leader_first true, learned(reply) proven(reply.proof.as_ref()));
+
+call!(Read<v1::MembersRequest>, Read, v1::MembersReply, cluster_client::ClusterClient.members,
+    request(call) call.0, subject "list of members".to_owned(),
+    leader_first false, learned(_reply) Learned::default());
+// A dry run changes nothing.
+call!(Read<v1::ChangeMemberRequest>, Read, v1::ChangeMemberReply,
+    cluster_client::ClusterClient.change_member,
+    request(call) call.0.clone(), subject format!("dry run: {}", member_change(&call.0)),
+    leader_first true, learned(_reply) Learned::default());
+call!(Manage<v1::ChangeMemberRequest>, Manage, v1::ChangeMemberReply,
+    cluster_client::ClusterClient.change_member,
+    request(call) call.0.clone(), subject member_change(&call.0),
+    leader_first true, learned(_reply) Learned::default());
+call!(Manage<v1::MoveLeaderRequest>, Manage, v1::MoveLeaderReply,
+    cluster_client::ClusterClient.move_leader,
+    request(call) call.0.clone(), subject format!("move of the leader to {:?}", call.0.to),
+    leader_first true, learned(_reply) Learned::default());
+
+call!(Read<v1::ListKeyspacesRequest>, Read, v1::ListKeyspacesReply,
+    keyspaces_client::KeyspacesClient.list,
+    request(call) call.0.clone(), subject "list of keyspaces".to_owned(),
+    leader_first false, learned(_reply) Learned::default());
+call!(Manage<v1::CreateKeyspaceRequest>, Manage, v1::KeyspaceReply,
+    keyspaces_client::KeyspacesClient.create,
+    request(call) call.0.clone(),
+    subject format!("creation of keyspace {:?}", call.0.keyspace.as_ref().map_or("", |new| &new.name)),
+    leader_first true, learned(_reply) Learned::default());
+call!(Manage<v1::SetKeyspaceRequest>, Manage, v1::KeyspaceReply,
+    keyspaces_client::KeyspacesClient.set,
+    request(call) call.0.clone(), subject format!("change of keyspace {:?}", call.0.name),
+    leader_first true, learned(_reply) Learned::default());
+call!(Manage<v1::RemoveKeyspaceRequest>, Manage, v1::KeyspaceReply,
+    keyspaces_client::KeyspacesClient.remove,
+    request(call) call.0.clone(), subject format!("removal of keyspace {:?}", call.0.name),
+    leader_first true, learned(_reply) Learned::default());
+
+call!(Read<v1::PingRequest>, Read, v1::PingReply, node_client::NodeClient.ping,
+    request(call) call.0.clone(), subject of_node("ping", &call.0.node),
+    leader_first false, learned(_reply) Learned::default());
+// Setting it twice is setting it once, and a compaction changes no data: both may be repeated.
+call!(Read<v1::LogLevelRequest>, Read, v1::LogLevelReply, node_client::NodeClient.log_level,
+    request(call) call.0.clone(), subject of_node("log level", &call.0.node),
+    leader_first false, learned(_reply) Learned::default());
+call!(Read<v1::CompactRequest>, Read, v1::CompactReply, node_client::NodeClient.compact,
+    request(call) call.0.clone(), subject of_node("compaction", &call.0.node),
+    leader_first false, learned(_reply) Learned::default());
+
+/// The first part of a snapshot, and the stream of the others.
+pub(crate) struct SnapshotBegun {
+    pub(crate) first: Option<v1::SnapshotPart>,
+    pub(crate) rest: Streaming<v1::SnapshotPart>,
+}
+
+/// Answered by the first part: until then another node may be asked.
+impl Call for Read<v1::SaveSnapshotRequest> {
+    type Reply = SnapshotBegun;
+    const KIND: Kind = Kind::Read;
+
+    fn subject(&self) -> String {
+        "snapshot".to_owned()
+    }
+
+    fn leader_first(&self) -> bool {
+        false
+    }
+
+    async fn send(
+        &self,
+        connection: Connection,
+        origin: Uri,
+        patience: Duration,
+    ) -> Result<SnapshotBegun, Status> {
+        let reply = v1::node_client::NodeClient::with_origin(connection, origin)
+            .max_decoding_message_size(REPLY_BYTES_MAX)
+            .save_snapshot(request(self.0, patience))
+            .await?;
+        let mut rest = reply.into_inner();
+        let first = rest.message().await?;
+        Ok(SnapshotBegun { first, rest })
+    }
+
+    fn learned(_reply: &SnapshotBegun) -> Learned<'_> {
+        Learned::default()
+    }
+}
+
+fn member_change(request: &v1::ChangeMemberRequest) -> String {
+    use v1::change_member_request::Kind::{Add, Promote, Remove, Unspecified};
+    let verb = match request.kind() {
+        Add => "addition",
+        Promote => "promotion",
+        Remove => "removal",
+        Unspecified => "change",
+    };
+    format!("{verb} of member {:?}", request.name)
+}
+
+fn of_node(what: &str, node: &str) -> String {
+    if node.is_empty() { what.to_owned() } else { format!("{what} of {node:?}") }
+}
 
 fn introduced(reply: &v1::HelloReply) -> Learned<'_> {
     let leader = reply.members.iter().find(|member| member.id == reply.leader);

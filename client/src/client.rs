@@ -8,13 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use proto::{Applied, Code, Failure, limits, v1};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::calls::{Call, Read, Write, WriteRequest};
+use crate::calls::{Call, Manage, Read, Write, WriteRequest};
 use crate::config::{CallOptions, Config};
 use crate::error::ClientError;
+use crate::keyspaces::Keyspaces;
+use crate::members::Members;
+use crate::node::NodeClient;
 use crate::retry;
 use crate::routes::Routes;
+use crate::snapshot::{SaveError, SnapshotParts};
 use crate::tls::TlsSettings;
 use crate::write_ids::WriteIdentity;
 
@@ -72,17 +77,21 @@ impl Client {
         config.validate()?;
         let tls = TlsSettings::new(&config.credentials)?;
         let routes = Routes::new(&config.endpoints, config.connections, config.discover, tls)?;
+        Ok(Self::with_routes(routes, config.timeout, config.keyspace, config.level))
+    }
+
+    fn with_routes(routes: Routes, timeout: Duration, keyspace: String, level: v1::Level) -> Self {
         let inner = Inner {
-            timeout: config.timeout,
-            keyspace: config.keyspace,
-            level: config.level,
+            timeout,
+            keyspace,
+            level,
             routes,
             identity: Mutex::new(None),
             saying_hello: tokio::sync::Mutex::new(()),
             names: RwLock::new(BTreeMap::new()),
             newest_index: AtomicU64::new(0),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Asks a node who is there, and remembers the members.
@@ -148,6 +157,25 @@ impl Client {
         self.fill_keyspace(&mut request.keyspace, options);
         self.fill_level(&mut request.level, options);
         let checked = limits::check_range(&request.from, &request.to);
+        let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
+        checked.map_err(unsent_read)?;
+        self.read(Read(request), &budget).await
+    }
+
+    /// Reads one page of the versions of a key, newest first. The next page begins `before` the
+    /// revision of the last version of this one.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A key without versions is no error.
+    pub async fn history(
+        &self,
+        mut request: v1::HistoryRequest,
+        options: &CallOptions,
+    ) -> Result<v1::HistoryReply, ClientError> {
+        let budget = self.budget(options);
+        self.fill_keyspace(&mut request.keyspace, options);
+        self.fill_level(&mut request.level, options);
+        let checked = limits::check_key(&request.key);
         let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
         checked.map_err(unsent_read)?;
         self.read(Read(request), &budget).await
@@ -233,6 +261,57 @@ impl Client {
         self.read(Read(v1::StatusRequest {}), &self.budget(options)).await
     }
 
+    /// The members of the cluster, and their changes.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        Members::new(self.clone())
+    }
+
+    /// The keyspaces of the cluster, and their changes.
+    #[must_use]
+    pub fn keyspaces(&self) -> Keyspaces {
+        Keyspaces::new(self.clone())
+    }
+
+    /// The node at this client address, and no other.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] for what is no `host:port`.
+    pub fn node(&self, endpoint: &str) -> Result<NodeClient, ClientError> {
+        let Inner { timeout, keyspace, level, routes, .. } = &*self.inner;
+        let alone = Self::with_routes(routes.alone(endpoint)?, *timeout, keyspace.clone(), *level);
+        Ok(NodeClient::new(alone))
+    }
+
+    /// Begins to read a snapshot: an export of all data as of a linearizable read, in parts. Here
+    /// `timeout` is the longest silence, before the first part and between two.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn snapshot(&self, options: &CallOptions) -> Result<SnapshotParts, ClientError> {
+        let budget = self.budget(options);
+        let begun = self.execute(&Read(v1::SaveSnapshotRequest {}), &budget).await?;
+        Ok(SnapshotParts::new(begun, budget.timeout))
+    }
+
+    /// Writes a snapshot to `writer` and flushes it. Returns its length, which was verified; its
+    /// content is verified by `kvstore snapshot verify`.
+    ///
+    /// # Errors
+    /// [`SaveError`](crate::SaveError); the writer then holds a part that is good for nothing.
+    pub async fn save_snapshot(
+        &self,
+        writer: &mut (dyn AsyncWrite + Unpin + Send),
+        options: &CallOptions,
+    ) -> Result<u64, SaveError> {
+        let mut parts = self.snapshot(options).await?;
+        while let Some(part) = parts.next().await? {
+            writer.write_all(&part).await?;
+        }
+        writer.flush().await?;
+        Ok(parts.total())
+    }
+
     /// The name of a member, as the last Hello said.
     #[must_use]
     pub fn member_name(&self, id: u64) -> Option<String> {
@@ -258,6 +337,30 @@ impl Client {
 
     async fn read<C: Call>(&self, call: C, budget: &Budget) -> Result<C::Reply, ClientError> {
         self.execute(&call, budget).await
+    }
+
+    /// Asks something that is no data: it needs neither keyspace nor level.
+    pub(crate) async fn ask<R>(
+        &self,
+        request: R,
+        options: &CallOptions,
+    ) -> Result<<Read<R> as Call>::Reply, ClientError>
+    where
+        Read<R>: Call,
+    {
+        self.read(Read(request), &self.budget(options)).await
+    }
+
+    /// Changes the cluster itself.
+    pub(crate) async fn manage<R>(
+        &self,
+        request: R,
+        options: &CallOptions,
+    ) -> Result<<Manage<R> as Call>::Reply, ClientError>
+    where
+        Manage<R>: Call,
+    {
+        self.execute(&Manage(request), &self.budget(options)).await
     }
 
     /// Carries out a call and remembers what its answer says.

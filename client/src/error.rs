@@ -26,7 +26,8 @@ pub enum ClientError {
         /// What happened at each endpoint, in the order in which they were tried.
         endpoints: Vec<Unreached>,
     },
-    /// The deadline passed after the call had been sent. A write may have been applied.
+    /// The deadline passed after the call had been sent, or the answer to a change was lost that must
+    /// not be sent twice. A write may have been applied.
     #[error("{0}")]
     Lost(Box<Failure>),
     /// The client was set up with something that cannot work. Nothing was sent.

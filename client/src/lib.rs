@@ -2,12 +2,14 @@
 //!
 //! [`Client`] talks to a cluster over mutual TLS. Any node takes any call; the client remembers the
 //! leader, goes on to the next endpoint when one does not answer, and repeats what is safe to repeat:
-//! reads always, writes under one id, so that they execute exactly once. What cannot be answered in
+//! reads always, writes under one id, so that they execute exactly once, changes of the cluster itself
+//! only while they were certainly not applied. What cannot be answered in
 //! time ends in a [`ClientError`] that says whether a write was applied: no, or unknown.
 //!
 //! - `client`: the calls. `retry`: attempts and certainty. `routes`: which endpoint.
 //!   `connection`: HTTP/2 over TLS. `tls`: who is trusted. `write_ids`: exactly once.
 //! - [`Pages`]: a range, page by page, at one revision.
+//! - [`Members`], [`Keyspaces`], [`NodeClient`], [`SnapshotParts`]: what operators need.
 //! - [`pki`]: certificates; the server uses it too.
 //! - [`cli`]: the `kv` command. [`bench`](mod@bench): its load generator.
 
@@ -20,13 +22,21 @@ mod client;
 mod config;
 mod connection;
 mod error;
+mod keyspaces;
+mod members;
+mod node;
 mod pages;
 mod retry;
 mod routes;
+mod snapshot;
 mod tls;
 mod write_ids;
 
 pub use client::Client;
 pub use config::{CONNECTIONS_MAX, CallOptions, Config, DEFAULT_KEYSPACE, DEFAULT_TIMEOUT};
 pub use error::{ClientError, Unreached, UnreachedReason, exit};
+pub use keyspaces::Keyspaces;
+pub use members::Members;
+pub use node::NodeClient;
 pub use pages::{Pages, prefix_end};
+pub use snapshot::{SaveError, SnapshotParts};

@@ -1,7 +1,10 @@
 //! Reads a range page by page, all pages at one revision.
 
+use std::time::{Duration, Instant};
+
 use bytes::{BufMut, Bytes, BytesMut};
-use proto::v1;
+use proto::limits::KEY_BYTES_MAX;
+use proto::{Code, Failure, v1};
 
 use crate::client::Client;
 use crate::config::CallOptions;
@@ -9,7 +12,9 @@ use crate::error::ClientError;
 
 /// The pages of a range, as of the revision at which the first one was read.
 ///
-/// Keys rise strictly over all pages. The timeout of the options applies to each page.
+/// Keys rise strictly over all pages. A page may be empty and yet not be the last: it ends when the node
+/// has looked at enough, found or not. The timeout of the options applies to each page, unless
+/// [`within`](Self::within) bounds all of them.
 #[derive(Debug)]
 pub struct Pages {
     client: Client,
@@ -18,6 +23,8 @@ pub struct Pages {
     options: CallOptions,
     /// Items still wanted.
     wanted: u64,
+    /// When all pages have to be there.
+    deadline: Option<Instant>,
 }
 
 impl Pages {
@@ -32,39 +39,89 @@ impl Pages {
     ) -> Self {
         let wanted = limit.unwrap_or(u64::MAX);
         let request = (wanted > 0).then_some(request);
-        Self { client: client.clone(), request, options, wanted }
+        Self { client: client.clone(), request, options, wanted, deadline: None }
+    }
+
+    /// The same, where all pages together take at most this long from now on.
+    #[must_use]
+    pub fn within(mut self, total: Duration) -> Self {
+        self.deadline = Some(Instant::now() + total);
+        self
     }
 
     /// The next page; `None` after the last one. A failed page may be asked for again.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]; KV1901 for an answer that does not say where the range goes on.
     pub async fn next(&mut self) -> Result<Option<v1::RangeReply>, ClientError> {
         let Some(next) = &self.request else { return Ok(None) };
         let mut request = next.clone();
         let page_max = if request.limit == 0 { u32::MAX } else { request.limit };
         let wanted = u32::try_from(self.wanted).unwrap_or(u32::MAX).min(page_max);
         request.limit = if wanted == u32::MAX { 0 } else { wanted };
-        let page = self.client.range(request, &self.options).await?;
+        let page = self.client.range(request, &self.page_options()).await?;
 
         self.wanted = self.wanted.saturating_sub(page.items.len() as u64);
-        let last = page.items.last().map(|item| successor(&item.key));
-        self.request = match (self.request.take(), last) {
-            (Some(mut request), Some(from)) if page.more && self.wanted > 0 => {
-                if request.revision == 0 {
-                    request.revision = page.proof.as_ref().map_or(0, |proof| proof.revision);
-                }
-                request.from = from;
-                Some(request)
+        if page.more && self.wanted > 0 {
+            let from = continuation(&page, &next.from)?;
+            let mut request = next.clone();
+            if request.revision == 0 {
+                request.revision = page.proof.as_ref().map_or(0, |proof| proof.revision);
             }
-            _ => None,
-        };
+            request.from = from;
+            self.request = Some(request);
+        } else {
+            self.request = None;
+        }
         Ok(Some(page))
+    }
+
+    /// How many keys there are, and the revision at which they were counted. The request has to be
+    /// one for a count.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub async fn count(mut self) -> Result<(u64, u64), ClientError> {
+        let (mut count, mut revision) = (0, 0);
+        while let Some(page) = self.next().await? {
+            count += page.count;
+            revision = page.proof.map_or(revision, |proof| proof.revision);
+        }
+        Ok((count, revision))
+    }
+
+    fn page_options(&self) -> CallOptions {
+        let mut options = self.options.clone();
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_millis(1));
+            options.timeout = Some(options.timeout.map_or(left, |each| each.min(left)));
+        }
+        options
     }
 }
 
-/// The smallest key after this one.
+/// Where the range goes on behind a page that began at `from`.
+fn continuation(page: &v1::RangeReply, from: &[u8]) -> Result<Bytes, ClientError> {
+    let next = match page.items.last() {
+        _ if !page.next.is_empty() => page.next.clone(),
+        Some(last) => successor(&last.key),
+        None => Bytes::new(),
+    };
+    // Without progress the same page would be asked for without end.
+    if next[..] > *from {
+        return Ok(next);
+    }
+    let why = "a page says that more follows, but not where";
+    Err(ClientError::Refused(Box::new(Failure::new(Code::Internal, "list", why))))
+}
+
+/// The smallest key after this one; empty when there is none.
 fn successor(key: &[u8]) -> Bytes {
+    // No key goes on from one of the greatest length, and no range may begin with a longer one.
+    if key.len() >= KEY_BYTES_MAX {
+        return prefix_end(key);
+    }
     let mut next = BytesMut::with_capacity(key.len() + 1);
     next.put_slice(key);
     next.put_u8(0);
@@ -97,8 +154,29 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_leads_nowhere_is_an_error() {
+        let page = |next: &'static str, key: &'static str| v1::RangeReply {
+            items: vec![v1::Item { key: key.into(), ..Default::default() }],
+            next: next.into(),
+            more: true,
+            ..Default::default()
+        };
+        assert_eq!(continuation(&page("c", "b"), b"a").unwrap(), "c");
+        assert_eq!(continuation(&page("", "b"), b"a").unwrap(), "b\0");
+        assert_eq!(continuation(&page("a", "b"), b"a").unwrap_err().code(), Code::Internal);
+        let empty = v1::RangeReply { more: true, ..Default::default() };
+        assert_eq!(continuation(&empty, b"").unwrap_err().code(), Code::Internal);
+    }
+
+    #[test]
     fn nothing_lies_between_a_key_and_its_successor() {
         assert_eq!(successor(b"a"), &b"a\0"[..]);
         assert!(successor(b"a") > Bytes::from_static(b"a"));
+        let mut longest = vec![b'a'; KEY_BYTES_MAX];
+        let next = successor(&longest);
+        assert!(next[..] > longest[..] && proto::limits::check_range(&next, b"").is_ok());
+        longest[KEY_BYTES_MAX - 1] = u8::MAX;
+        assert_eq!(successor(&longest).len(), KEY_BYTES_MAX - 1);
+        assert_eq!(successor(&[u8::MAX; KEY_BYTES_MAX]), "");
     }
 }

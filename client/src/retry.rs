@@ -4,8 +4,10 @@
 //! answered with a typed error that says whether the write was applied; *lost*, it was sent and no
 //! typed answer came. What may help is tried again until the deadline: at the leader that a refusal
 //! names, else at the next endpoint, with a growing pause after each round. All attempts of a write
-//! carry one id, so that at most one of them executes. At the end a write is reported as not applied
-//! only if that is certain of every attempt (etcd-io/etcd#18424, catalogue id B22; B66).
+//! carry one id, so that at most one of them executes. What changes the cluster itself has no such id:
+//! it is repeated only while it was certainly not applied, and ends as unknown at the first attempt
+//! of which that is not certain. At the end a write is reported as not applied only if that is
+//! certain of every attempt (etcd-io/etcd#18424, catalogue id B22; B66).
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,11 +66,8 @@ pub(crate) async fn execute<C: Call>(
     let mut pauses = Pauses::default();
     loop {
         let endpoint = path.current().clone();
-        // With nowhere else to go, giving up early would only send the same again.
-        let limit = if path.len() > 1 { (timeout / 3).max(ATTEMPT_MIN) } else { timeout };
-        let until = deadline.min(Instant::now() + limit);
         let mut wait = None;
-        match attempt(call, &endpoint, until).await {
+        match attempt(call, &endpoint, Limits::new(C::KIND, path.len(), timeout, deadline)).await {
             Ok(reply) => {
                 // Calls that gain from the leader go there; the others stay where they are answered.
                 match C::learned(&reply).leader {
@@ -90,7 +89,8 @@ pub(crate) async fn execute<C: Call>(
                 path.advance();
             }
             Err(AttemptError::Refused(failure)) => {
-                if !may_pass(failure.code) {
+                let repeatable = C::KIND != Kind::Manage || is_certain(&failure);
+                if !may_pass(failure.code) || !repeatable {
                     return Err(trace.refused_for_good(call, failure));
                 }
                 wait = failure.retry_after;
@@ -109,6 +109,9 @@ pub(crate) async fn execute<C: Call>(
             Err(AttemptError::Lost(reason)) => {
                 routes.not_leader(&endpoint);
                 trace.lost(&endpoint, reason);
+                if C::KIND == Kind::Manage {
+                    return Err(trace.give_up(call));
+                }
                 path.advance();
             }
         }
@@ -120,16 +123,39 @@ pub(crate) async fn execute<C: Call>(
     }
 }
 
+/// How long one attempt may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Until when the connection has to be up.
+    connect: Instant,
+    /// Until when the answer has to be there.
+    answer: Instant,
+}
+
+impl Limits {
+    fn new(kind: Kind, endpoints: usize, timeout: Duration, deadline: Instant) -> Self {
+        // With nowhere else to go, giving up early would only send the same again.
+        let limit = if endpoints > 1 { (timeout / 3).max(ATTEMPT_MIN) } else { timeout };
+        let share = deadline.min(Instant::now() + limit);
+        match kind {
+            Kind::Read | Kind::Write => Self { connect: share, answer: share },
+            // Giving up early on what cannot be repeated would only lose the answer.
+            Kind::Manage => Self { connect: share, answer: deadline },
+        }
+    }
+}
+
 /// One attempt at one endpoint. A connection that turns out to be closed before anything was sent is
 /// replaced once.
 async fn attempt<C: Call>(
     call: &C,
     endpoint: &Arc<Endpoint>,
-    until: Instant,
+    limits: Limits,
 ) -> Result<C::Reply, AttemptError> {
+    let until = limits.answer;
     let mut replaced = false;
     loop {
-        let connection = timeout_at(until, endpoint.connection())
+        let connection = timeout_at(limits.connect, endpoint.connection())
             .await
             .unwrap_or(Err(UnreachedReason::TimedOut))
             .map_err(AttemptError::Unreached)?;
@@ -146,6 +172,25 @@ async fn attempt<C: Call>(
             other => return Err(other),
         }
     }
+}
+
+/// The failure of a stream of which a part was read, as that of a read.
+pub(crate) fn stream_error(status: &Status, subject: &str) -> ClientError {
+    match classify(status) {
+        AttemptError::Refused(mut failure) => {
+            if failure.subject.is_empty() {
+                subject.clone_into(&mut failure.subject);
+            }
+            ClientError::Refused(Box::new(failure))
+        }
+        AttemptError::Unreached(reason) => stream_lost(subject, reason.to_string()),
+        AttemptError::Lost(reason) => stream_lost(subject, reason.to_string()),
+    }
+}
+
+/// A stream that ended without a word, or fell silent.
+pub(crate) fn stream_lost(subject: &str, why: String) -> ClientError {
+    ClientError::Lost(Box::new(Failure::new(Code::ReadTimedOut, subject, why)))
 }
 
 fn classify(status: &Status) -> AttemptError {
@@ -310,7 +355,7 @@ impl Trace {
 
     /// Ends because the time is up, or because nobody is there.
     fn give_up<C: Call>(mut self, call: &C) -> ClientError {
-        if self.kind == Kind::Write && self.maybe_applied {
+        if self.kind != Kind::Read && self.maybe_applied {
             let why = match (&self.last_lost, &self.last_refusal) {
                 (Some((endpoint, reason)), _) => format!("sent to {endpoint}: {reason}"),
                 (None, Some(refusal)) => refusal.why.clone(),
@@ -329,7 +374,7 @@ impl Trace {
     }
 
     fn refusal<C: Call>(&self, call: &C, mut failure: Failure) -> ClientError {
-        if self.kind == Kind::Write && failure.applied != Some(Applied::Yes) {
+        if self.kind != Kind::Read && failure.applied != Some(Applied::Yes) {
             let applied = if self.maybe_applied { Applied::Unknown } else { Applied::No };
             failure.applied = Some(applied);
         }
@@ -341,7 +386,7 @@ impl Trace {
 
     fn lost_error<C: Call>(&self, call: &C, code: Code, why: String) -> ClientError {
         let mut failure = Failure::new(code, call.subject(), why);
-        if self.kind == Kind::Write {
+        if self.kind != Kind::Read {
             failure = failure.applied(Applied::Unknown);
         }
         ClientError::Lost(Box::new(failure))
@@ -356,7 +401,7 @@ impl Trace {
             all => last_of_each(all).join("; "),
         };
         let mut failure = Failure::new(code, call.subject(), why);
-        if self.kind == Kind::Write {
+        if self.kind != Kind::Read {
             failure = failure.applied(Applied::No);
         }
         ClientError::Unreached { failure: Box::new(failure), endpoints: self.unreached }

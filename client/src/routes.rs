@@ -36,7 +36,20 @@ impl Routes {
         discover: bool,
         tls: TlsSettings,
     ) -> Result<Self, ClientError> {
-        let tls = Arc::new(tls);
+        Self::shared(addresses, connections, discover, Arc::new(tls))
+    }
+
+    /// The routes to this endpoint alone, with the same certificates.
+    pub(crate) fn alone(&self, address: &str) -> Result<Self, ClientError> {
+        Self::shared(&[address.to_owned()], self.connections, false, self.tls.clone())
+    }
+
+    fn shared(
+        addresses: &[String],
+        connections: usize,
+        discover: bool,
+        tls: Arc<TlsSettings>,
+    ) -> Result<Self, ClientError> {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         for address in addresses {
             let endpoint = Endpoint::new(address, connections, tls.clone())?;

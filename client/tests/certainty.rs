@@ -301,3 +301,74 @@ async fn all_pages_are_read_at_the_revision_of_the_first() {
         assert_eq!(keys, expected, "{limit:?}");
     }
 }
+
+fn changes(cluster: &FakeCluster) -> Vec<String> {
+    cluster.shared.lock().unwrap().operators.calls.clone()
+}
+
+async fn create(cluster: &FakeCluster, timeout: u64) -> Result<v1::KeyspaceReply, ClientError> {
+    let kind = v1::keyspace::Kind::Linearizable;
+    let settings = v1::keyspace::Settings::default();
+    cluster.client().keyspaces().create("a", kind, settings, &within(timeout)).await
+}
+
+#[tokio::test]
+async fn a_change_without_id_is_repeated_while_it_was_certainly_not_applied() {
+    let cluster = FakeCluster::start(2).await;
+    let refused = refusal(Code::NoLeader, Applied::No);
+    cluster.nodes[0].next([Act::Refuse(refused.clone()), Act::Refuse(refused)]);
+    cluster.nodes[1].next([Act::Refuse(refusal(Code::KeyspaceNotReady, Applied::No))]);
+    let created = create(&cluster, 5_000).await.unwrap();
+    assert_eq!(created.keyspace.unwrap().name, "a");
+    assert_eq!(changes(&cluster), ["create a"]);
+}
+
+#[tokio::test]
+async fn b22_a_change_without_id_is_never_sent_again_after_an_uncertain_attempt() {
+    for uncertain in [
+        Act::ServeThenStatus(Status::unavailable("x")),
+        Act::Refuse(refusal(Code::ForwardBroken, Applied::Unknown)),
+        Act::Refuse(Failure::new(Code::NoLeader, "creation", "it does not say whether")),
+    ] {
+        let cluster = FakeCluster::start(2).await;
+        let served = matches!(uncertain, Act::ServeThenStatus(_));
+        cluster.nodes[0].next([uncertain]);
+        let error = create(&cluster, 5_000).await.unwrap_err();
+        assert_eq!((error.applied(), error.exit()), (Some(Applied::Unknown), 6), "{error}");
+        assert_eq!(changes(&cluster).len(), usize::from(served));
+        // Now it is there, or not; that this one made it is not claimed.
+        let again = create(&cluster, 5_000).await;
+        match served {
+            true => assert_eq!(again.unwrap_err().code(), Code::KeyspaceExists),
+            false => assert!(again.is_ok()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_was_refused_certainly_is_not_unknown() {
+    let cluster = FakeCluster::start(1).await;
+    create(&cluster, 5_000).await.unwrap();
+    let error = create(&cluster, 5_000).await.unwrap_err();
+    assert_eq!((error.code(), error.applied()), (Code::KeyspaceExists, Some(Applied::No)));
+    assert_eq!(error.exit(), 4);
+    let members = cluster.client().members();
+    let error = members.remove("nope", false, &within(3_000)).await.unwrap_err();
+    assert_eq!((error.code(), error.applied()), (Code::MemberNotFound, Some(Applied::No)));
+    let name = "x".repeat(200);
+    let error = cluster.client().keyspaces().remove(&name, &within(3_000)).await.unwrap_err();
+    assert_eq!((error.code(), error.applied()), (Code::InvalidRequest, Some(Applied::No)));
+}
+
+#[tokio::test]
+async fn a_change_is_waited_for_until_the_deadline_but_a_connection_is_not() {
+    let pki_cluster = FakeCluster::start(1).await;
+    let (silent, task) = silent_address().await;
+    let mut config = pki_cluster.config();
+    config.endpoints.insert(0, silent);
+    let client = Client::connect(config).unwrap();
+    // The silent address takes a third of the time; the change is then made elsewhere.
+    let moved = client.members().move_leader("n1", &within(1_500)).await.unwrap();
+    assert_eq!(moved.leader, "n1");
+    task.abort();
+}

@@ -1,160 +1,18 @@
 //! The command as its users see it: output, notes and exit codes.
 
+mod desk;
 mod fake;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex};
+use std::io;
 use std::time::Duration;
 
 use client::cli::{self, Terminal};
 use client::pki;
-use fake::{Act, FakeCluster};
+use desk::{Captured, HungUp, Seat, Setup, json, run_in, timeless, words};
+use fake::Act;
 use proto::{Applied, Code, Failure, v1};
-
-/// A cluster in a runtime of its own, as the command starts one too.
-struct Setup {
-    runtime: tokio::runtime::Runtime,
-    cluster: FakeCluster,
-    config: tempfile::TempDir,
-}
-
-/// What one run of the command did.
-#[derive(Debug)]
-struct Ran {
-    exit: u8,
-    out: Vec<u8>,
-    err: String,
-}
-
-impl Ran {
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.out).unwrap()
-    }
-
-    /// Fails unless the command succeeded and wrote exactly this.
-    #[track_caller]
-    fn prints(&self, text: &str) {
-        assert_eq!((self.exit, self.text()), (0, text), "{self:?}");
-    }
-}
-
-/// Who sits at the command.
-#[derive(Clone, Copy, PartialEq)]
-enum Seat {
-    Pipe,
-    Person,
-}
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct HungUp;
-
-impl Write for HungUp {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn words(line: &str) -> Vec<OsString> {
-    std::iter::once("kv").chain(line.split_whitespace()).map(OsString::from).collect()
-}
-
-fn run_in(
-    arguments: Vec<OsString>,
-    seat: Seat,
-    stdin: &[u8],
-    vars: HashMap<&'static str, OsString>,
-) -> Ran {
-    let (out, err) = (Captured::default(), Captured::default());
-    let person = seat == Seat::Person;
-    let mut terminal = Terminal {
-        stdin: Box::new(io::Cursor::new(stdin.to_vec())) as Box<dyn Read + Send>,
-        stdout: Box::new(out.clone()),
-        stderr: Box::new(err.clone()),
-        stdin_is_tty: person,
-        stdout_is_tty: person,
-        stderr_is_tty: person,
-        env: Box::new(move |name| vars.get(name).cloned()),
-    };
-    let exit = cli::run(arguments, &mut terminal);
-    let err = String::from_utf8(err.0.lock().unwrap().clone()).unwrap();
-    let out = out.0.lock().unwrap().clone();
-    Ran { exit, out, err }
-}
-
-impl Setup {
-    fn new(nodes: usize) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let cluster = runtime.block_on(FakeCluster::start(nodes));
-        Self { runtime, cluster, config: tempfile::tempdir().unwrap() }
-    }
-
-    fn vars(&self) -> HashMap<&'static str, OsString> {
-        HashMap::from([
-            ("KV_ENDPOINTS", self.cluster.endpoints().join(",").into()),
-            ("KV_CA", self.cluster.pki.path("ca.crt").into()),
-            ("KV_CERT", self.cluster.pki.path("alice.crt").into()),
-            ("KV_KEY", self.cluster.pki.path("alice.key").into()),
-            ("KV_CONFIG_DIR", self.config.path().into()),
-            ("NO_COLOR", "1".into()),
-        ])
-    }
-
-    fn run(&self, arguments: Vec<OsString>, seat: Seat, stdin: &[u8]) -> Ran {
-        run_in(arguments, seat, stdin, self.vars())
-    }
-
-    fn pipe(&self, line: &str) -> Ran {
-        self.run(words(line), Seat::Pipe, b"")
-    }
-
-    fn person(&self, line: &str) -> Ran {
-        self.run(words(line), Seat::Person, b"")
-    }
-
-    fn fed(&self, line: &str, stdin: &[u8]) -> Ran {
-        self.run(words(line), Seat::Pipe, stdin)
-    }
-}
-
-/// Replaces each time such as `1.8 ms` by `T`, since it differs from run to run.
-fn timeless(text: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        let number = words.last().is_some_and(|last| last.parse::<f64>().is_ok());
-        if number && matches!(word, "ms" | "s") {
-            *words.last_mut().unwrap() = "T".into();
-        } else {
-            words.push(word.into());
-        }
-    }
-    words.join(" ")
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
 
 #[test]
 fn a_value_passes_through_a_pipe_unchanged() {
@@ -454,7 +312,17 @@ fn a_reader_that_hangs_up_is_no_failure() {
     let setup = Setup::new(1);
     setup.pipe("put a 1").prints("");
     let vars = setup.vars();
-    for line in ["get a", "ls", "version", "options", "completion bash", "--help"] {
+    for line in [
+        "get a",
+        "ls",
+        "export",
+        "history a",
+        "cluster members",
+        "version",
+        "options",
+        "completion bash",
+        "--help",
+    ] {
         let err = Captured::default();
         let vars = vars.clone();
         let mut terminal = Terminal {
@@ -499,6 +367,12 @@ fn contexts_are_kept_and_used() {
     assert_eq!(run("context check").exit, 5);
     run("context check one").prints(&format!("{endpoint}  ok n1 of dev\n"));
     assert_eq!(run("context use nope").exit, 2);
+    run("context -").prints("");
+    run("get a").prints("1");
+    run("context -").prints("");
+    assert_eq!(run("get a").exit, 5);
+    run("context rm one").prints("");
+    assert_eq!(run("context -").exit, 2);
     run("context rm two").prints("");
     assert_eq!((run("context rm two").exit, run("get a").exit), (2, 2));
 }
@@ -675,9 +549,9 @@ fn a_stall_is_seen_by_all_operations_that_it_delays() {
     let setup = Setup::new(1);
     let node = &setup.cluster.nodes[0];
     setup.pipe("bench get --duration 10ms --keys 10").exit_is(0);
-    // After the count of the keys, one read hangs until its timeout. With one worker it delays those
-    // that are due behind it.
-    node.next([Act::Serve, Act::Hang]);
+    // After the four pages of the count of the keys, one read hangs until its timeout. With one worker
+    // it delays those that are due behind it.
+    node.next([Act::Serve, Act::Serve, Act::Serve, Act::Serve, Act::Hang]);
     let line =
         "bench get --rate 100 --in-flight 1 --duration 600ms --timeout 300ms --keys 10 -o json";
     let found = json(setup.pipe(line).text());
@@ -685,11 +559,4 @@ fn a_stall_is_seen_by_all_operations_that_it_delays() {
     assert_eq!(row["fail"], 1, "{found}");
     // 29 of 60 were due during the stall of 300 ms; half of the answers waited long.
     assert!(row["p99_us"].as_u64().unwrap() > 200_000, "{found}");
-}
-
-impl Ran {
-    #[track_caller]
-    fn exit_is(&self, exit: u8) {
-        assert_eq!(self.exit, exit, "{self:?}");
-    }
 }

@@ -3,10 +3,10 @@
 
 mod fake;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
-use fake::{Act, FakeCluster};
+use fake::{Act, FakeCluster, operators};
 
 fn kv(cluster: &FakeCluster, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
@@ -87,4 +87,63 @@ async fn a_closed_pipe_ends_a_command_quietly() {
     .await
     .unwrap();
     assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_import_ends_what_is_open_and_says_how_far_it_came() {
+    let cluster = FakeCluster::start(1).await;
+    let mut child = kv(&cluster, "import - -o json").stdin(Stdio::piped()).spawn().unwrap();
+    // The pipe stays open: more lines may come at any time.
+    let mut lines = child.stdin.take().unwrap();
+    for at in 0..5 {
+        writeln!(lines, "{{\"key\":\"k{at}\",\"value\":\"1\"}}").unwrap();
+    }
+    lines.flush().unwrap();
+    until(|| cluster.value("k4").is_some()).await;
+    interrupt(&child);
+    let (code, out) = finish(child).await;
+    drop(lines);
+    assert_eq!(code, Some(130), "{out}");
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&found["written"], &found["complete"]), (&5.into(), &false.into()), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_snapshot_leaves_no_file() {
+    let cluster = FakeCluster::start(1).await;
+    {
+        let mut shared = cluster.shared.lock().unwrap();
+        shared.operators.snapshot = operators::parts(b"0123456789", 4);
+        shared.operators.snapshot.pop();
+        shared.operators.snapshot_hangs = true;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("backup.exp.part");
+    let line = format!("snapshot save {}", dir.path().join("backup.exp").display());
+    let child = kv(&cluster, &line).spawn().unwrap();
+    until(|| std::fs::read(&part).is_ok_and(|bytes| bytes.len() == 8)).await;
+    interrupt(&child);
+    assert_eq!(finish(child).await, (Some(130), String::new()));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_goes_on_until_it_is_interrupted() {
+    let cluster = FakeCluster::start(1).await;
+    let mut child = kv(&cluster, "cluster status --watch=10ms -o json").spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let out = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        for _ in 0..3 {
+            line.clear();
+            out.read_line(&mut line).unwrap();
+        }
+        assert!(line.starts_with("{\"schema\":1,"), "{line}");
+        out
+    })
+    .await
+    .unwrap();
+    interrupt(&child);
+    assert_eq!(finish(child).await.0, Some(130));
+    drop(out);
 }

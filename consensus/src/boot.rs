@@ -1,27 +1,33 @@
 //! What a group starts from, and the checks that refuse a start which could lose data.
 
-use std::collections::BTreeSet;
-
+use proto::log::EntryKind;
 use proto::{LogIndex, NodeId, Term, log};
 
 use crate::config::GroupConfig;
 use crate::error::GroupError;
+use crate::membership;
 
 /// What is left of a group on disk when it starts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupLog {
     /// Term, vote and commit index as last saved.
     pub hard_state: log::HardState,
-    /// The members, in any order.
+    /// The members at `applied`, in any order. This node need not be among them: it was removed, or
+    /// does not know yet that it was added. All lists are empty on a node that joins: it has no log,
+    /// and learns from a snapshot who the members are.
     pub conf_state: log::ConfState,
-    /// The log begins after this entry; 0 if it never shrank.
+    /// The log begins after this entry: the one before the first that is kept. 0 if it never
+    /// shrank.
     pub start_index: LogIndex,
     /// Term of that entry; 0 if it never shrank.
     pub start_term: Term,
-    /// The entries after it.
+    /// The entries after it. Those after `applied` may change the members; once committed, they are
+    /// handed out to be applied like all others.
     pub entries: Vec<log::Entry>,
     /// The state holds everything up to this index and nothing above it.
     pub applied: LogIndex,
+    /// The membership changes up to this one are in `conf_state`.
+    pub change: u64,
 }
 
 impl GroupLog {
@@ -43,7 +49,7 @@ impl GroupLog {
         if config.node == NodeId(0) {
             return Err(GroupError::ReservedId);
         }
-        check_members(&self.conf_state, config.node)?;
+        self.check_members()?;
         self.check_entries()?;
         if self.applied < self.start_index {
             let (applied, start) = (self.applied, self.start_index);
@@ -52,6 +58,19 @@ impl GroupLog {
         if self.last_index() < self.commit() {
             let (last, commit) = (self.last_index(), self.commit());
             return Err(GroupError::LogShorterThanCommit { last, commit });
+        }
+        Ok(())
+    }
+
+    /// The members make sense; without any, there is no log either. A node that knows no members
+    /// cannot follow changes of them.
+    fn check_members(&self) -> Result<(), GroupError> {
+        let wrong = |why: &str| Err(GroupError::Membership { why: why.to_owned() });
+        if self.conf_state != log::ConfState::default() {
+            return membership::check_members(&self.conf_state).or_else(wrong);
+        }
+        if self.last_index() > LogIndex(0) {
+            return wrong("nobody is a member, but there is a log");
         }
         Ok(())
     }
@@ -70,8 +89,12 @@ impl GroupLog {
             if own < term.max(Term(1)) {
                 return Err(GroupError::LogTerm { index: found, term: own });
             }
-            if log::EntryKind::try_from(entry.kind) != Ok(log::EntryKind::Normal) {
-                return Err(GroupError::LogKind { index: found });
+            match EntryKind::try_from(entry.kind) {
+                Ok(EntryKind::Normal) => {}
+                Ok(EntryKind::ConfChange) if membership::decode(&entry.data).is_some() => {}
+                Ok(EntryKind::ConfChange) | Err(_) => {
+                    return Err(GroupError::LogKind { index: found });
+                }
             }
             (index, term) = (found, own);
         }
@@ -82,48 +105,10 @@ impl GroupLog {
     }
 }
 
-/// Each list names a node once, nobody votes and learns at the same time, and `node` is in one.
-fn check_members(conf: &log::ConfState, node: NodeId) -> Result<(), GroupError> {
-    let wrong = |why: &str| Err(GroupError::Membership { why: why.to_owned() });
-    let set = |list: &[u64]| list.iter().copied().collect::<BTreeSet<u64>>();
-    let voters = set(&conf.voters);
-    let learners = set(&conf.learners);
-    let outgoing = set(&conf.voters_outgoing);
-    let next = set(&conf.learners_next);
-    for (list, set) in [
-        (&conf.voters, &voters),
-        (&conf.learners, &learners),
-        (&conf.voters_outgoing, &outgoing),
-        (&conf.learners_next, &next),
-    ] {
-        if list.len() != set.len() {
-            return wrong("a node is listed twice");
-        }
-        if set.contains(&0) {
-            return wrong("node id 0 is reserved");
-        }
-    }
-    if voters.is_empty() {
-        return wrong("nobody votes");
-    }
-    if !learners.is_disjoint(&voters) || !learners.is_disjoint(&outgoing) {
-        return wrong("a node both votes and learns");
-    }
-    if !next.is_subset(&outgoing) || !next.is_disjoint(&voters) {
-        return wrong("a node is to become a learner that is not a leaving voter");
-    }
-    if outgoing.is_empty() && conf.auto_leave {
-        return wrong("there is no change of members to finish");
-    }
-    if [&voters, &learners, &outgoing].iter().all(|set| !set.contains(&node.get())) {
-        return Err(GroupError::NotMember { node });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use proto::GroupId;
 
     const CONFIG: GroupConfig =
@@ -141,6 +126,7 @@ mod tests {
             start_term: Term(2),
             entries: vec![entry(5, 2), entry(6, 3), entry(7, 3)],
             applied: LogIndex(5),
+            change: 0,
         }
     }
 
@@ -187,7 +173,7 @@ mod tests {
                 GroupError::LogTerm { index: LogIndex(6), term: Term(4) },
             ),
             (
-                vec![log::Entry { kind: 1, ..entry(5, 3) }],
+                vec![log::Entry { kind: 2, ..entry(5, 3) }],
                 GroupError::LogKind { index: LogIndex(5) },
             ),
         ];
@@ -202,35 +188,32 @@ mod tests {
 
     #[test]
     fn contradicting_memberships_are_refused() {
-        let of =
-            |voters: &[u64], learners: &[u64], outgoing: &[u64], next: &[u64]| log::ConfState {
-                voters: voters.to_vec(),
-                learners: learners.to_vec(),
-                voters_outgoing: outgoing.to_vec(),
-                learners_next: next.to_vec(),
-                auto_leave: false,
-            };
-        let sound =
-            [of(&[1], &[], &[], &[]), of(&[2], &[1], &[], &[]), of(&[2], &[], &[1, 2], &[1])];
-        for conf in sound {
-            assert_eq!(check_members(&conf, NodeId(1)), Ok(()), "{conf:?}");
-        }
-        let contradicting = [
-            of(&[], &[1], &[], &[]),
-            of(&[1, 1], &[], &[], &[]),
-            of(&[1, 0], &[], &[], &[]),
-            of(&[1, 2], &[2], &[], &[]),
-            of(&[1], &[2], &[2], &[]),
-            of(&[1], &[], &[1], &[3]),
-            log::ConfState { auto_leave: true, ..of(&[1], &[], &[], &[]) },
-        ];
-        for conf in contradicting {
-            let refused = check_members(&conf, NodeId(1)).unwrap_err();
-            assert!(matches!(refused, GroupError::Membership { .. }), "{conf:?}");
-        }
-        let foreign = check_members(&of(&[2, 3], &[], &[], &[]), NodeId(1));
-        assert_eq!(foreign, Err(GroupError::NotMember { node: NodeId(1) }));
+        let conf_state = log::ConfState { voters: vec![2, 2], ..Default::default() };
+        let refused = GroupLog { conf_state, ..sound() }.check(&CONFIG).unwrap_err();
+        assert!(matches!(refused, GroupError::Membership { .. }), "{refused}");
         let zero = GroupConfig { node: NodeId(0), ..CONFIG };
-        assert_eq!(super::tests::sound().check(&zero), Err(GroupError::ReservedId));
+        assert_eq!(sound().check(&zero), Err(GroupError::ReservedId));
+    }
+
+    /// A node that was removed or joins starts; but without members there is no log.
+    #[test]
+    fn a_node_in_no_list_starts() {
+        let conf_state = log::ConfState { voters: vec![2, 3], ..Default::default() };
+        assert_eq!(GroupLog { conf_state, ..sound() }.check(&CONFIG), Ok(()));
+        assert_eq!(GroupLog::default().check(&CONFIG), Ok(()));
+        let refused = GroupLog { conf_state: log::ConfState::default(), ..sound() };
+        let refused = refused.check(&CONFIG).unwrap_err();
+        assert!(matches!(refused, GroupError::Membership { .. }), "{refused}");
+    }
+
+    #[test]
+    fn entries_that_change_members_start_if_they_decode() {
+        let leave = log::Entry { kind: EntryKind::ConfChange as i32, ..entry(7, 3) };
+        let entries = vec![entry(5, 2), entry(6, 3), leave.clone()];
+        assert_eq!(GroupLog { entries, ..sound() }.check(&CONFIG), Ok(()));
+        let damaged = log::Entry { data: Bytes::from_static(b"\xff"), ..leave };
+        let entries = vec![entry(5, 2), entry(6, 3), damaged];
+        let refused = GroupError::LogKind { index: LogIndex(7) };
+        assert_eq!(GroupLog { entries, ..sound() }.check(&CONFIG), Err(refused));
     }
 }

@@ -34,6 +34,15 @@ pub const READY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// number of client reads.
 pub const READS_PENDING_MAX: usize = 1024;
 
+/// A learner has caught up when it is at most this many entries behind its leader ...
+pub const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// ... at this many heartbeats in a row.
+pub const CAUGHT_UP_HEARTBEATS: u32 = 3;
+/// How long a leader waits for a follower to install the snapshot it was offered; then it begins
+/// anew, with the log if that reaches the follower again, else with another offer. A follower that
+/// is still fetching loses nothing by an offer it has already.
+pub const SNAPSHOT_PATIENCE_TICKS: u64 = 1_200;
+
 /// Who a group is.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupConfig {

@@ -7,6 +7,7 @@ use proto::peer::RaftMessage;
 use proto::{LogIndex, NodeId, Term};
 
 use crate::read::ReadId;
+use crate::snapshot::SnapshotMeta;
 
 /// Counts what a group handed out for persisting; grows by one with each unit of work and starts
 /// anew with each start of the group.
@@ -49,9 +50,19 @@ pub struct GroupEffects {
     /// Messages that may leave at once, before anything below is done; for one addressee in the
     /// order in which they should arrive.
     pub send: Vec<Outgoing>,
+    /// Messages of snapshots, which must not leave alone: each goes with an offer of the snapshot
+    /// that was [set](crate::Group::set_snapshot). If none can be made, report it with
+    /// [`Group::snapshot_failed`](crate::Group::snapshot_failed).
+    pub offers: Vec<Outgoing>,
+    /// The group continues from this snapshot, which was [handed in](crate::Group::install): the
+    /// log has to take a state of the group that says so (an empty log after `index`, these members)
+    /// before everything in `persist`, in the same batch. `persist` is then there, has the hard
+    /// state and must be synced. Entries handed out before and not applied yet are void.
+    pub installed: Option<SnapshotMeta>,
     /// What to append to the write-ahead log.
     pub persist: Option<Persist>,
-    /// Entries to apply, in order, each exactly once per start; then call
+    /// Entries to apply, in order, each exactly once per start, those that change members with
+    /// [`Group::apply_conf_change`](crate::Group::apply_conf_change); then call
     /// [`Group::applied`](crate::Group::applied). They are durable on this node already.
     pub committed: Vec<Entry>,
     /// Confirmed reads: all that is committed up to the index must be applied before the read.

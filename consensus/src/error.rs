@@ -4,19 +4,13 @@
 use proto::{LogIndex, NodeId, Term};
 use thiserror::Error;
 
-/// Why a group does not start. The log was written by this node: each of these is damage or a
-/// mistake of the caller, and nothing was changed.
+/// Why a group does not start, or does not apply a change of members. The log was written by this
+/// node: each of these is damage or a mistake of the caller, and nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum GroupError {
     /// Id 0 means "nobody" and cannot be a node.
     #[error("node id 0 is reserved")]
     ReservedId,
-    /// The group's members do not include this node.
-    #[error("node {node} is no member of the group")]
-    NotMember {
-        /// This node.
-        node: NodeId,
-    },
     /// The membership contradicts itself.
     #[error("the membership is not valid: {why}")]
     Membership {
@@ -48,7 +42,8 @@ pub enum GroupError {
         /// Its term.
         term: Term,
     },
-    /// An entry of a kind that this version cannot apply.
+    /// An entry of a kind that this version cannot apply, or a change of members that it cannot
+    /// read.
     #[error("entry {index} is of a kind that this version does not know")]
     LogKind {
         /// The entry.
@@ -61,6 +56,13 @@ pub enum GroupError {
         applied: LogIndex,
         /// The log begins after this index.
         start: LogIndex,
+    },
+    /// The entry is not the next change of members that was handed out and waits to be applied: a
+    /// mistake of the caller.
+    #[error("entry {index} is not the change of members that is to be applied next")]
+    NotNextChange {
+        /// The entry.
+        index: LogIndex,
     },
     /// The consensus library refused the configuration.
     #[error("the consensus library refused to start: {why}")]
@@ -93,6 +95,25 @@ pub enum ProposeError {
     /// retry later.
     #[error("too many proposals are waiting to be committed")]
     LogFull,
+    /// Changes of members only: the leader has not committed an entry in its own term yet, so a
+    /// change that it does not know of may be committed (raft-dev, "bug in single-server membership
+    /// changes", 2015): retry shortly.
+    #[error("the leader has not committed in its term yet")]
+    NotReady,
+    /// Changes of members only: the one before is not finished; retry once it is.
+    #[error("a change of members is not finished")]
+    ChangeUnfinished,
+    /// Changes of members only: too few of the voters, as they are or as they shall be, were heard
+    /// within the last [`ELECTION_TICKS`](crate::config::ELECTION_TICKS), and the group could stop:
+    /// retry when they are back.
+    #[error("too few voters are active to change the members")]
+    VotersSilent,
+    /// Changes of members only: it cannot or need not be carried out; a retry meets the same.
+    #[error("the change of members is refused: {why}")]
+    ChangeRefused {
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 /// Why no read index was asked for. The caller retries; nothing was read.
@@ -124,9 +145,16 @@ pub enum Rejected {
         /// Its number on the wire.
         kind: i32,
     },
-    /// Snapshots are not accepted yet.
-    #[error("snapshots are not accepted by this version")]
+    /// A snapshot's message is not stepped like others; it comes with an offer, and is
+    /// [installed](crate::Group::install) once the content is there.
+    #[error("a snapshot does not come alone")]
     Snapshot,
+    /// The header of a snapshot is not one that a leader makes for this node.
+    #[error("the snapshot is not valid: {why}")]
+    SnapshotHeader {
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The message is addressed to another node.
     #[error("the message is addressed to {to}")]
     NotForUs {
@@ -141,7 +169,8 @@ pub enum Rejected {
         /// Who it says sent it.
         claimed: NodeId,
     },
-    /// The sender is no member of the group. Also happens honestly, to a node that was removed.
+    /// The sender is no member of the group and says what only members may say. Also happens
+    /// honestly, to a node that was removed.
     #[error("{from} is no member of the group")]
     NotMember {
         /// The sender.
@@ -177,12 +206,31 @@ pub enum Rejected {
         /// Its term.
         term: Term,
     },
-    /// An entry of a kind that this version cannot apply.
+    /// An entry of a kind that this version cannot apply, or a change of members that it cannot
+    /// read.
     #[error("entry {index} is of a kind that this version does not know")]
     EntryKind {
         /// The entry.
         index: LogIndex,
     },
+    /// The leader's log differs from this node's at an index that is committed: one of the two lost
+    /// a part of its log, or a majority did.
+    #[error("the sender has term {claimed} at {index}, where term {known} is committed")]
+    ContradictsCommitted {
+        /// The index.
+        index: LogIndex,
+        /// The term that the sender names.
+        claimed: Term,
+        /// The term of the committed entry.
+        known: Term,
+    },
+    /// A log that begins with its first entry is sent to a node that joins. It does not know the
+    /// first members, so it could not follow changes of them; it needs a snapshot.
+    #[error("a node that joins begins with a snapshot")]
+    NoMembersYet,
+    /// A vote arrives before it was asked for: the question waits for the disk.
+    #[error("the vote was not asked for yet")]
+    VoteUnasked,
     /// A heartbeat commits entries that this node does not have: one of the two lost a part of its
     /// log (tikv/tikv#7353).
     #[error("the heartbeat commits {commit}, but the log ends at {last}")]

@@ -1,18 +1,24 @@
 //! One Raft group on one node.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod changes;
+mod observation;
+mod snapshots;
+
+pub use changes::conf_after;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use proto::log::{self, EntryKind};
 use proto::peer::{RaftKind, RaftMessage};
 use proto::{LogIndex, NodeId, Term};
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{INVALID_ID, RawNode, Ready, StateRole};
+use raft::{RawNode, Ready, StateRole};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::boot::GroupLog;
-use crate::config::{ELECTION_TICKS, ELECTION_TIMEOUT_TICKS, GroupConfig};
+use crate::config::{ELECTION_TICKS, ELECTION_TIMEOUT_TICKS, GroupConfig, HEARTBEAT_TICKS};
 use crate::drain;
 use crate::durability::Durability;
 use crate::effects::{GroupEffects, Outgoing, Persist, Proposed, ReadyNumber};
@@ -20,7 +26,7 @@ use crate::error::{GroupError, ProposeError, ReadRefused, Rejected};
 use crate::gate::{self, View};
 use crate::log::MemoryLog;
 use crate::read::{ReadId, Reads};
-use crate::status::{GroupStatus, PeerProgress, Role, has_majority};
+use crate::status::Role;
 use crate::wire;
 
 /// One Raft group on one node: a synchronous core without clock, disk, network or chance of its
@@ -28,10 +34,12 @@ use crate::wire;
 ///
 /// Invariants, asserted in release builds too:
 /// - applied <= handed out <= committed and durable on this node;
-/// - entries are handed out once, in order, without gaps;
+/// - entries are handed out once, in order, without gaps, but for those that a snapshot replaces;
+/// - changes of members are applied in order, each before anything after it;
 /// - units of work become durable in the order they were handed out;
 /// - no message leaves that promises something not yet durable;
-/// - proposals and reads enter the library only while this node leads.
+/// - proposals and reads enter the library only while this node leads;
+/// - a leader votes; one that no longer does has stepped down.
 ///
 /// Two groups with equal configuration, log and inputs have equal effects, byte for byte.
 pub struct Group {
@@ -49,6 +57,20 @@ pub struct Group {
     ticks: u64,
     /// The tick at which each peer was last heard.
     heard: BTreeMap<NodeId, u64>,
+    /// Changes of members that were handed out and are not applied yet.
+    changes_waiting: VecDeque<LogIndex>,
+    /// Where the members last changed, since the start.
+    changed_at: LogIndex,
+    /// The membership changes up to this one are carried out.
+    applied_change: u64,
+    /// A snapshot handed out as installed, and the unit of work with which it becomes durable.
+    installing: Option<(ReadyNumber, LogIndex)>,
+    /// Everything up to here came with a snapshot.
+    installed: LogIndex,
+    /// Leader: the tick at which each follower that was offered a snapshot was offered it.
+    offered: BTreeMap<NodeId, u64>,
+    /// Leader: at how many heartbeats in a row each learner had caught up.
+    caught_up: BTreeMap<NodeId, u32>,
 }
 
 impl std::fmt::Debug for Group {
@@ -65,7 +87,7 @@ impl Group {
     /// [`GroupError`] if the log contradicts itself or has lost its tail; nothing was changed.
     pub fn new(config: GroupConfig, log: GroupLog) -> Result<Self, GroupError> {
         log.check(&config)?;
-        let applied = log.applied;
+        let (applied, applied_change) = (log.applied, log.change);
         let vote_handed_out = (log.hard_state.term, log.hard_state.vote);
         let library = |error: raft::Error| GroupError::Library { why: error.to_string() };
         let raw = RawNode::new(&config.library(applied), MemoryLog::new(log), &drain::logger())
@@ -80,7 +102,15 @@ impl Group {
             handed_out: applied,
             ticks: 0,
             heard: BTreeMap::new(),
+            changes_waiting: VecDeque::new(),
+            changed_at: LogIndex(0),
+            applied_change,
+            installing: None,
+            installed: LogIndex(0),
+            offered: BTreeMap::new(),
+            caught_up: BTreeMap::new(),
         };
+        group.drop_beginning();
         group.redraw_election_timeout();
         Ok(group)
     }
@@ -91,21 +121,63 @@ impl Group {
         if self.may_campaign() || self.is_leader() {
             self.settle(|raw| raw.tick());
         }
+        if self.is_leader() {
+            if self.ticks.is_multiple_of(HEARTBEAT_TICKS as u64) {
+                self.count_learners();
+            }
+            self.give_up_snapshots();
+            self.finish_change();
+        }
     }
 
-    /// Takes a message that arrived over the link of `from`.
+    /// Takes a message that arrived over the link of `from`; that of a snapshot goes to
+    /// [`Group::install`].
     ///
     /// # Errors
     /// [`Rejected`] if the message cannot be believed; it was dropped and nothing changed.
     pub fn step(&mut self, from: NodeId, message: RaftMessage) -> Result<(), Rejected> {
-        gate::check(&self.view(from), from, &message)?;
+        let view = self.view(from);
+        gate::check(&view, from, &message)?;
+        let (kind, term) = (message.kind(), message.term);
+        if kind == RaftKind::Append {
+            let positions = gate::positions(&message);
+            gate::check_committed(&view, &message, positions, |index| self.committed_term(index))?;
+        }
+        if kind == RaftKind::VoteResponse && view.role == Role::Candidate && !self.log_is_durable()
+        {
+            return Err(Rejected::VoteUnasked);
+        }
         self.heard.insert(from, self.ticks);
         let message = wire::message_from_peer(message).expect("the gate lets known kinds through");
-        if message.msg_type == MessageType::MsgTimeoutNow && !self.may_campaign() {
+        if kind == RaftKind::TimeoutNow && !self.may_campaign() {
             return Ok(());
         }
         let library = |error: raft::Error| Rejected::Library { why: error.to_string() };
-        self.settle(|raw| raw.step(message)).map_err(library)
+        self.settle(|raw| raw.step(message)).map_err(library)?;
+        if kind == RaftKind::AppendResponse {
+            self.settle_progress(from);
+        }
+        if kind == RaftKind::PreVote {
+            self.refuse_audibly(from, term - 1);
+        }
+        Ok(())
+    }
+
+    /// Lets the refusal of a pre-vote be heard by a candidate whose term is later than this node's.
+    ///
+    /// The library names its own term and ignores what is of an earlier one. But a refusal also says
+    /// what is committed, and that can be all that a candidate lacks: one that is to remain alone,
+    /// and does not know that the change is finished, asks a leader that was removed by it, has a
+    /// longer log and will never stand for election itself.
+    fn refuse_audibly(&mut self, candidate: NodeId, its_term: u64) {
+        for message in &mut self.raw.raft.msgs {
+            let refusal = message.msg_type == MessageType::MsgRequestPreVoteResponse
+                && message.reject
+                && message.to == candidate.get();
+            if refusal {
+                message.term = message.term.max(its_term);
+            }
+        }
     }
 
     /// Stands for election at once, after a round that asks whether it could be won. Does nothing
@@ -117,7 +189,7 @@ impl Group {
         }
     }
 
-    /// Proposes an entry. It is durable nowhere yet; see [`Proposed`] for how to learn its fate.
+    /// Proposes an entry, for anything but a change of members. It is durable nowhere yet; see [`Proposed`] for how to learn its fate.
     ///
     /// # Errors
     /// [`ProposeError`]; nothing was written.
@@ -126,18 +198,11 @@ impl Group {
     /// If `data` is empty: that is the mark of a new leader's own entry.
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
         assert!(!data.is_empty(), "a proposal is never empty");
-        let raft = &self.raw.raft;
-        if !self.is_leader() || raft.prs().get(raft.id).is_none() {
-            return Err(ProposeError::NotLeader { leader: self.leader() });
-        }
-        if let Some(to) = raft.lead_transferee {
-            return Err(ProposeError::Transferring { to: NodeId(to) });
-        }
-        let proposed = Proposed { term: self.term(), index: self.last_index().next() };
+        let proposed = self.next_proposal()?;
         // Not `RawNode::propose`, which would copy the data.
         let message = Message {
             msg_type: MessageType::MsgPropose,
-            from: raft.id,
+            from: self.raw.raft.id,
             entries: vec![Entry { data, ..Default::default() }].into(),
             ..Default::default()
         };
@@ -150,6 +215,17 @@ impl Group {
             Err(raft::Error::ProposalDropped) => Err(ProposeError::LogFull),
             Err(error) => panic!("the library refused a proposal of the leader: {error}"),
         }
+    }
+
+    /// Where the next proposal will stand.
+    fn next_proposal(&self) -> Result<Proposed, ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        }
+        if let Some(to) = self.raw.raft.lead_transferee {
+            return Err(ProposeError::Transferring { to: NodeId(to) });
+        }
+        Ok(Proposed { term: self.term(), index: self.last_index().next() })
     }
 
     /// Asks for an index at which a read that begins now is linearizable. The answer comes in
@@ -198,17 +274,27 @@ impl Group {
         self.durability.report(ready);
         let durable = self.durability.durable();
         self.settle(|raw| raw.on_persist_ready(durable.0));
+        self.finish_install(durable);
     }
 
-    /// Tells that everything up to `index` is applied.
+    /// Tells that everything up to `index` is applied. What was handed out before a snapshot was
+    /// installed no longer counts: the state never goes back behind the snapshot.
     ///
     /// # Panics
-    /// If the index was not handed out, or is below what was applied before.
+    /// If the index was not handed out, is below what was applied before, or is not below that of a
+    /// change of members that was handed out and not applied with [`Group::apply_conf_change`].
     pub fn applied(&mut self, index: LogIndex) {
+        if index <= self.installed {
+            return;
+        }
         let before = LogIndex(self.raw.raft.raft_log.applied());
         assert!(index >= before, "applied {index} after {before}");
         assert!(index <= self.handed_out, "applied {index} of {}", self.handed_out);
+        if let Some(change) = self.changes_waiting.front() {
+            assert!(index < *change, "applied {index}, but not the change of members at {change}");
+        }
         self.settle(|raw| raw.advance_apply_to(index.get()));
+        self.drop_beginning();
     }
 }
 
@@ -231,6 +317,8 @@ impl Group {
         if has_ready {
             self.take_ready(&mut effects);
         }
+        let is_offer = |outgoing: &Outgoing| outgoing.message.kind() == RaftKind::Snapshot;
+        (effects.offers, effects.send) = effects.send.into_iter().partition(is_offer);
         Some(effects)
     }
 
@@ -239,7 +327,6 @@ impl Group {
     fn take_ready(&mut self, effects: &mut GroupEffects) {
         // 1. Collect.
         let mut ready = self.raw.ready();
-        assert!(ready.snapshot().is_empty(), "no snapshot was let in");
         let number = ReadyNumber(ready.number());
         let hard_state = ready.hs().cloned().map(wire::hard_state_to_log);
         let new_vote = self.note_vote(hard_state.as_ref());
@@ -250,8 +337,9 @@ impl Group {
         messages.extend(ready.take_persisted_messages());
         effects.send.extend(self.durability.send(outgoing(messages), promises));
 
-        // 3. Entries into the log in memory, *before* the library is told to go on, and out to be
-        //    written together with the hard state.
+        // 3. An installed snapshot, then the entries after it, into the log in memory *before* the
+        //    library is told to go on, and out to be written together with the hard state.
+        effects.installed = self.take_installed(&mut ready, number);
         let entries = ready.take_entries();
         effects.persist = persist(number, &entries, hard_state, ready.must_sync());
         self.raw.mut_store().append(entries);
@@ -289,8 +377,8 @@ impl Group {
             self.handed_out = index;
         }
         let committed: Vec<_> = committed.into_iter().map(wire::entry_to_log).collect();
-        let normal = EntryKind::Normal as i32;
-        assert!(committed.iter().all(|entry| entry.kind == normal), "no other kind was let in");
+        let changes = committed.iter().filter(|entry| entry.kind() == EntryKind::ConfChange);
+        self.changes_waiting.extend(changes.map(|entry| LogIndex(entry.index)));
         committed
     }
 
@@ -306,6 +394,8 @@ impl Group {
         let result = call(&mut self.raw);
         if before != (self.raw.raft.term, self.raw.raft.state) {
             self.reads.give_up();
+            self.offered.clear();
+            self.caught_up.clear();
             self.redraw_election_timeout();
         }
         self.raw.raft.set_randomized_election_timeout(self.election_timeout);
@@ -317,11 +407,28 @@ impl Group {
         self.raw.raft.set_randomized_election_timeout(self.election_timeout);
     }
 
-    /// Whether an election would be sound. A lone voter wins at once, and the library insists that
-    /// its whole log is durable then; other voters ask first, and the question waits for the disk.
+    /// Whether an election would be sound. A node that alone decides wins at once, and the library
+    /// insists that its whole log is durable then; others ask first, and the question waits for the
+    /// disk. And while an installed snapshot is not durable, the library could not look for changes
+    /// of members between what is applied and what is committed.
     fn may_campaign(&self) -> bool {
         let raft = &self.raw.raft;
-        !raft.prs().is_singleton() || raft.raft_log.persisted == raft.raft_log.last_index()
+        let alone = raft.prs().conf().voters().ids().iter().all(|id| id == raft.id);
+        (!alone || self.log_is_durable()) && self.installing.is_none() && self.raw.snap().is_none()
+    }
+
+    fn log_is_durable(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        log.persisted == log.last_index()
+    }
+
+    /// The term of a committed entry, if the log still knows it.
+    fn committed_term(&self, index: LogIndex) -> Option<Term> {
+        let log = &self.raw.raft.raft_log;
+        let known = self.raw.store().start()..=log.committed;
+        let term = known.contains(&index.get()).then(|| log.term(index.get()).ok()).flatten();
+        // The library says 0 for what is before a snapshot that it has just taken.
+        term.filter(|term| *term > 0).map(Term)
     }
 
     fn view(&self, from: NodeId) -> View {
@@ -332,96 +439,9 @@ impl Group {
             term: self.term(),
             leader: self.leader(),
             last_index: self.last_index(),
+            knows_members: raft.prs().iter().len() > 0,
             sender_matched: raft.prs().get(from.get()).map(|peer| LogIndex(peer.matched)),
         }
-    }
-}
-
-/// Observation.
-impl Group {
-    /// Whether this node leads, as far as it knows.
-    #[must_use]
-    pub fn is_leader(&self) -> bool {
-        self.raw.raft.state == StateRole::Leader
-    }
-
-    /// The leader of the current term, if known.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        let leader = self.raw.raft.leader_id;
-        (leader != INVALID_ID).then_some(NodeId(leader))
-    }
-
-    /// The current term.
-    #[must_use]
-    pub fn term(&self) -> Term {
-        Term(self.raw.raft.term)
-    }
-
-    /// The last index of the log, durable or not.
-    fn last_index(&self) -> LogIndex {
-        LogIndex(self.raw.raft.raft_log.last_index())
-    }
-
-    /// The group at this moment.
-    #[must_use]
-    pub fn status(&self) -> GroupStatus {
-        let raft = &self.raw.raft;
-        let conf = raft.prs().conf().to_conf_state();
-        let incoming: BTreeSet<u64> = conf.voters.into_iter().collect();
-        let outgoing: BTreeSet<u64> = conf.voters_outgoing.into_iter().collect();
-        let learners: BTreeSet<u64> = conf.learners.into_iter().collect();
-        let leads = self.is_leader();
-        let active = |id| id == raft.id || self.is_active(NodeId(id));
-        GroupStatus {
-            role: role(raft.state),
-            leader: self.leader(),
-            term: self.term(),
-            commit: LogIndex(raft.raft_log.committed),
-            applied: LogIndex(raft.raft_log.applied()),
-            last_index: self.last_index(),
-            voters: incoming.union(&outgoing).copied().map(NodeId).collect(),
-            learners: learners.into_iter().map(NodeId).collect(),
-            ready_for_reads: leads && raft.commit_to_current_term(),
-            majority_active: leads
-                && has_majority(&incoming, active)
-                && has_majority(&outgoing, active),
-            transferring_to: raft.lead_transferee.map(NodeId),
-            peers: self.peers(),
-        }
-    }
-
-    /// The voters known to hold everything up to `index` durably, ascending. Empty unless this node
-    /// leads; this node counts once its own disk holds it.
-    #[must_use]
-    pub fn acknowledged_by(&self, index: LogIndex) -> Vec<NodeId> {
-        if !self.is_leader() {
-            return Vec::new();
-        }
-        let tracker = self.raw.raft.prs();
-        let holds = |id: &u64| tracker.get(*id).is_some_and(|peer| peer.matched >= index.get());
-        let voters: BTreeSet<u64> = tracker.conf().voters().ids().iter().filter(holds).collect();
-        voters.into_iter().map(NodeId).collect()
-    }
-
-    fn peers(&self) -> Vec<PeerProgress> {
-        if !self.is_leader() {
-            return Vec::new();
-        }
-        let raft = &self.raw.raft;
-        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id);
-        let progress = |(id, peer): (&u64, &raft::Progress)| PeerProgress {
-            node: NodeId(*id),
-            matched: LogIndex(peer.matched),
-            active: self.is_active(NodeId(*id)),
-        };
-        let mut peers: Vec<PeerProgress> = others.map(progress).collect();
-        peers.sort_by_key(|peer| peer.node);
-        peers
-    }
-
-    fn is_active(&self, node: NodeId) -> bool {
-        self.heard.get(&node).is_some_and(|tick| self.ticks - tick <= ELECTION_TICKS as u64)
     }
 }
 
@@ -453,13 +473,13 @@ fn promises(outgoing: &Outgoing) -> bool {
         RaftKind::Append
         | RaftKind::Heartbeat
         | RaftKind::HeartbeatResponse
+        | RaftKind::Snapshot
         | RaftKind::TimeoutNow => false,
         RaftKind::AppendResponse => !outgoing.message.reject,
         RaftKind::Vote
         | RaftKind::VoteResponse
         | RaftKind::PreVote
         | RaftKind::PreVoteResponse
-        | RaftKind::Snapshot
         | RaftKind::Unspecified => true,
     }
 }
@@ -484,6 +504,7 @@ mod tests {
     use crate::config::READS_PENDING_MAX;
     use proto::GroupId;
     use proto::log::ConfState;
+    use std::collections::BTreeSet;
 
     fn group(voters: &[u64]) -> Group {
         let config = GroupConfig { group: GroupId::DATA, node: NodeId(1), boot: 1, seed: 1 };

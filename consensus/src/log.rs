@@ -2,22 +2,29 @@
 //!
 //! Durability is not here. The node writes the same entries to the write-ahead log, and the group
 //! hears of it through [`Group::persisted`](crate::Group::persisted); until then this log is ahead
-//! of the disk.
+//! of the disk. Nor do the two begin at the same entry: [`MemoryLog::compact_to`] frees memory, the
+//! disk is freed by exports.
 //!
-//! The log keeps every entry after its start: nothing frees entries yet, and no snapshots are sent.
-//! A follower that is behind the start gets nothing, because [`MemoryLog::snapshot`] answers
-//! "temporarily unavailable", upon which the leader tries again later.
+//! A follower that needs an entry from before the start gets a snapshot, if the node has set one
+//! that helps it; see [`MemoryLog::serves`]. Until then [`MemoryLog::snapshot`] answers
+//! "temporarily unavailable", upon which the library tries again at the next heartbeat.
 
+use std::collections::VecDeque;
+
+use proto::NodeId;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::util::entry_approximate_size;
 use raft::{GetEntriesContext, RaftState, Result, Storage, StorageError};
 
 use crate::boot::GroupLog;
+use crate::membership;
+use crate::snapshot::SnapshotMeta;
 use crate::wire;
 
 /// All entries of a group after the start of its log.
 ///
-/// Invariants: `entries[i]` has index `start_index + 1 + i`; terms never fall along the log.
+/// Invariants: `entries[i]` has index `start_index + 1 + i`; terms never fall along the log; `bytes`
+/// is the size of `entries`.
 #[derive(Debug)]
 pub(crate) struct MemoryLog {
     /// Read once by the library, when it starts.
@@ -28,7 +35,10 @@ pub(crate) struct MemoryLog {
     start_index: u64,
     /// Term of the entry at `start_index`.
     start_term: u64,
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
+    bytes: u64,
+    /// What followers may be offered.
+    snapshot: Option<SnapshotMeta>,
 }
 
 impl MemoryLog {
@@ -41,7 +51,9 @@ impl MemoryLog {
             conf_state: wire::conf_state_from_log(log.conf_state),
             start_index: log.start_index.get(),
             start_term: log.start_term.get(),
-            entries: Vec::new(),
+            entries: VecDeque::new(),
+            bytes: 0,
+            snapshot: None,
         };
         let entries: Option<Vec<Entry>> =
             log.entries.into_iter().map(wire::entry_from_log).collect();
@@ -70,8 +82,68 @@ impl MemoryLog {
             assert!(entry.term >= term, "term {} after {term} at {}", entry.term, entry.index);
             (index, term) = (entry.index, entry.term);
         }
-        self.entries.truncate(self.position(first.index));
+        let kept = self.position(first.index);
+        self.bytes -= bytes(self.entries.range(kept..));
+        self.bytes += bytes(&entries);
+        self.entries.truncate(kept);
         self.entries.extend(entries);
+    }
+
+    /// Frees all entries up to and including `index`, in time proportional to their number. Does
+    /// nothing if they are gone already.
+    ///
+    /// # Panics
+    /// If the log ends before `index`.
+    pub(crate) fn compact_to(&mut self, index: u64) {
+        if index <= self.start_index {
+            return;
+        }
+        let term = self.term_at(index).expect("the log is freed up to an entry that it holds");
+        let freed = self.position(index) + 1;
+        self.bytes -= bytes(self.entries.range(..freed));
+        self.entries.drain(..freed);
+        (self.start_index, self.start_term) = (index, term);
+    }
+
+    /// Becomes the empty log after a snapshot.
+    pub(crate) fn install(&mut self, index: u64, term: u64) {
+        self.entries.clear();
+        self.bytes = 0;
+        (self.start_index, self.start_term) = (index, term);
+    }
+
+    /// Replaces the snapshot that followers may be offered.
+    pub(crate) fn set_snapshot(&mut self, snapshot: Option<SnapshotMeta>) {
+        self.snapshot = snapshot;
+    }
+
+    /// The index of the snapshot at hand, whomever it serves; 0 without one.
+    pub(crate) fn snapshot_index(&self) -> u64 {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.index.get())
+    }
+
+    /// Whether the snapshot at hand helps a node that needs one: the log goes on from it, it is at
+    /// or above `at_least`, and the node is among its members. Without the last a node could not
+    /// tell who its members are, and the library ignores the snapshot.
+    pub(crate) fn serves(&self, to: NodeId, at_least: u64) -> Option<&SnapshotMeta> {
+        let reaches = |meta: &&SnapshotMeta| {
+            let index = meta.index.get();
+            (at_least.max(self.start_index)..=self.last()).contains(&index)
+        };
+        self.snapshot
+            .as_ref()
+            .filter(reaches)
+            .filter(|meta| membership::lists(&meta.conf_state, to))
+    }
+
+    /// The log begins after this index.
+    pub(crate) fn start(&self) -> u64 {
+        self.start_index
+    }
+
+    /// Size of the entries, as the library counts it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn last(&self) -> u64 {
@@ -117,7 +189,7 @@ impl Storage for MemoryLog {
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
         let mut bytes = 0_u64;
         let mut taken = Vec::new();
-        for entry in &self.entries[self.position(low)..self.position(high)] {
+        for entry in self.entries.range(self.position(low)..self.position(high)) {
             bytes = bytes.saturating_add(entry_approximate_size(entry) as u64);
             if bytes > bytes_max && !taken.is_empty() {
                 break;
@@ -139,9 +211,16 @@ impl Storage for MemoryLog {
         Ok(self.last())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        match self.serves(NodeId(to), request_index) {
+            Some(meta) => Ok(wire::snapshot_from_meta(meta)),
+            None => Err(StorageError::SnapshotTemporarilyUnavailable.into()),
+        }
     }
+}
+
+fn bytes<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> u64 {
+    entries.into_iter().map(|entry| entry_approximate_size(entry) as u64).sum()
 }
 
 #[cfg(test)]
@@ -209,6 +288,57 @@ mod tests {
         let snapshot = log.snapshot(0, 2);
         let unavailable = StorageError::SnapshotTemporarilyUnavailable;
         assert_eq!(snapshot, Err(Error::Store(unavailable)));
+    }
+
+    #[test]
+    fn freeing_keeps_the_term_of_the_last_freed_entry() {
+        let mut log = log((4, 1), &[(5, 1), (6, 2), (7, 3)]);
+        let before = log.bytes();
+        log.compact_to(6);
+        assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (7, 7));
+        assert_eq!((log.term(6), log.term(7)), (Ok(2), Ok(3)));
+        assert_eq!(log.term(5), Err(Error::Store(StorageError::Compacted)));
+        assert_eq!(log.bytes() * 3, before);
+        log.compact_to(5);
+        assert_eq!(log.start(), 6);
+        log.append(vec![entry(7, 4), entry(8, 4)]);
+        assert_eq!(log.bytes() * 3, before * 2);
+        log.compact_to(8);
+        assert_eq!((log.bytes(), log.last_index().unwrap(), log.term(8)), (0, 8, Ok(4)));
+        log.install(20, 5);
+        assert_eq!((log.start(), log.last_index().unwrap(), log.term(20)), (20, 20, Ok(5)));
+        log.append(vec![entry(21, 5)]);
+        assert_eq!(held(&log, 21, 22, None), [(21, 5)]);
+    }
+
+    #[test]
+    fn a_snapshot_is_offered_only_to_whom_it_helps() {
+        let mut log = log((4, 1), &[(5, 1), (6, 1)]);
+        let unavailable = Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        let conf_state = proto::log::ConfState { voters: vec![1, 2], ..Default::default() };
+        let meta = |index| SnapshotMeta {
+            index: LogIndex(index),
+            term: Term(1),
+            conf_state: conf_state.clone(),
+            change: 7,
+        };
+        for (index, offered) in [(3, false), (4, true), (6, true), (7, false)] {
+            log.set_snapshot(Some(meta(index)));
+            assert_eq!(log.snapshot(0, 2).is_ok(), offered, "{index}");
+            assert_eq!(log.snapshot(0, 3), unavailable, "node 3 is no member");
+        }
+        log.set_snapshot(Some(meta(5)));
+        assert_eq!(log.snapshot(6, 2), unavailable);
+        let snapshot = log.snapshot(5, 2).unwrap();
+        assert_eq!(wire::meta_from_snapshot(snapshot), Some(meta(5)));
+        log.set_snapshot(None);
+        assert_eq!(log.snapshot(0, 2), unavailable);
+    }
+
+    #[test]
+    #[should_panic(expected = "an entry that it holds")]
+    fn freeing_beyond_the_end_is_a_panic() {
+        log((4, 1), &[(5, 1)]).compact_to(6);
     }
 
     #[test]

@@ -27,6 +27,20 @@ pub struct PeerProgress {
     pub matched: LogIndex,
     /// It was heard within the last [`ELECTION_TICKS`](crate::config::ELECTION_TICKS).
     pub active: bool,
+    /// It was offered a snapshot at this index and has not answered yet. The log should not be
+    /// freed beyond it meanwhile, or the snapshot will have been in vain.
+    pub snapshot: Option<LogIndex>,
+}
+
+/// What a group holds of its log in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogExtent {
+    /// The first entry; one after `last` when the log is empty.
+    pub first: LogIndex,
+    /// The last entry.
+    pub last: LogIndex,
+    /// Size of the entries, as counted for [`MESSAGE_BYTES_MAX`](crate::config::MESSAGE_BYTES_MAX).
+    pub bytes: u64,
 }
 
 /// A group at one moment.
@@ -48,6 +62,19 @@ pub struct GroupStatus {
     pub voters: Vec<NodeId>,
     /// Learners, ascending.
     pub learners: Vec<NodeId>,
+    /// A change of voters has begun and is not finished: majorities of two lists are needed.
+    pub joint: bool,
+    /// A change of members may be in the log that is not applied yet; another one is refused.
+    pub conf_pending: bool,
+    /// The voters, of both sides, heard within the last
+    /// [`ELECTION_TICKS`](crate::config::ELECTION_TICKS), this node included if it votes;
+    /// ascending. Only a leader hears all of them.
+    pub active_voters: Vec<NodeId>,
+    /// The learners that hold the log up to
+    /// [`CAUGHT_UP_ENTRIES`](crate::config::CAUGHT_UP_ENTRIES) entries before its end, now and at
+    /// the last [`CAUGHT_UP_HEARTBEATS`](crate::config::CAUGHT_UP_HEARTBEATS) heartbeats;
+    /// ascending. Empty unless this node leads.
+    pub learners_caught_up: Vec<NodeId>,
     /// This node leads and has committed an entry in its term: read indexes may be asked for.
     pub ready_for_reads: bool,
     /// This node leads and heard a majority within the last

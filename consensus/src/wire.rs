@@ -5,11 +5,15 @@
 //! function takes its input apart by naming all fields, so that a field added on either side does
 //! not compile until it is handled.
 
+use bytes::Bytes;
 use proto::log;
 use proto::peer::{RaftKind, RaftMessage, SnapshotHeader};
+use proto::{LogIndex, Term};
 use raft::eraftpb::{
     ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot, SnapshotMetadata,
 };
+
+use crate::snapshot::SnapshotMeta;
 
 /// The kinds of messages that cross the network. All others are local to the library, or ways to
 /// forward client requests that we do not use; `None` for them.
@@ -174,6 +178,34 @@ fn snapshot_from_peer(header: SnapshotHeader) -> Snapshot {
     }
 }
 
+/// A snapshot without its content. What the library takes for the content is the number of the last
+/// membership change in it, for which it has no field.
+pub(crate) fn snapshot_from_meta(meta: &SnapshotMeta) -> Snapshot {
+    let SnapshotMeta { index, term, conf_state, change } = meta;
+    snapshot_from_peer(SnapshotHeader {
+        index: index.get(),
+        term: term.get(),
+        conf_state: Some(conf_state.clone()),
+        data: Bytes::copy_from_slice(&change.to_be_bytes()),
+    })
+}
+
+/// What a snapshot's header says; `None` if it is not of the form that [`snapshot_from_meta`] makes.
+pub(crate) fn meta_from_header(header: SnapshotHeader) -> Option<SnapshotMeta> {
+    let SnapshotHeader { index, term, conf_state, data } = header;
+    Some(SnapshotMeta {
+        index: LogIndex(index),
+        term: Term(term),
+        conf_state: conf_state?,
+        change: u64::from_be_bytes(<[u8; 8]>::try_from(&*data).ok()?),
+    })
+}
+
+/// As [`meta_from_header`], from the library's form.
+pub(crate) fn meta_from_snapshot(snapshot: Snapshot) -> Option<SnapshotMeta> {
+    meta_from_header(snapshot_to_peer(snapshot))
+}
+
 /// An entry of the library as it is written and sent.
 ///
 /// # Panics
@@ -235,7 +267,8 @@ pub(crate) fn hard_state_from_log(state: log::HardState) -> HardState {
     }
 }
 
-fn conf_state_to_log(state: ConfState) -> log::ConfState {
+/// The members as they are written.
+pub(crate) fn conf_state_to_log(state: ConfState) -> log::ConfState {
     let ConfState {
         voters,
         learners,

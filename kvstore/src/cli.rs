@@ -4,12 +4,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use storage::disk::RealDisk;
 
-use crate::config::{Config, EXAMPLE};
+use crate::config::{Address, Config, Effective, effective, example};
 use crate::dev;
+use crate::offline::{self, recover, restore, verify};
+use crate::peer::NetworkError;
 use crate::serve;
 use crate::server::ServerError;
+use crate::tls::Material;
 
 /// A replicated key-value store.
 #[derive(Debug, Parser)]
@@ -33,6 +37,20 @@ enum Command {
     /// Look at a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Work on exports, without a cluster; `kv snapshot save` makes them.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// The last resort when a majority of the nodes is lost for good: make an export of what one
+    /// stopped node holds, from which a new cluster starts. What no majority had confirmed may be
+    /// lost or kept.
+    Recover {
+        /// The configuration file of the node.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Do it; without this, the command says what it would mean.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Print the version.
     Version {
         /// As JSON, with the features of this build.
@@ -58,18 +76,60 @@ struct DevArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check a configuration file and the environment over it; exits 2 when it is refused.
+    /// Check a configuration file, the environment over it and the files that it names; exits as
+    /// `serve` would: 2 for the configuration and the modes of files, 7 for the certificate.
     Check {
+        /// The configuration file.
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the configuration that takes effect.
+    Show {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// With where each value comes from: a line of the file, a variable, or a default.
+        #[arg(long)]
+        origin: bool,
     },
     /// Print a commented configuration that names every key.
     Example,
 }
 
+#[derive(Debug, Subcommand)]
+enum SnapshotCommand {
+    /// Read an export whole, and print what it holds. Exits with 9 and the place in the file when it
+    /// does not verify.
+    Verify {
+        /// The export.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// As text, or as one JSON object.
+        #[arg(short, long, value_enum, default_value_t = OutputForm::Text)]
+        output: OutputForm,
+    },
+    /// Put an export into an empty directory, from which a node of a new cluster starts.
+    Restore {
+        /// The export.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The data directory of the new node: empty or absent.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputForm {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 /// Runs the command line and returns the exit code: 0 clean, 1 failed at run time, 2 usage,
-/// configuration or file modes, 7 own certificate unusable, 9 data refused.
+/// configuration or file modes, 3 a file that is not there, 7 own certificate unusable, 9 data refused.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -84,17 +144,76 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Dev(DevArgs { nodes, keep, command }) => {
             dev::run(dev::DevOptions { nodes, keep, command })
         }
-        Command::Config(ConfigCommand::Check { config }) => check(&config),
-        Command::Config(ConfigCommand::Example) => print(EXAMPLE),
+        Command::Config(ConfigCommand::Check { config }) => print_or_fail(check(&config)),
+        Command::Config(ConfigCommand::Show { config, origin }) => {
+            let shown = effective(&config).map(|effective| effective.to_toml(origin));
+            print_or_fail(shown.map_err(ServerError::from))
+        }
+        Command::Config(ConfigCommand::Example) => print(&example()),
+        Command::Snapshot(SnapshotCommand::Verify { file, output }) => {
+            let json = output == OutputForm::Json;
+            let verified = verify::verify(&RealDisk, &file);
+            offline::finish(verified.map(|verified| verified.report(json)), json)
+        }
+        Command::Snapshot(SnapshotCommand::Restore { file, data_dir }) => {
+            offline::finish(restore::restore(&RealDisk, &file, &data_dir), false)
+        }
+        Command::Recover { config, yes } => offline::finish(recover::recover(&config, yes), false),
         Command::Version { json } => print(&version(json)),
     }
 }
 
-fn check(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => print(&format!("ok: node {}\n", config.node.name)),
+/// Checks what `serve` would check before it touches the data directory, and says what that was.
+fn check(path: &Path) -> Result<String, ServerError> {
+    let effective = effective(path)?;
+    let config = Config::load(path)?;
+    let material = Material::load(&config.tls, &config.node.name)?;
+    if let Some(certified) = material.cluster().filter(|name| *name != config.cluster.name) {
+        let (certified, cluster) = (certified.to_owned(), config.cluster.name.clone());
+        return Err(NetworkError::CertificateCluster { certified, cluster }.into());
+    }
+    Ok(checked(path, &config, &effective, &material))
+}
+
+fn checked(path: &Path, config: &Config, effective: &Effective, material: &Material) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    let names = config.cluster.initial.iter().map(|member| member.name.clone()).collect();
+    let cluster = if config.cluster.join.is_empty() {
+        format!("forms with {}", list(names))
+    } else {
+        format!("joins at {}", list(config.cluster.join.iter().map(Address::to_string).collect()))
+    };
+    let variables: Vec<String> = effective.variables().map(str::to_owned).collect();
+    let environment =
+        if variables.is_empty() { "sets nothing".to_owned() } else { list(variables) };
+    let (listen, tls) = (&config.listen, &config.tls);
+    format!(
+        "ok: {}\n  \
+         environment  {environment}\n  \
+         node         {}, data in {} (not opened)\n  \
+         listeners    client {}, peer {}, admin {} (not opened)\n  \
+         cluster      {}, {cluster} (nobody was asked)\n  \
+         certificate  {}: {}, names this node\n  \
+         authority    {}: has issued the certificate\n  \
+         key          {}: fits the certificate, readable by its owner alone\n",
+        path.display(),
+        config.node.name,
+        config.node.data_dir.display(),
+        listen.client,
+        listen.peer,
+        listen.admin,
+        config.cluster.name,
+        tls.cert.display(),
+        material.info(),
+        tls.ca.display(),
+        tls.key.display(),
+    )
+}
+
+fn print_or_fail(text: Result<String, ServerError>) -> ExitCode {
+    match text {
+        Ok(text) => print(&text),
         Err(error) => {
-            let error = ServerError::from(error);
             // Nobody to tell when stderr is closed; the exit code says it.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), error.describe().as_bytes());
             ExitCode::from(error.exit())
@@ -118,7 +237,7 @@ fn version(json: bool) -> String {
 }
 
 /// Prints to stdout; a reader that has gone is fine.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     let mut output = std::io::stdout().lock();
     let written = std::io::Write::write_all(&mut output, text.as_bytes())
         .and_then(|()| std::io::Write::flush(&mut output));
@@ -131,6 +250,7 @@ fn print(text: &str) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::testing::Pki;
 
     fn dev(args: &[&str]) -> Result<DevArgs, clap::Error> {
         let args = ["kvstore", "dev"].iter().chain(args);
@@ -170,6 +290,109 @@ mod tests {
         }
         assert_eq!(Cli::try_parse_from(["kvstore"]).unwrap_err().exit_code(), 2);
         assert_eq!(Cli::try_parse_from(["kvstore", "serve"]).unwrap_err().exit_code(), 2);
+    }
+
+    /// A configuration with certificates beside it.
+    fn site(pki: &Pki, change: impl Fn(String) -> String) -> PathBuf {
+        let files = pki.section("n1");
+        let text = example()
+            .replace("pki/ca.crt", &files.ca.display().to_string())
+            .replace("pki/n1.crt", &files.cert.display().to_string())
+            .replace("pki/n1.key", &files.key.display().to_string());
+        let path = pki.path().join("kvstore.toml");
+        std::fs::write(&path, change(text)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_check_says_what_it_checked() {
+        let pki = Pki::new();
+        pki.node("n1");
+        let path = site(&pki, |text| text);
+        let text = check(&path).unwrap();
+        assert!(text.starts_with(&format!("ok: {}\n", path.display())), "{text}");
+        for part in [
+            "sets nothing",
+            "forms with n1, n2, n3",
+            "n1.crt: CN=n1 (valid",
+            "n1.key: fits",
+            "7612",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let joins = |text: String| text.replace("\ninitial", "\n# ").replace("# join", "join");
+        let text = check(&site(&pki, joins)).unwrap();
+        assert!(text.contains("joins at 127.0.0.1:7611, 127.0.0.1:7621"), "{text}");
+    }
+
+    #[test]
+    fn a_check_refuses_what_serve_would() {
+        use std::os::unix::fs::PermissionsExt;
+        let pki = Pki::for_cluster("prod");
+        pki.node("n1");
+        let good = |text: String| text;
+        assert!(check(&site(&pki, good)).is_ok());
+        for (change, exit, says) in [
+            (("[node]", "[noed]"), 2, "unknown key `noed`; did you mean `node`?"),
+            (("name = \"n1\"", "name = \"n2\""), 7, "kv://prod/node/n1"),
+            (("\"n1=127", "\"n4=127"), 2, "does not hold this node, \"n1\""),
+            (("name = \"prod\"", "name = \"test\""), 7, "certificate is good for cluster prod"),
+        ] {
+            let error = check(&site(&pki, |text| text.replace(change.0, change.1))).unwrap_err();
+            assert_eq!(error.exit(), exit, "{error}");
+            assert!(error.describe().contains(says), "{}", error.describe());
+        }
+        let key = pki.section("n1").key;
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let error = check(&site(&pki, good)).unwrap_err();
+        assert_eq!(error.exit(), 2);
+        assert!(error.describe().contains("chmod 600"), "{}", error.describe());
+        std::fs::remove_file(&key).unwrap();
+        let error = check(&site(&pki, good)).unwrap_err();
+        assert_eq!(error.exit(), 2);
+        assert!(error.describe().contains("n1.key"), "{}", error.describe());
+    }
+
+    #[test]
+    fn config_commands_are_parsed() {
+        let parse = |args: &[&str]| {
+            let args = ["kvstore", "config"].iter().chain(args);
+            Cli::try_parse_from(args).map(|cli| cli.command)
+        };
+        assert!(matches!(
+            parse(&["check", "f"]).unwrap(),
+            Command::Config(ConfigCommand::Check { config }) if config == Path::new("f")
+        ));
+        assert!(matches!(
+            parse(&["show", "--config", "f", "--origin"]).unwrap(),
+            Command::Config(ConfigCommand::Show { config, origin: true }) if config == Path::new("f")
+        ));
+        for args in [&["check"][..], &["show"], &["show", "f"], &["example", "f"], &[]] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn offline_commands_are_parsed() {
+        let parse = |args: &[&str]| {
+            let args = ["kvstore"].iter().chain(args);
+            Cli::try_parse_from(args).map(|cli| cli.command)
+        };
+        assert!(matches!(
+            parse(&["snapshot", "verify", "f", "-o", "json"]).unwrap(),
+            Command::Snapshot(SnapshotCommand::Verify { output: OutputForm::Json, .. })
+        ));
+        assert!(matches!(
+            parse(&["snapshot", "restore", "f", "--data-dir", "d"]).unwrap(),
+            Command::Snapshot(SnapshotCommand::Restore { data_dir, .. }) if data_dir == Path::new("d")
+        ));
+        assert!(matches!(
+            parse(&["recover", "--config", "f"]).unwrap(),
+            Command::Recover { yes: false, .. }
+        ));
+        for args in [&["snapshot", "verify"][..], &["snapshot", "restore", "f"], &["recover"]] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
     }
 
     #[test]

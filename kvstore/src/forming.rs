@@ -13,6 +13,13 @@
 //! one does not remember.
 //!
 //! After forming, `initial` is a list of addresses and nothing more.
+//!
+//! A cluster that was restored starts from an export, its *seed*. All its members must have the
+//! same one, and the cluster id follows from it as well.
+//!
+//! A node that joins a cluster ([`Joining`]) has no say in what that is: it asks members until one
+//! of them says that the node was added with this very id, and keeps the cluster id and the
+//! founding members that it was told.
 
 use std::collections::BTreeMap;
 
@@ -22,53 +29,82 @@ use sha2::{Digest, Sha256};
 /// What a cluster consists of when it is born. Its nodes keep it for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Formed {
-    /// The first 16 bytes of the SHA-256 over the cluster's name and the members.
+    /// The first 16 bytes of the SHA-256 over the cluster's name, the members and the seed.
     pub cluster: ClusterId,
-    /// Members in the order of their names. Neither a name nor an id occurs twice; no id is 0.
+    /// The founding members in the order of their names. Neither a name nor an id occurs twice; no
+    /// id is 0.
     pub members: Vec<(NodeId, String)>,
+    /// SHA-256 of the export that all of them started from, if they did.
+    pub seed: Option<[u8; 32]>,
+    /// This node joined later. A name among the founding members that is its own belonged to
+    /// another node.
+    pub joined: bool,
 }
 
 impl Formed {
-    /// The cluster of this name with these members, in whatever order they are given.
+    /// The cluster of this name with these members, in whatever order they are given, that starts
+    /// from nothing.
+    ///
+    /// # Panics
+    /// As [`Formed::derive_from`].
+    #[must_use]
+    pub fn derive(cluster_name: &str, members: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+        Self::derive_from(cluster_name, members, None)
+    }
+
+    /// The same for a cluster that starts from an export with this SHA-256.
     ///
     /// # Panics
     /// When there are no members, or a name or id occurs twice or is empty or 0: callers have
     /// checked that before.
     #[must_use]
-    pub fn derive(cluster_name: &str, members: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+    pub fn derive_from(
+        cluster_name: &str,
+        members: impl IntoIterator<Item = (NodeId, String)>,
+        seed: Option<[u8; 32]>,
+    ) -> Self {
         let mut members: Vec<_> = members.into_iter().collect();
         members.sort_by(|a, b| a.1.cmp(&b.1));
         assert!(is_member_list(&members), "members cannot form a cluster: {members:?}");
         let mut hash = Sha256::new();
         // Lengths keep every pair of different inputs apart.
-        let mut text = |text: &str| {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
         };
-        text(cluster_name);
+        part(cluster_name.as_bytes());
         for (id, name) in &members {
-            text(name);
-            text(&format!("{:016x}", id.get()));
+            part(name.as_bytes());
+            part(format!("{:016x}", id.get()).as_bytes());
+        }
+        // An even number of parts: no list of members alone looks like it.
+        if let Some(seed) = &seed {
+            part(seed);
         }
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&hash.finalize()[..16]);
-        Self { cluster: ClusterId(cluster), members }
+        Self { cluster: ClusterId(cluster), members, seed, joined: false }
     }
 
     /// Reads what another node sent or a file holds; `None` unless it is exactly what
-    /// [`Formed::derive`] makes of its members.
+    /// [`Formed::derive_from`] makes of its members and its seed, which is empty for none.
     #[must_use]
     pub fn verify(
         cluster_name: &str,
         cluster: &[u8],
         members: &[peer::FormedMember],
+        seed: &[u8],
     ) -> Option<Self> {
+        let seed = match seed {
+            [] => None,
+            seed => Some(seed.try_into().ok()?),
+        };
         let members: Vec<_> =
             members.iter().map(|member| (NodeId(member.id), member.name.clone())).collect();
         if !is_member_list(&members) {
             return None;
         }
-        let derived = Self::derive(cluster_name, members.iter().cloned());
+        let derived = Self::derive_from(cluster_name, members.iter().cloned(), seed);
         (derived.cluster.0 == cluster && derived.members == members).then_some(derived)
     }
 
@@ -80,13 +116,19 @@ impl Formed {
         self.members.iter().map(member).collect()
     }
 
-    /// The id of a member.
+    /// The seed for a message or a file; empty for none.
+    #[must_use]
+    pub fn wire_seed(&self) -> Vec<u8> {
+        self.seed.map(Vec::from).unwrap_or_default()
+    }
+
+    /// The id of a founding member.
     #[must_use]
     pub fn id_of(&self, name: &str) -> Option<NodeId> {
         self.members.iter().find(|(_, member)| member == name).map(|(id, _)| *id)
     }
 
-    /// The name of a member.
+    /// The name of a founding member.
     #[must_use]
     pub fn name_of(&self, id: NodeId) -> Option<&str> {
         self.members.iter().find(|(member, _)| *member == id).map(|(_, name)| name.as_str())
@@ -110,14 +152,16 @@ pub struct Report {
     pub node: NodeId,
     /// Set once it has formed.
     pub formed: Option<Formed>,
+    /// SHA-256 of the export that it starts from.
+    pub seed: Option<[u8; 32]>,
 }
 
 /// What a node that has not formed should do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Wait for these members, in the order of their names.
+    /// Wait, until one that waits for others has heard them all, or one that joins was added.
     Wait {
-        /// Members that have not reported.
+        /// Names of members, or addresses, that have said nothing of use yet, sorted.
         missing: Vec<String>,
     },
     /// Become a member of this cluster: write it down, then act as one.
@@ -132,7 +176,8 @@ pub enum FormError {
     /// The cluster has formed with this name under another id.
     #[error(
         "{name} lost its data directory: {witness} says that the cluster has formed with {name} \
-         under another id; try: kv cluster remove {name}, then start it with join"
+         under another id; try: kv cluster remove {name}, kv cluster add {name}=ADDR, \
+         then start it with join instead of initial"
     )]
     DataLost {
         /// This node.
@@ -170,6 +215,56 @@ pub enum FormError {
         /// The other one.
         second: String,
     },
+    /// Two members start from different exports, or only one of them from any.
+    #[error(
+        "{first} starts from {first_seed}, {second} from {second_seed}; all members of a new \
+         cluster start from the same export"
+    )]
+    SeedDiffers {
+        /// One of them.
+        first: String,
+        /// Its seed, in words.
+        first_seed: String,
+        /// The other one.
+        second: String,
+        /// Its seed, in words.
+        second_seed: String,
+    },
+    /// A node that joins was given an export to start from.
+    #[error(
+        "the data directory of {name} holds a seed.exp, from which a new cluster starts; a node \
+         that joins gets its data from the others: remove the file, or use initial instead of join"
+    )]
+    SeedJoins {
+        /// This node.
+        name: String,
+    },
+    /// The addresses to join lead to two clusters of the same name.
+    #[error(
+        "{first} belongs to cluster {first_cluster}, {second} to cluster {second_cluster} of the \
+         same name; join must lead to one cluster"
+    )]
+    TwoClusters {
+        /// A member of the one.
+        first: String,
+        /// Its cluster.
+        first_cluster: ClusterId,
+        /// A member of the other.
+        second: String,
+        /// Its cluster.
+        second_cluster: ClusterId,
+    },
+    /// The cluster has removed this node.
+    #[error(
+        "{witness} says that the cluster has removed {name}; its id never comes back: empty \
+         data_dir, then kv cluster add {name}=ADDR, then start it with join"
+    )]
+    Removed {
+        /// This node.
+        name: String,
+        /// The member that said so.
+        witness: String,
+    },
     /// The network was shut down first.
     #[error("the node is stopping")]
     Stopping,
@@ -182,7 +277,10 @@ impl FormError {
         match self {
             Self::DataLost { .. } | Self::NotAMember { .. } => Code::DataLost,
             Self::OtherMembers { .. } => Code::ConfigInvalid,
-            Self::SameId { .. } => Code::DataForeign,
+            Self::SameId { .. } | Self::TwoClusters { .. } => Code::DataForeign,
+            Self::SeedDiffers { .. } => Code::ExportInvalid,
+            Self::SeedJoins { .. } => Code::ConfigInvalid,
+            Self::Removed { .. } => Code::Removed,
             Self::Stopping => Code::NotReady,
         }
     }
@@ -205,6 +303,8 @@ pub struct Forming {
     pub node: NodeId,
     /// Names of the members of `initial`, this node among them.
     pub initial: Vec<String>,
+    /// SHA-256 of the export that this node starts from.
+    pub seed: Option<[u8; 32]>,
 }
 
 impl Forming {
@@ -229,6 +329,9 @@ impl Forming {
         if let Some(error) = same_id(&members) {
             return Decision::Refuse(error);
         }
+        if let Some((name, report)) = reports.iter().find(|(_, other)| other.seed != self.seed) {
+            return Decision::Refuse(self.seed_differs(name, report.seed));
+        }
         let mut missing: Vec<String> = self
             .initial
             .iter()
@@ -236,7 +339,8 @@ impl Forming {
             .cloned()
             .collect();
         if missing.is_empty() {
-            return Decision::Form(Formed::derive(&self.cluster_name, members));
+            let formed = Formed::derive_from(&self.cluster_name, members, self.seed);
+            return Decision::Form(formed);
         }
         missing.sort();
         Decision::Wait { missing }
@@ -244,6 +348,9 @@ impl Forming {
 
     /// A member has formed: join what it formed, or not at all.
     fn follow(&self, witness: &str, formed: &Formed) -> Decision {
+        if formed.id_of(&self.name) == Some(self.node) && formed.seed != self.seed {
+            return Decision::Refuse(self.seed_differs(witness, formed.seed));
+        }
         let (name, witness) = (self.name.clone(), witness.to_owned());
         match formed.id_of(&self.name) {
             None => return Decision::Refuse(FormError::NotAMember { name, witness }),
@@ -261,6 +368,99 @@ impl Forming {
             return Decision::Refuse(FormError::OtherMembers { witness, members });
         }
         Decision::Form(formed.clone())
+    }
+
+    fn seed_differs(&self, other: &str, theirs: Option<[u8; 32]>) -> FormError {
+        FormError::SeedDiffers {
+            first: self.name.clone(),
+            first_seed: seed_in_words(self.seed),
+            second: other.to_owned(),
+            second_seed: seed_in_words(theirs),
+        }
+    }
+}
+
+/// What a member says to a node that wants to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The member.
+    pub witness: String,
+    /// What its cluster formed with.
+    pub formed: Formed,
+    /// How the node stands there.
+    pub verdict: Verdict,
+}
+
+/// How a node that wants to join stands with a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its list of members has the node, with this id.
+    Added,
+    /// Nobody has added the node, or its id is not bound yet.
+    NotAdded,
+    /// This id was removed, for good.
+    Removed,
+}
+
+/// A node that wants to join a cluster.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// This node's name.
+    pub name: String,
+    /// The addresses that it asks.
+    pub addresses: Vec<String>,
+    /// It was given an export to start from, which is a mistake.
+    pub seeded: bool,
+}
+
+impl Joining {
+    /// Decides from the last answer of each address; `None` from one where nobody answered, or
+    /// nobody of use. An address is absent until it was asked once.
+    #[must_use]
+    pub fn decide(&self, answers: &BTreeMap<String, Option<Answer>>) -> Decision {
+        if self.seeded {
+            return Decision::Refuse(FormError::SeedJoins { name: self.name.clone() });
+        }
+        let mut told = answers.values().flatten();
+        let Some(first) = told.next() else { return self.wait(answers) };
+        if let Some(other) = told.find(|other| other.formed.cluster != first.formed.cluster) {
+            return Decision::Refuse(FormError::TwoClusters {
+                first: first.witness.clone(),
+                first_cluster: first.formed.cluster,
+                second: other.witness.clone(),
+                second_cluster: other.formed.cluster,
+            });
+        }
+        let find = |verdict| answers.values().flatten().find(|told| told.verdict == verdict);
+        if let Some(Answer { witness, .. }) = find(Verdict::Removed) {
+            let (name, witness) = (self.name.clone(), witness.clone());
+            return Decision::Refuse(FormError::Removed { name, witness });
+        }
+        // Each address is asked once before anything is final, or two clusters might go unnoticed.
+        let all_asked = self.addresses.iter().all(|address| answers.contains_key(address));
+        match find(Verdict::Added) {
+            Some(added) if all_asked => {
+                Decision::Form(Formed { joined: true, ..added.formed.clone() })
+            }
+            Some(_) | None => self.wait(answers),
+        }
+    }
+
+    fn wait(&self, answers: &BTreeMap<String, Option<Answer>>) -> Decision {
+        let silent = |address: &&String| answers.get(*address).is_none_or(Option::is_none);
+        let mut missing: Vec<String> = self.addresses.iter().filter(silent).cloned().collect();
+        missing.sort();
+        Decision::Wait { missing }
+    }
+}
+
+fn seed_in_words(seed: Option<[u8; 32]>) -> String {
+    match seed {
+        Some(seed) => {
+            let hex: String = seed[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("the export with SHA-256 {hex}...")
+        }
+        None => "no export".to_owned(),
     }
 }
 
@@ -292,12 +492,13 @@ mod tests {
             name: "n2".into(),
             node: NodeId(id),
             initial: NAMES.map(str::to_owned).to_vec(),
+            seed: None,
         }
     }
 
     fn reports<const N: usize>(list: [(&str, u64, Option<Formed>); N]) -> BTreeMap<String, Report> {
         let report = |(name, id, formed): (&str, u64, Option<Formed>)| {
-            (name.to_owned(), Report { node: NodeId(id), formed })
+            (name.to_owned(), Report { node: NodeId(id), formed, seed: None })
         };
         list.into_iter().map(report).collect()
     }
@@ -338,10 +539,10 @@ mod tests {
         let good = formed([1, 2, 3]);
         let wire = good.wire_members();
         let verify = |cluster: &[u8], members: &[peer::FormedMember]| {
-            Formed::verify("prod", cluster, members)
+            Formed::verify("prod", cluster, members, &[])
         };
         assert_eq!(verify(&good.cluster.0, &wire), Some(good.clone()));
-        assert_eq!(Formed::verify("test", &good.cluster.0, &wire), None);
+        assert_eq!(Formed::verify("test", &good.cluster.0, &wire, &[]), None);
         assert_eq!(verify(&good.cluster.0[..15], &wire), None);
         assert_eq!(verify(&[], &wire), None);
         assert_eq!(verify(&good.cluster.0, &[]), None);
@@ -401,7 +602,9 @@ mod tests {
         assert_eq!(error, FormError::DataLost { name: "n2".into(), witness: "n1".into() });
         let text = error.to_string();
         assert!(text.starts_with("n2 lost its data directory"), "{text}");
-        assert!(text.ends_with("try: kv cluster remove n2, then start it with join"), "{text}");
+        let advice = "try: kv cluster remove n2, kv cluster add n2=ADDR, \
+                      then start it with join instead of initial";
+        assert!(text.ends_with(advice), "{text}");
         let failure = Failure::from(error);
         assert_eq!((failure.code, failure.code.exit()), (Code::DataLost, 9));
     }
@@ -429,6 +632,107 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_seed_makes_another_cluster_and_is_the_same_for_all() {
+        let seed = Some([7; 32]);
+        let seeded = Formed::derive_from("prod", members([1, 2, 3]), seed);
+        assert_eq!(seeded.cluster.to_string(), PINNED_WITH_SEED);
+        let wire = seeded.wire_members();
+        let verify = |seed: &[u8]| Formed::verify("prod", &seeded.cluster.0, &wire, seed);
+        assert_eq!(verify(&seeded.wire_seed()), Some(seeded.clone()));
+        for wrong in [&[][..], &[7; 31], &[8; 32]] {
+            assert_eq!(verify(wrong), None);
+        }
+        let all = |seeds: [Option<[u8; 32]>; 2]| {
+            let mut all = reports([("n1", 1, None), ("n3", 3, None)]);
+            for (report, seed) in all.values_mut().zip(seeds) {
+                report.seed = seed;
+            }
+            all
+        };
+        let with_seed = Forming { seed, ..n2(2) };
+        assert_eq!(with_seed.decide(&all([seed, seed])), Decision::Form(seeded.clone()));
+        for (forming, seeds, other) in [
+            (&with_seed, [seed, None], "n3 from no export"),
+            (&with_seed, [Some([8; 32]), seed], "n1 from the export with SHA-256 0808080808080808"),
+            (&n2(2), [None, seed], "n3 from the export with SHA-256 0707070707070707"),
+        ] {
+            let Decision::Refuse(error) = forming.decide(&all(seeds)) else {
+                panic!("must refuse")
+            };
+            let text = error.to_string();
+            assert!(text.starts_with("n2 starts from ") && text.contains(other), "{text}");
+            assert_eq!((error.code(), error.code().exit()), (Code::ExportInvalid, 9));
+        }
+        // One that missed forming adopts only what it started from.
+        let mut told = reports([("n1", 1, Some(seeded.clone()))]);
+        told.values_mut().for_each(|report| report.seed = seed);
+        assert_eq!(with_seed.decide(&told), Decision::Form(seeded));
+        assert!(matches!(
+            n2(2).decide(&told),
+            Decision::Refuse(FormError::SeedDiffers { second, .. }) if second == "n1"
+        ));
+    }
+
+    const PINNED_WITH_SEED: &str = "5403f05fe5978ea4252f9d7ed5c98a20";
+
+    fn joining() -> Joining {
+        Joining { name: "n4".into(), addresses: vec!["b:1".into(), "a:1".into()], seeded: false }
+    }
+
+    /// Who answered, what it formed with, and how it judged.
+    type Told<'a> = (&'a str, Formed, Verdict);
+
+    fn answers<const N: usize>(
+        list: [(&str, Option<Told<'_>>); N],
+    ) -> BTreeMap<String, Option<Answer>> {
+        let answer = |(witness, formed, verdict): Told<'_>| Answer {
+            witness: witness.to_owned(),
+            formed,
+            verdict,
+        };
+        list.into_iter().map(|(address, told)| (address.to_owned(), told.map(answer))).collect()
+    }
+
+    #[test]
+    fn a_node_joins_once_a_member_has_added_it() {
+        let cluster = formed([1, 2, 3]);
+        let told = |verdict| Some(("n1", cluster.clone(), verdict));
+        let wait = |missing: &[&str]| Decision::Wait {
+            missing: missing.iter().map(|address| (*address).to_owned()).collect(),
+        };
+        let decide = |answers| joining().decide(&answers);
+        assert_eq!(decide(answers([])), wait(&["a:1", "b:1"]));
+        assert_eq!(decide(answers([("a:1", None), ("b:1", None)])), wait(&["a:1", "b:1"]));
+        let not_added = told(Verdict::NotAdded);
+        assert_eq!(decide(answers([("a:1", not_added.clone()), ("b:1", None)])), wait(&["b:1"]));
+        let added = told(Verdict::Added);
+        assert_eq!(decide(answers([("a:1", added.clone())])), wait(&["b:1"]), "b:1 was not asked");
+        let expected = Decision::Form(Formed { joined: true, ..cluster.clone() });
+        assert_eq!(decide(answers([("a:1", added.clone()), ("b:1", None)])), expected);
+        // The list of one member may be old.
+        assert_eq!(decide(answers([("a:1", not_added), ("b:1", added)])), expected);
+    }
+
+    #[test]
+    fn a_node_that_can_never_join_is_told_why() {
+        let told = |formed: &Formed, verdict| Some(("n1", formed.clone(), verdict));
+        let (one, two) = (formed([1, 2, 3]), formed([1, 2, 4]));
+        let both = [("a:1", told(&one, Verdict::NotAdded)), ("b:1", told(&two, Verdict::Added))];
+        let removed = [("a:1", None), ("b:1", told(&one, Verdict::Removed))];
+        let seeded = Joining { seeded: true, ..joining() };
+        for (decision, code, says) in [
+            (joining().decide(&answers(both)), Code::DataForeign, "join must lead to one cluster"),
+            (joining().decide(&answers(removed)), Code::Removed, "has removed n4"),
+            (seeded.decide(&answers([])), Code::ConfigInvalid, "holds a seed.exp"),
+        ] {
+            let Decision::Refuse(error) = decision else { panic!("{says}: {decision:?}") };
+            assert_eq!(error.code(), code);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        assert_eq!((Code::DataForeign.exit(), Code::Removed.exit()), (9, 9));
+    }
+
     /// Whatever the three report to each other and in whatever order they hear it, those that form
     /// form the same cluster.
     #[test]
@@ -447,7 +751,7 @@ mod tests {
                     let formed = (state == 2).then(|| cluster.clone());
                     formed_ones += usize::from(formed.is_some());
                     if state > 0 {
-                        heard.insert((*other).to_owned(), Report { node, formed });
+                        heard.insert((*other).to_owned(), Report { node, formed, seed: None });
                     }
                 }
                 match forming.decide(&heard) {

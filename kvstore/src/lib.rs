@@ -20,6 +20,7 @@
 //! - [`rpc`] is what clients see, [`admin`] what probes and scrapers see ([`metrics`]).
 //! - [`server`] puts one node with its listeners together; [`serve`] is that as a process and
 //!   [`dev`] several of them in one process, for trying things out.
+//! - [`durable`] brings the files of a node together, [`offline`] works on them while no node runs.
 //! - [`config`], [`cli`], [`logging`], [`lines`] and [`shutdown`] are the edges of the process.
 //!
 //! # Two programs in one
@@ -29,20 +30,22 @@
 //!
 //! # Left out so far
 //!
-//! Access rules (every client certificate of the CA is admin), membership changes, snapshots,
-//! leases, watches, reloading of certificates, the web console.
+//! Access rules (every client certificate of the CA is admin), leases, watches, reloading of
+//! certificates, the web console.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod consistency;
 pub mod dev;
+pub mod durable;
 pub mod forming;
 pub mod identity;
 pub mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod offline;
 pub mod peer;
 pub mod replication;
 pub mod rpc;

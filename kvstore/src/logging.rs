@@ -1,6 +1,7 @@
 //! The log of a server: events to stderr, as text on a terminal and as JSON lines elsewhere.
 
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -29,11 +30,20 @@ impl Logging {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
         // A process has one log; a second start keeps the first.
-        let _ = if io::stderr().is_terminal() {
-            builder.with_ansi(colour()).with_target(false).try_init()
+        if io::stderr().is_terminal() {
+            let builder = builder.with_ansi(colour()).with_target(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            if builder.try_init().is_ok() {
+                keep(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+            }
         } else {
-            builder.json().flatten_event(true).with_span_list(false).try_init()
-        };
+            let builder = builder.json().flatten_event(true).with_span_list(false);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            if builder.try_init().is_ok() {
+                keep(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+            }
+        }
         log_panics();
         Ok(Self { lines })
     }
@@ -49,6 +59,34 @@ impl Logging {
     pub fn finish(&self) {
         self.lines.flush(LAST_LINES_PATIENCE);
     }
+}
+
+type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// The filter of the process: what is shown, and how to replace it.
+static FILTER: OnceLock<(Reload, Mutex<String>)> = OnceLock::new();
+
+fn keep(reload: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) {
+    let shown = std::env::var("KVSTORE_LOG").ok().filter(|text| !text.is_empty());
+    let shown = shown.unwrap_or_else(|| LevelFilter::INFO.to_string());
+    // There is one log a process.
+    let _ = FILTER.set((Box::new(reload), Mutex::new(shown)));
+}
+
+/// Replaces the filter of the running process, unless `directives` is empty. Returns the one in force.
+///
+/// # Errors
+/// What cannot be read, or that this process keeps no log.
+pub fn set_filter(directives: &str) -> Result<String, String> {
+    let (reload, shown) = FILTER.get().ok_or("this process keeps no log")?;
+    let mut shown = shown.lock().expect("nobody panics while holding it");
+    if !directives.is_empty() {
+        let new = EnvFilter::builder().parse(directives).map_err(|error| error.to_string())?;
+        reload(new)?;
+        directives.clone_into(&mut shown);
+        tracing::info!(filter = directives, "log filter replaced");
+    }
+    Ok(shown.clone())
 }
 
 /// Sends the message of a panic to the log. The usual way, straight to stderr, would block the

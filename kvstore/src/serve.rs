@@ -58,8 +58,14 @@ async fn serve(config: Config, logging: &Logging) -> Result<(), ServerError> {
     let name = config.node.name.clone();
     let options = ServerOptions::new(exit_on_fatal(logging.clone()));
     let mut server = Server::start(config, options).await?;
+    let removed = server.removed();
+    tokio::pin!(removed);
     let signal = tokio::select! {
         signal = signals.next() => signal,
+        error = &mut removed => {
+            server.stop().await;
+            return Err(error);
+        }
         ready = server.ready() => {
             if let Err(error) = ready {
                 server.stop().await;
@@ -72,7 +78,13 @@ async fn serve(config: Config, logging: &Logging) -> Result<(), ServerError> {
             );
             stdout.line(line.as_bytes());
             tracing::info!(client = %to.client, peer = %to.peer, admin = %to.admin, "ready");
-            signals.next().await
+            tokio::select! {
+                signal = signals.next() => signal,
+                error = &mut removed => {
+                    server.stop().await;
+                    return Err(error);
+                }
+            }
         }
     };
     tracing::info!(%signal, "stopping");

@@ -86,8 +86,16 @@ fn reads(machine: &Machine, place: &str, keys: u64) -> Result<(), Box<dyn Error>
         report(&format!("get {what} {place} ({found} found)"), READS, start.elapsed());
     }
     let start = Instant::now();
-    let query = RangeQuery { count_only: true, ..Default::default() };
-    let count = machine.range(KeyspaceId::DEFAULT, &query)?.count;
+    let mut query = RangeQuery { count_only: true, ..Default::default() };
+    let mut count = 0;
+    loop {
+        let page = machine.range(KeyspaceId::DEFAULT, &query)?;
+        count += page.count;
+        if !page.more {
+            break;
+        }
+        query.from = page.next;
+    }
     report(&format!("count {place}"), count, start.elapsed());
     Ok(())
 }

@@ -1,7 +1,14 @@
-//! Real processes on loopback: kill -9, bad input, floods, the command line.
+//! Real processes on loopback: kill -9, bad input, floods, the command line; members that come and go,
+//! backup and recovery, damage, and the page for operators.
 
+mod backup;
 mod bad_input;
 mod command_line;
+mod damage;
+mod fleet;
 mod flood;
+mod keyspaces;
 mod kill;
+mod membership;
+mod operations;
 mod programs;

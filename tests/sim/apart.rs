@@ -1,9 +1,9 @@
 //! The store of [`Mutant::AppliedIndexApart`](super::Mutant::AppliedIndexApart).
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use storage::state::{BatchItem, MemoryStore, Scan, StateError, StateStore, StoredItem};
+use storage::state::{BatchItem, Scan, StateError, StateStore, StoredItem};
 
 /// Makes the last batch of a checkpoint, which names its position, durable before its records.
 ///
@@ -11,7 +11,7 @@ use storage::state::{BatchItem, MemoryStore, Scan, StateError, StateStore, Store
 /// records back at the first flush and writes them, unflushed, after the second.
 #[derive(Debug)]
 pub struct ApartStore {
-    inner: MemoryStore,
+    inner: Arc<dyn StateStore>,
     held: Mutex<Held>,
 }
 
@@ -23,7 +23,7 @@ struct Held {
 
 impl ApartStore {
     /// Plants the bug in front of `inner`, for one checkpoint.
-    pub fn new(inner: MemoryStore) -> Self {
+    pub fn new(inner: Arc<dyn StateStore>) -> Self {
         Self { inner, held: Mutex::default() }
     }
 }

@@ -44,11 +44,51 @@ pub enum Event {
     ForwardedWrite,
     /// A log rolled over to another segment.
     SegmentRoll,
+    /// Segments of a log were freed.
+    LogFreed,
+    /// An export was written.
+    ExportWritten,
+    /// A follower installed a snapshot.
+    SnapshotInstalled,
+    /// A node crashed while it wrote an export.
+    CrashInExport,
+    /// A node crashed while it fetched or built a snapshot.
+    CrashInInstall,
+    /// History was compacted.
+    Compaction,
+    /// A keyspace was created.
+    KeyspaceCreated,
+    /// A keyspace was removed.
+    KeyspaceRemoved,
+    /// A write was refused because its keyspace was full.
+    KeyspaceFull,
+    /// A process stood still.
+    Pause,
+    /// A disk was slow.
+    SlowDisk,
+    /// A log had no room on its disk.
+    DiskFull,
+    /// A log had room again, and its process went on.
+    DiskFullOver,
+    /// State directories were deleted.
+    StateLost,
+    /// Files were damaged.
+    Damage,
+    /// A start found files damaged, and a repair began.
+    DamageFound,
+    /// A repair came to its end.
+    Repaired,
+    /// A node crashed while it was being repaired.
+    CrashInRepair,
+    /// A member was removed, and every group carried it out.
+    MemberRemoved,
+    /// A new node became a voter.
+    MemberJoined,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 39] = [
         Self::LeaderChange,
         Self::TornTail,
         Self::LostUnsyncedWrite,
@@ -68,6 +108,26 @@ impl Event {
         Self::FollowerRead,
         Self::ForwardedWrite,
         Self::SegmentRoll,
+        Self::LogFreed,
+        Self::ExportWritten,
+        Self::SnapshotInstalled,
+        Self::CrashInExport,
+        Self::CrashInInstall,
+        Self::Compaction,
+        Self::KeyspaceCreated,
+        Self::KeyspaceRemoved,
+        Self::KeyspaceFull,
+        Self::Pause,
+        Self::SlowDisk,
+        Self::DiskFull,
+        Self::DiskFullOver,
+        Self::StateLost,
+        Self::Damage,
+        Self::DamageFound,
+        Self::Repaired,
+        Self::CrashInRepair,
+        Self::MemberRemoved,
+        Self::MemberJoined,
     ];
 }
 

@@ -27,24 +27,98 @@ pub enum Fault {
     Weather,
     /// The network is whole again.
     HealNetwork,
+    /// One process stands still while messages for it pile up.
+    Pause(usize),
+    /// The leader's process stands still.
+    PauseLeader,
+    /// The disk of one host has no room for a while.
+    DiskFull(usize),
+    /// The disk of one host is slow for a while.
+    SlowDisk(usize),
+    /// One host is cut off until the others have started anew and freed the log that it needs.
+    Straggler(usize),
+    /// The files of one host are damaged while it is down.
+    Damage(usize),
+    /// The state directories of one host, or of all, are deleted while they are down.
+    StateLost(Option<usize>),
+    /// A member is removed, its machine wiped, and a new one takes its place.
+    Replace(usize),
+    /// The leader is removed and replaced.
+    ReplaceLeader,
+}
+
+/// Which faults a plan has more of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Emphasis {
+    /// None.
+    #[default]
+    Mixed,
+    /// Losses of power.
+    Power,
+    /// Failovers.
+    Leader,
+    /// Processes that stand still.
+    Pause,
+    /// Disks without room.
+    Full,
+    /// Damaged files.
+    Damage,
+    /// Followers that fall far behind.
+    Straggler,
+    /// Lost state directories.
+    State,
+    /// Changes of members.
+    Members,
+}
+
+impl Emphasis {
+    fn fault(self, hosts: usize, rng: &mut impl Rng) -> Option<Fault> {
+        let host = rng.random_range(0..hosts);
+        let first = rng.random_bool(0.5);
+        Some(match self {
+            Self::Mixed => return None,
+            Self::Power if first => Fault::Crash(host),
+            Self::Power => Fault::CrashAll,
+            Self::Leader => Fault::CrashLeader,
+            Self::Pause if first => Fault::Pause(host),
+            Self::Pause => Fault::PauseLeader,
+            Self::Full => Fault::DiskFull(host),
+            Self::Damage => Fault::Damage(host),
+            Self::Straggler => Fault::Straggler(host),
+            Self::State => Fault::StateLost(first.then_some(host)),
+            Self::Members if first => Fault::Replace(host),
+            Self::Members => Fault::ReplaceLeader,
+        })
+    }
 }
 
 impl Fault {
-    /// Draws a fault for a cluster of `hosts`.
-    pub fn draw(hosts: usize, rng: &mut impl Rng) -> Self {
+    /// Draws a fault for a cluster of `hosts`; with an emphasis, every other one is of that kind.
+    pub fn draw(hosts: usize, emphasis: Emphasis, rng: &mut impl Rng) -> Self {
+        let host = rng.random_range(0..hosts);
+        if let Some(fault) = emphasis.fault(hosts, rng).filter(|_| rng.random_bool(0.5)) {
+            return fault;
+        }
         match rng.random_range(0..100) {
-            0..10 => Self::Crash(rng.random_range(0..hosts)),
-            10..18 => Self::CrashWriting(rng.random_range(0..hosts)),
-            18..26 => Self::Election(rng.random_range(0..hosts)),
-            26..34 => Self::CrashLeader,
-            34..40 => Self::CrashAll,
-            40..55 => {
-                let from = rng.random_range(0..hosts);
-                Self::OneWayCut(from, (from + rng.random_range(1..hosts)) % hosts)
-            }
-            55..65 => Self::Isolate(rng.random_range(0..hosts)),
-            65..82 => Self::Weather,
-            _ => Self::HealNetwork,
+            0..8 => Self::Crash(host),
+            8..15 => Self::CrashWriting(host),
+            15..22 => Self::Election(host),
+            22..28 => Self::CrashLeader,
+            28..32 => Self::CrashAll,
+            32..42 => Self::OneWayCut(host, (host + rng.random_range(1..hosts)) % hosts),
+            42..49 => Self::Isolate(host),
+            49..60 => Self::Weather,
+            60..72 => Self::HealNetwork,
+            72..75 => Self::Pause(host),
+            75..78 => Self::PauseLeader,
+            78..81 => Self::DiskFull(host),
+            81..83 => Self::SlowDisk(host),
+            83..88 => Self::Straggler(host),
+            88..92 => Self::Damage(host),
+            92..94 => Self::StateLost(Some(host)),
+            94..95 => Self::StateLost(None),
+            95..98 => Self::Replace(host),
+            _ => Self::ReplaceLeader,
         }
     }
 
@@ -62,6 +136,16 @@ impl Fault {
     /// Microseconds that a crashed host stays down.
     pub fn downtime(rng: &mut impl Rng) -> Micros {
         rng.random_range(1_000..1_500_000)
+    }
+
+    /// Microseconds that a process stands still: up to twice an election timeout and more.
+    pub fn standstill(rng: &mut impl Rng) -> Micros {
+        rng.random_range(100_000..4_000_000)
+    }
+
+    /// Microseconds that a disk has no room, or is slow.
+    pub fn shortage(rng: &mut impl Rng) -> Micros {
+        rng.random_range(500_000..4_000_000)
     }
 }
 

@@ -1,60 +1,71 @@
-//! A simulated machine: a disk, a state store, and perhaps a running node.
+//! A simulated machine: a disk, state directories, and perhaps a process.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use kvstore::node::{Effect, Input, Node, NodeConfig, Summary, Ticket};
-use proto::{ClusterId, GroupId, LogIndex, NodeId, log};
+use kvstore::durable::{Damage, DataFiles, Founding, MemoryDirs, OpenError, Opened, first_states};
+use kvstore::node::{Effect, Node, NodeConfig, Summary};
+use proto::{ClusterId, LogIndex, NodeId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use storage::disk::{Disk, SimDisk};
-use storage::mvcc::{CheckpointJob, CheckpointProgress, Machine, MachineOptions};
-use storage::state::{MemoryStore, StateStore};
-use storage::wal::{Recovered, Tail, Wal, WalOptions};
+use storage::disk::SimDisk;
+use storage::mvcc::MachineOptions;
+use storage::wal::{Tail, Wal, WalError, WalOptions};
 
-use super::apart::ApartStore;
 use super::counters::{Counters, Event};
-use super::mutant::Mutant;
+use super::mutant::{self, Mutant};
+use super::patient::Patient;
+use super::process::Process;
 
 /// Segments are small, so that logs roll over within a seed.
-const SEGMENT_BYTES: u64 = 256 * 1024;
+const SEGMENT_BYTES: u64 = 128 * 1024;
+/// Entries behind a checkpoint are few in memory after a start, so that followers need snapshots.
+const KEEP_BYTES: u64 = 8 * 1024;
 /// Layers are small, so that checkpoints are frequent.
 const CHECKPOINT_LAYER_BYTES: usize = 48 * 1024;
+/// Exports are frequent, so that logs are freed and followers get snapshots within a seed.
+const EXPORT_LOG_BYTES: u64 = 64 * 1024;
 /// The exactly-once table is small, so that evictions are frequent.
 const OUTCOMES_MAX: usize = 6;
 
-const WAL_DIR: &str = "/data/wal";
+const DATA_DIR: &str = "/data";
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
-/// A process that runs.
+/// How a start went.
 #[derive(Debug)]
-pub struct Running {
-    /// The shipped core.
-    pub node: Node,
-    wal: Wal,
-    /// Tickets in the open batch that somebody waits for.
-    waiting: Vec<Ticket>,
-    /// A sync has been scheduled.
-    pub syncing: bool,
-    /// A poll has been scheduled.
-    pub polling: bool,
-    checkpoint: Option<(CheckpointJob, Arc<dyn StateStore>)>,
+pub enum Started {
+    /// The node runs.
+    Running,
+    /// The files are damaged and are being repaired.
+    Repairing,
+    /// The files are damaged, and a vote may be forgotten: the member has to be replaced.
+    Lost,
+    /// There is no room on the disk to start.
+    NoRoom,
 }
 
 /// A machine of the simulated cluster.
 #[derive(Debug)]
 pub struct Host {
-    /// The node's id.
+    /// The node's id; another one after the machine was wiped.
     pub id: NodeId,
-    name: String,
+    /// The node's name; stays.
+    pub name: String,
     /// Counts starts; events of an earlier start are void.
     pub boot: u64,
-    disk: SimDisk,
-    store: MemoryStore,
-    /// The process, unless it is down.
-    pub running: Option<Running>,
-    members: Vec<(NodeId, String)>,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its state directories.
+    pub states: MemoryDirs,
+    /// The process, while it is a node.
+    pub running: Option<Process>,
+    /// The process, while it repairs its files.
+    pub patient: Option<Patient>,
+    /// The process says and does nothing until then.
+    pub paused_until: u64,
+    /// A fault has damaged its files since they were whole last.
+    pub was_damaged: bool,
+    founding: Founding,
     /// The next write to the log is its last.
     dies_writing: bool,
     mutant: Option<Mutant>,
@@ -68,62 +79,133 @@ impl Host {
         mutant: Option<Mutant>,
         rng: &mut ChaCha8Rng,
     ) -> Self {
-        let disk = SimDisk::new();
-        let voters: Vec<u64> = members.iter().map(|(id, _)| id.get()).collect();
-        let state = log::GroupState {
-            hard_state: Some(log::HardState::default()),
-            conf_state: Some(log::ConfState { voters, ..log::ConfState::default() }),
-            ..log::GroupState::default()
-        };
-        let groups = BTreeMap::from([(GroupId::META, state.clone()), (GroupId::DATA, state)]);
-        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        Wal::create(shared, Path::new(WAL_DIR), wal_options(), groups)
-            .expect("a fresh disk takes a log");
-        disk.crash(rng);
         let name = members.iter().find(|(member, _)| *member == id).map(|(_, name)| name.clone());
-        Self {
+        let mut host = Self {
             id,
             name: name.expect("a host is a member"),
             boot: 0,
-            disk,
-            store: MemoryStore::new(),
+            disk: SimDisk::new(),
+            states: MemoryDirs::default(),
             running: None,
-            members: members.to_vec(),
+            patient: None,
+            paused_until: 0,
+            was_damaged: false,
+            founding: Founding { members: members.to_vec(), joined: false },
             dies_writing: false,
             mutant,
+        };
+        host.create_log(rng);
+        host
+    }
+
+    /// The machine loses everything and comes back as `id`, a node that is to join.
+    pub fn wipe(&mut self, id: NodeId, rng: &mut ChaCha8Rng) {
+        assert!(self.is_down(), "a machine is wiped while it is down");
+        self.disk = SimDisk::new();
+        self.states = MemoryDirs::default();
+        self.was_damaged = false;
+        if self.mutant != Some(Mutant::WipedKeepsIdentity) {
+            self.id = id;
+            self.founding.joined = true;
+        }
+        self.create_log(rng);
+    }
+
+    fn create_log(&mut self, rng: &mut ChaCha8Rng) {
+        let files = self.files();
+        let states = first_states(&self.founding);
+        Wal::create(files.disk.clone(), &files.wal_dir(), files.wal.clone(), states)
+            .expect("a fresh disk takes a log");
+        self.disk.crash(rng);
+    }
+
+    /// The files of the node.
+    pub fn files(&self) -> DataFiles {
+        let wal =
+            WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES, keep_bytes: KEEP_BYTES };
+        DataFiles {
+            disk: Arc::new(self.disk.clone()),
+            dir: PathBuf::from(DATA_DIR),
+            cluster: CLUSTER,
+            states: Arc::new(self.states.clone()),
+            wal,
+            machine: machine_options(),
         }
     }
 
+    /// What the machine is a member of.
+    pub fn founding(&self) -> &Founding {
+        &self.founding
+    }
+
+    /// Whether no process runs, not even one that repairs.
+    pub fn is_down(&self) -> bool {
+        self.running.is_none() && self.patient.is_none()
+    }
+
     /// Starts the process from what the disk holds.
-    pub fn start(&mut self, seed: u64, counters: &mut Counters) {
-        assert!(self.running.is_none(), "{} runs already", self.name);
+    ///
+    /// # Errors
+    /// The node does not start, for no reason that a fault explains.
+    pub fn start(&mut self, seed: u64, counters: &mut Counters) -> Result<Started, String> {
+        assert!(self.is_down(), "{} runs already", self.name);
         self.boot += 1;
-        let (wal, recovered) = self.open_log();
-        if matches!(recovered.tail, Tail::Torn { .. }) {
+        self.paused_until = 0;
+        let files = self.files();
+        let mut opened = files.open(&self.founding);
+        if self.mutant == Some(Mutant::DamageTakenForTear) {
+            while let Ok(Opened::Damaged(damage)) = &opened {
+                let before = self.disk.content(&damage.path);
+                mutant::cut_at_damage(&self.disk, &files, damage);
+                if before.ok() == self.disk.content(&damage.path).ok() {
+                    break;
+                }
+                opened = files.open(&self.founding);
+            }
+        }
+        let ready = match opened {
+            Ok(Opened::Ready(ready)) => ready,
+            Ok(Opened::Damaged(damage)) => return self.fall_ill(files, damage, seed, counters),
+            Err(error) if has_no_room(&error) => return Ok(Started::NoRoom),
+            Err(error) => return Err(format!("{} does not start: {error}", self.name)),
+        };
+        if matches!(ready.start.recovered.tail, Tail::Torn { .. }) {
             counters.count(Event::TornTail);
         }
-        let store: Arc<dyn StateStore> = Arc::new(self.store.clone());
-        let machine = Machine::open(store, machine_options()).expect("the simulated store opens");
         let config = NodeConfig {
             id: self.id,
             name: self.name.clone(),
             cluster: CLUSTER,
             client_address: format!("{}:7610", self.name),
-            peer_address: format!("{}:7611", self.name),
+            peer_address: peer_address(&self.name),
             boot: self.boot,
             seed: seed ^ self.id.get() ^ (self.boot << 32),
             checkpoint_layer_bytes: CHECKPOINT_LAYER_BYTES,
+            epoch: ready.epoch,
+            export_log_bytes: EXPORT_LOG_BYTES,
+            log_bytes: ready.wal.bytes_on_disk(),
         };
-        let node = Node::new(config, &self.members, recovered, machine)
-            .expect("log and state of a node fit");
-        self.running = Some(Running {
-            node,
-            wal,
-            waiting: Vec::new(),
-            syncing: false,
-            polling: false,
-            checkpoint: None,
-        });
+        let node = Node::new(config, ready.start).map_err(|error| error.to_string())?;
+        self.running = Some(Process::new(node, ready.wal, files, self.mutant));
+        Ok(Started::Running)
+    }
+
+    fn fall_ill(
+        &mut self,
+        files: DataFiles,
+        damage: Damage,
+        seed: u64,
+        counters: &mut Counters,
+    ) -> Result<Started, String> {
+        if !self.was_damaged {
+            return Err(format!("{} is damaged, and no fault did it: {damage:?}", self.name));
+        }
+        if !Patient::is_repairable(&damage) {
+            return Ok(Started::Lost);
+        }
+        counters.count(Event::DamageFound);
+        self.patient = Some(Patient::new(files, damage, seed ^ (self.boot << 17)));
+        Ok(Started::Repairing)
     }
 
     /// Makes the next write to the log the last of this process.
@@ -141,100 +223,48 @@ impl Host {
         self.dies_writing
     }
 
-    fn open_log(&self) -> (Wal, Recovered) {
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        Wal::open(disk, Path::new(WAL_DIR), wal_options())
-            .unwrap_or_else(|error| panic!("{} does not boot: {error}", self.name))
-    }
-
     /// The process dies and the machine loses power: what was not synced may be gone, in any
-    /// subset.
-    pub fn crash(&mut self, rng: &mut ChaCha8Rng, counters: &mut Counters) {
-        let Some(mut running) = self.running.take() else { return };
+    /// subset. False if nothing ran.
+    pub fn crash(&mut self, rng: &mut ChaCha8Rng, counters: &mut Counters) -> bool {
+        if self.is_down() {
+            return false;
+        }
         self.dies_writing = false;
         counters.count(Event::Crash);
-        if running.checkpoint.is_some() {
-            counters.count(Event::CrashInCheckpoint);
+        if self.patient.take().is_some() {
+            counters.count(Event::CrashInRepair);
         }
-        if running.wal.pending_bytes() > 0 {
+        if let Some(process) = self.running.take() {
+            process.note_interrupted(counters);
             // Power fails somewhere inside the write and the sync of the open batch.
             let survives = self.disk.counters().operations + rng.random_range(0..4);
-            self.disk.halt_at(survives);
-            // Fails or not; what the process would have done next never happens.
-            drop(running.wal.sync());
+            process.end_writing(|| self.disk.halt_at(survives));
         }
-        drop(running);
         let before = self.disk.counters().lost_writes;
         self.disk.crash(rng);
         counters.add(Event::LostUnsyncedWrite, self.disk.counters().lost_writes - before);
-        self.store.crash(rng);
-    }
-
-    /// Notes an append; true if a sync has to be scheduled.
-    pub fn append(&mut self, ticket: Ticket, mut frames: Vec<log::Frame>, sync: bool) -> bool {
-        let Some(running) = &mut self.running else { return false };
-        if self.mutant == Some(Mutant::VoteForgotten) {
-            forget_votes(&mut frames);
-        }
-        running.wal.append(&frames);
-        if !sync {
-            return false;
-        }
-        if self.mutant == Some(Mutant::AckBeforeSync) {
-            running.node.step(Input::WalDurable(ticket));
-        }
-        running.waiting.push(ticket);
-        !std::mem::replace(&mut running.syncing, true)
-    }
-
-    /// The scheduled sync happens: the open batch is written and durable. True if a node heard of
-    /// it.
-    pub fn sync(&mut self, counters: &mut Counters) -> bool {
-        let Some(running) = &mut self.running else { return false };
-        running.syncing = false;
-        let before = running.wal.stats().segments;
-        running.wal.sync().expect("the simulated disk has room and no errors here");
-        counters.add(Event::SegmentRoll, running.wal.stats().segments - before);
-        let Some(last) = running.waiting.drain(..).next_back() else { return false };
-        if self.mutant != Some(Mutant::AckBeforeSync) {
-            running.node.step(Input::WalDurable(last));
-        }
+        self.states.crash(rng);
         true
     }
 
-    /// Takes a checkpoint job.
-    pub fn begin_checkpoint(&mut self, job: CheckpointJob) {
-        let store: Arc<dyn StateStore> = match self.mutant {
-            Some(Mutant::AppliedIndexApart) => Arc::new(ApartStore::new(self.store.clone())),
-            _ => Arc::new(self.store.clone()),
-        };
-        if let Some(running) = &mut self.running {
-            running.checkpoint = Some((job, store));
+    /// The process ends in an orderly way. False if none ran.
+    pub fn stop(&mut self) -> bool {
+        self.dies_writing = false;
+        self.patient = None;
+        let process = self.running.take();
+        let ran = process.is_some();
+        if let Some(process) = process {
+            process.end_well();
         }
-    }
-
-    /// One step of the running checkpoint. True if another one follows.
-    pub fn step_checkpoint(&mut self, counters: &mut Counters) -> bool {
-        let Some(running) = &mut self.running else { return false };
-        let Some((job, store)) = &mut running.checkpoint else { return false };
-        match job.step(&**store).expect("the simulated store works") {
-            CheckpointProgress::Continue => true,
-            CheckpointProgress::Done => {
-                let index = job.index();
-                running.checkpoint = None;
-                counters.count(Event::Checkpoint);
-                running.node.step(Input::CheckpointDone(index));
-                false
-            }
-        }
+        ran
     }
 
     /// Effects of a poll; empty while the process is down.
     pub fn poll(&mut self) -> Vec<Effect> {
         match &mut self.running {
-            Some(running) => {
-                running.polling = false;
-                running.node.poll()
+            Some(process) => {
+                process.polling = false;
+                process.node.poll()
             }
             None => Vec::new(),
         }
@@ -242,34 +272,30 @@ impl Host {
 
     /// What the node says about itself, for a violation's report.
     pub fn describe(&self) -> String {
-        match &self.running {
-            Some(running) => {
-                let Summary {
-                    role, leader, term, commit, applied, ready, reads_pending, lag, ..
-                } = running.node.summary();
-                format!(
-                    "{}: {role:?} of term {term}, leader {leader:?}, commit {commit}, applied \
-                     {applied}, ready {ready}, reads {reads_pending}, lag {lag:?}",
-                    self.name
-                )
-            }
-            None => format!("{}: down", self.name),
-        }
+        let Some(process) = &self.running else {
+            let what = if self.patient.is_some() { "under repair" } else { "down" };
+            return format!("{} ({}): {what}", self.name, self.id);
+        };
+        let summary = process.node.summary();
+        let Summary { role, leader, term, commit, applied, ready, voters, lag, .. } = &summary;
+        let Summary { installing, change, groups_led, read_only, .. } = &summary;
+        format!(
+            "{} ({}): {role:?} of term {term}, leader {leader:?}, commit {commit}, applied \
+             {applied}, ready {ready}, voters {voters:?}, lag {lag:?}, installing {installing}, \
+             change {change:?}, leads {groups_led} groups, read-only {read_only}",
+            self.name, self.id
+        )
     }
 
     /// Index that the data group has applied; `None` while the process is down.
     pub fn applied(&self) -> Option<LogIndex> {
-        self.running.as_ref().map(|running| running.node.machine().applied())
+        self.running.as_ref().map(|process| process.node.machine().applied())
     }
+}
 
-    /// The entries of the data group on this machine's disk, read after a clean stop.
-    pub fn entries(&mut self) -> Vec<log::Entry> {
-        if let Some(mut running) = self.running.take() {
-            running.wal.sync().expect("the simulated disk has room");
-        }
-        let (_, mut recovered) = self.open_log();
-        recovered.groups.remove(&GroupId::DATA).map(|group| group.entries).unwrap_or_default()
-    }
+/// Where a node of this name listens for peers.
+pub fn peer_address(name: &str) -> String {
+    format!("{name}:7611")
 }
 
 /// Sizes of the exactly-once table, shared with the oracle's model.
@@ -277,15 +303,19 @@ pub fn machine_options() -> MachineOptions {
     MachineOptions { outcomes_max: OUTCOMES_MAX, ..MachineOptions::default() }
 }
 
-fn wal_options() -> WalOptions {
-    WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES }
-}
-
-/// Mutant: the vote of a term does not reach the disk.
-fn forget_votes(frames: &mut [log::Frame]) {
-    for frame in frames {
-        if let Some(log::frame::Body::HardState(hard_state)) = &mut frame.body {
-            hard_state.vote = 0;
-        }
+/// Whether a start failed for want of room on the disk.
+fn has_no_room(error: &OpenError) -> bool {
+    use storage::export::ExportError;
+    let full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    match error {
+        OpenError::Log(WalError::Full { .. }) | OpenError::Export(ExportError::Full { .. }) => true,
+        OpenError::Log(WalError::Io { source, .. })
+        | OpenError::Export(ExportError::Io { source, .. })
+        | OpenError::Io { source, .. } => full(source),
+        OpenError::Log(_)
+        | OpenError::Export(_)
+        | OpenError::LogBehind { .. }
+        | OpenError::State { .. }
+        | OpenError::GroupMissing(_) => false,
     }
 }

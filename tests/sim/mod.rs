@@ -14,14 +14,22 @@ mod apart;
 mod counters;
 mod faults;
 mod host;
+mod model;
 mod mutant;
 mod network;
 mod operation;
+mod operator;
 pub mod oracle;
+mod patient;
+mod process;
+mod scripted;
+mod watch;
 mod world;
 
 pub use counters::{Counters, Event};
+pub use faults::Emphasis;
 pub use mutant::Mutant;
+pub use scripted::{Cut, Reference, Script};
 pub use world::World;
 
 /// What a seed runs.
@@ -33,6 +41,8 @@ pub struct Plan {
     pub operations: u32,
     /// Nodes of the cluster.
     pub nodes: usize,
+    /// Which faults it has more of.
+    pub emphasis: Emphasis,
     /// A planted bug.
     pub mutant: Option<Mutant>,
 }
@@ -42,7 +52,7 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let nodes = if seed.is_multiple_of(10) { 5 } else { 3 };
-        Self { seed, operations: OPERATIONS, nodes, mutant: None }
+        Self { seed, operations: OPERATIONS, nodes, emphasis: Emphasis::Mixed, mutant: None }
     }
 }
 
@@ -65,10 +75,20 @@ pub struct Outcome {
     pub trace: u64,
 }
 
-/// Runs one seed.
+/// Runs one seed. A panic, in a node or in the world, is a violation like any other.
 #[must_use]
 pub fn run(plan: Plan) -> Outcome {
-    World::new(plan).run()
+    let seed = plan.seed;
+    std::panic::catch_unwind(|| World::new(plan).run()).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str);
+        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        Outcome {
+            seed,
+            violations: vec![format!("panicked: {why}")],
+            counters: Counters::default(),
+            trace: 0,
+        }
+    })
 }
 
 /// Runs the seeds `first..first + count` on `threads` threads; outcomes come in the order of the

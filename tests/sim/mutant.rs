@@ -2,6 +2,14 @@
 
 use std::fmt;
 
+use kvstore::durable::{Damage, DataFiles};
+use proto::log::export_record::Body as Record;
+use proto::log::frame::Body as FrameBody;
+use proto::peer::peer_message::Body;
+use proto::{log, peer};
+use storage::disk::SimDisk;
+use storage::export::{self, ExportFile, ExportHeader, ExportReader, ExportWriter};
+
 /// A bug that the simulated world plants around the shipped node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
@@ -15,16 +23,43 @@ pub enum Mutant {
     ReadWithoutQuorum,
     /// A repeated write is executed again (etcd#18424; B22).
     DoubleApply,
+    /// The log begins behind an export that is not written yet.
+    FreedBeforeExport,
+    /// A snapshot is installed in memory, and the log does not say so.
+    InstallNotLogged,
+    /// An export claims one entry more than it holds.
+    SnapshotAboveContent,
+    /// The exactly-once table is missing from exports.
+    OutcomesMissing,
+    /// A damaged log is cut like one whose last write was interrupted (NATS#7549; B29, B51).
+    DamageTakenForTear,
+    /// Any node, leader or not, gives a damaged one its newest export.
+    RepairUnconfirmed,
+    /// A wiped machine comes back as the member it was (tikv#7353; B20, B44).
+    WipedKeepsIdentity,
+    /// What does not fit on the disk is reported durable.
+    AckWhenFull,
+    /// A leader confirms reads at an index that is too low.
+    ReadIndexTooLow,
 }
 
 impl Mutant {
     /// Every planted bug.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeSync,
         Self::VoteForgotten,
         Self::AppliedIndexApart,
         Self::ReadWithoutQuorum,
         Self::DoubleApply,
+        Self::FreedBeforeExport,
+        Self::InstallNotLogged,
+        Self::SnapshotAboveContent,
+        Self::OutcomesMissing,
+        Self::DamageTakenForTear,
+        Self::RepairUnconfirmed,
+        Self::WipedKeepsIdentity,
+        Self::AckWhenFull,
+        Self::ReadIndexTooLow,
     ];
 
     /// Reads the name that [`fmt::Display`] writes.
@@ -41,6 +76,107 @@ impl fmt::Display for Mutant {
             Self::AppliedIndexApart => "applied-index-apart",
             Self::ReadWithoutQuorum => "read-without-quorum",
             Self::DoubleApply => "double-apply",
+            Self::FreedBeforeExport => "freed-before-export",
+            Self::InstallNotLogged => "install-not-logged",
+            Self::SnapshotAboveContent => "snapshot-above-content",
+            Self::OutcomesMissing => "outcomes-missing",
+            Self::DamageTakenForTear => "damage-taken-for-tear",
+            Self::RepairUnconfirmed => "repair-unconfirmed",
+            Self::WipedKeepsIdentity => "wiped-keeps-identity",
+            Self::AckWhenFull => "ack-when-full",
+            Self::ReadIndexTooLow => "read-index-too-low",
         })
     }
+}
+
+/// Plants the bugs that lose frames on their way to the log.
+pub fn tamper_with_frames(mutant: Option<Mutant>, frames: &mut Vec<log::Frame>) {
+    match mutant {
+        Some(Mutant::VoteForgotten) => {
+            for frame in frames {
+                if let Some(FrameBody::HardState(hard_state)) = &mut frame.body {
+                    hard_state.vote = 0;
+                }
+            }
+        }
+        Some(Mutant::InstallNotLogged) => {
+            frames.retain(|frame| !matches!(frame.body, Some(FrameBody::Installed(_))));
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// Plants the bugs that sit between nodes.
+pub fn tamper_with_message(mutant: Option<Mutant>, message: &mut peer::PeerMessage) {
+    if mutant == Some(Mutant::ReadIndexTooLow)
+        && let Some(Body::ReadIndexReply(reply)) = &mut message.body
+        && reply.index > 0
+    {
+        reply.index = reply.index.saturating_sub(3).max(1);
+    }
+}
+
+/// The frame that lets a log begin behind an export.
+pub fn log_start(header: &ExportHeader) -> log::Frame {
+    let start = log::LogStart {
+        index: header.index.get(),
+        term: header.term.get(),
+        conf_state: Some(header.conf_state.clone()),
+        change: header.change,
+    };
+    log::Frame { group: header.group.get(), body: Some(FrameBody::LogStart(start)) }
+}
+
+/// Writes an export anew, without the exactly-once table.
+pub fn without_outcomes(files: &DataFiles, file: ExportFile) -> ExportFile {
+    let why = "the simulated disk has no errors here";
+    let mut reader = ExportReader::open(files.disk.as_ref(), &file.path).expect(why);
+    let mut records = Vec::new();
+    while let Some(record) = reader.next().expect(why) {
+        if !matches!(record.body, Some(Record::Outcome(_))) {
+            records.push(record);
+        }
+    }
+    let begun = ExportWriter::create(files.disk.clone(), &file.path, file.header.clone());
+    let Ok(mut writer) = begun else { return file };
+    for record in &records {
+        if writer.push(record).is_err() {
+            return file;
+        }
+    }
+    writer.finish().unwrap_or(file)
+}
+
+/// Cuts a damaged log where the damage begins, as if that were the end of what was ever written.
+pub fn cut_at_damage(disk: &SimDisk, files: &DataFiles, damage: &Damage) {
+    let Ok(mut content) = disk.content(&damage.path) else { return };
+    let from = (damage.offset as usize).min(content.len());
+    content[from..].fill(0);
+    disk.replace(&damage.path, content).expect("the file is there");
+    let names = files.disk.list(&files.wal_dir()).unwrap_or_default();
+    for name in names {
+        let path = files.wal_dir().join(&name);
+        if path > damage.path && name.ends_with(".seg") {
+            files.disk.remove_file(&path).expect("the file is there");
+        }
+    }
+}
+
+/// Answers a damaged node's request with the newest export that is here, whatever it covers.
+pub fn answer_repair(files: &DataFiles, message: &peer::PeerMessage) -> Option<peer::PeerMessage> {
+    let Some(Body::Repair(request)) = &message.body else { return None };
+    let exports = export::exports_in(files.disk.as_ref(), &files.exports_dir()).ok()?;
+    let (.., path) = exports.into_iter().rev().find(|(group, ..)| group.get() == message.group)?;
+    let file = export::inspect(files.disk.as_ref(), &path).ok()?;
+    let offer = peer::SnapshotOffer {
+        index: file.header.index.get(),
+        term: file.header.term.get(),
+        conf_state: Some(file.header.conf_state.clone()),
+        change: file.header.change,
+        bytes: file.bytes,
+        sha256: file.sha256.to_vec().into(),
+        raft: None,
+        repair: request.id,
+    };
+    Some(peer::PeerMessage { group: message.group, body: Some(Body::SnapshotOffer(offer)) })
 }

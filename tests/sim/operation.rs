@@ -44,7 +44,27 @@ impl Operation {
     pub fn write_id(&self) -> Option<&v1::WriteId> {
         match &self.request {
             Request::Write { write, .. } => write.id.as_ref(),
-            Request::Get(_) | Request::Range(_) => None,
+            Request::Get(_)
+            | Request::Range(_)
+            | Request::History(_)
+            | Request::Keyspaces
+            | Request::Catalogue
+            | Request::Manage(_)
+            | Request::Export => None,
+        }
+    }
+
+    /// The keyspace it works on.
+    pub fn keyspace(&self) -> &str {
+        match &self.request {
+            Request::Write { keyspace, .. } => keyspace,
+            Request::Get(get) => &get.keyspace,
+            Request::Range(range) => &range.keyspace,
+            Request::History(_)
+            | Request::Keyspaces
+            | Request::Catalogue
+            | Request::Manage(_)
+            | Request::Export => "",
         }
     }
 }
@@ -92,8 +112,19 @@ impl Client {
         self.seq = 0;
     }
 
-    /// Draws the next operation. Every written value is unique.
-    pub fn draw(&mut self, number: usize, rng: &mut impl Rng) -> Request {
+    /// Draws the next operation on a keyspace. Every written value is unique.
+    pub fn draw(&mut self, number: usize, keyspace: &str, rng: &mut impl Rng) -> Request {
+        let mut request = self.draw_default(number, rng);
+        match &mut request {
+            Request::Get(get) => get.keyspace = keyspace.to_owned(),
+            Request::Range(range) => range.keyspace = keyspace.to_owned(),
+            Request::Write { keyspace: name, .. } => *name = keyspace.to_owned(),
+            other => unreachable!("clients do not send {other:?}"),
+        }
+        request
+    }
+
+    fn draw_default(&mut self, number: usize, rng: &mut impl Rng) -> Request {
         let index = rng.random_range(0..KEYS);
         let key = key(index);
         match rng.random_range(0..100) {
@@ -200,6 +231,11 @@ impl Client {
                 self.born = self.born.max(proof.index);
                 return;
             }
+            Reply::History(_)
+            | Reply::Keyspaces(_)
+            | Reply::Catalogue(_)
+            | Reply::Managed(_)
+            | Reply::Export(_) => return,
         };
         let index = proof.as_ref().map_or(0, |proof| proof.index);
         self.born = self.born.max(index);
@@ -214,7 +250,7 @@ impl Client {
     }
 }
 
-/// The keyspace of every operation.
+/// The keyspace that always exists.
 pub const KEYSPACE: &str = "default";
 
 fn key(index: u32) -> Bytes {

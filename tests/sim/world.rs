@@ -1,55 +1,110 @@
 //! The event loop of a simulated cluster.
+//!
+//! - `clients`: what clients send, and what comes back.
+//! - `chaos`: what goes wrong.
+//! - `errands`: what the operator does.
+//! - `ending`: what must hold at the end.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod chaos;
+mod clients;
+mod ending;
+mod errands;
 
-use kvstore::node::{Effect, Input, Reply, Request, RequestId, Ticks};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash};
+
+use kvstore::node::{Effect, Input, RepairInput, Reply, Request, RequestId};
 use prost::Message;
-use proto::{Applied, Failure, NodeId, peer, v1};
+use proto::{Failure, NodeId, peer, v1};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::counters::{Counters, Event};
-use super::faults::{self, Fault};
-use super::host::Host;
-use super::mutant::Mutant;
+use super::faults::Fault;
+use super::host::{Host, Started};
+use super::mutant::{self, Mutant};
 use super::network::{Micros, Network};
-use super::operation::{Client, Ending, Operation};
-use super::{FAULTS_MIN, Outcome, Plan, oracle};
+use super::operation::{Client, Operation};
+use super::operator::{Operator, Stage};
+use super::process::{Synced, Wanted};
+use super::watch::Watch;
+use super::{FAULTS_MIN, Outcome, Plan};
 
 const TICK: Micros = 50_000;
 /// Clients at work at the same time.
 const CLIENTS: usize = 8;
-/// Ticks that an attempt may take.
-const PATIENCE: Ticks = Ticks(12);
-/// A client gives an attempt up after this long: the node may be gone.
-const ATTEMPT: Micros = 1_000_000;
-/// Attempts of one operation.
-const ATTEMPTS_MAX: u32 = 6;
 /// By then everybody knows that a link is gone; a new one takes longer.
 const LINK_LOST_MAX: Micros = 2_000;
 /// Virtual time by which a seed must have ended.
 const TIME_MAX: Micros = 900_000_000;
 /// Virtual time that a cluster without faults may take to converge.
-const CONVERGE_MAX: Micros = 60_000_000;
+const CONVERGE_MAX: Micros = 90_000_000;
+/// How long a log that found its disk full waits before it tries again.
+const FULL_RETRY: Micros = 1_000_000;
+/// After this much silence the log is sealed.
+const SEAL_AFTER: Micros = 20_000;
+/// Ticks between two looks at a node's state, on average.
+const LOOK_TICKS: u32 = 40;
+/// What the id of a machine grows by each time it is wiped.
+const GENERATION: u64 = 1_000_000;
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are messages; a box would cost each one")]
 enum Happening {
     Tick { host: usize, boot: u64 },
     Poll { host: usize, boot: u64 },
     Sync { host: usize, boot: u64 },
-    Checkpoint { host: usize, boot: u64 },
-    Deliver { to: usize, from: NodeId, message: peer::PeerMessage },
+    Seal { host: usize, boot: u64, syncs: u64 },
+    Store { host: usize, boot: u64 },
+    Transfer { host: usize, boot: u64 },
+    Deliver { to: usize, id: NodeId, from: NodeId, message: peer::PeerMessage },
     Link { host: usize, boot: u64, peer: usize, peer_boot: u64 },
     LinkLost { host: usize, boot: u64, peer: NodeId },
+    GoesOn { host: usize, boot: u64 },
     Send { client: usize },
     Ask { host: usize, id: RequestId, request: Request },
     Answer { id: RequestId, reply: Result<Reply, Failure> },
     AttemptOver { client: usize, operation: usize, attempt: u32 },
     Fault,
+    Heal,
+    HasRoom { host: usize },
     Campaign { host: usize },
     Crash { host: usize, downtime: Micros },
     Start { host: usize },
+    Look,
+    Manage,
+    Wipe { host: usize },
+}
+
+impl Happening {
+    /// The host whose process has to run for this to happen.
+    fn inside(&self) -> Option<usize> {
+        match self {
+            Self::Tick { host, .. }
+            | Self::Poll { host, .. }
+            | Self::Sync { host, .. }
+            | Self::Seal { host, .. }
+            | Self::Store { host, .. }
+            | Self::Transfer { host, .. }
+            | Self::Deliver { to: host, .. }
+            | Self::Link { host, .. }
+            | Self::LinkLost { host, .. }
+            | Self::Ask { host, .. }
+            | Self::Campaign { host } => Some(*host),
+            Self::GoesOn { .. }
+            | Self::Send { .. }
+            | Self::Answer { .. }
+            | Self::AttemptOver { .. }
+            | Self::Fault
+            | Self::Heal
+            | Self::HasRoom { .. }
+            | Self::Crash { .. }
+            | Self::Start { .. }
+            | Self::Look
+            | Self::Manage
+            | Self::Wipe { .. } => None,
+        }
+    }
 }
 
 /// Which attempt a request id stands for.
@@ -69,14 +124,23 @@ pub struct World {
     queue: BTreeMap<(Micros, u64), Happening>,
     sequence: u64,
     hosts: Vec<Host>,
+    /// By host: ids it was told never to speak to again.
+    refused: Vec<BTreeSet<NodeId>>,
+    /// By host: until when its disk is slow.
+    slow_until: Vec<Micros>,
+    /// By host: what a repair of it must cover.
+    owed: Vec<u64>,
+    /// By host: syncs of its log.
+    syncs: Vec<u64>,
     network: Network,
+    operator: Operator,
     clients: Vec<Client>,
     history: Vec<Operation>,
     /// Whether some attempt of an operation ended with an unknown outcome.
     doubtful: Vec<bool>,
     attempts: BTreeMap<RequestId, Attempt>,
     next_request: u64,
-    leaders: BTreeMap<u64, NodeId>,
+    watch: Watch,
     faults_on: bool,
     counters: Counters,
     violations: Vec<String>,
@@ -90,7 +154,7 @@ impl World {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let members: Vec<(NodeId, String)> =
             (1..=plan.nodes as u64).map(|n| (NodeId(n * 1001), format!("n{n}"))).collect();
-        let hosts = members
+        let hosts: Vec<Host> = members
             .iter()
             .map(|(id, _)| Host::formed(*id, &members, plan.mutant, &mut rng))
             .collect();
@@ -102,14 +166,19 @@ impl World {
             now: 0,
             queue: BTreeMap::new(),
             sequence: 0,
+            refused: vec![BTreeSet::new(); hosts.len()],
+            slow_until: vec![0; hosts.len()],
+            owed: vec![0; hosts.len()],
+            syncs: vec![0; hosts.len()],
             hosts,
             network: Network::default(),
+            operator: Operator::default(),
             clients,
             history: Vec::new(),
             doubtful: Vec::new(),
             attempts: BTreeMap::new(),
             next_request: 1,
-            leaders: BTreeMap::new(),
+            watch: Watch::default(),
             faults_on: true,
             counters: Counters::default(),
             violations: Vec::new(),
@@ -123,21 +192,26 @@ impl World {
         for host in 0..self.hosts.len() {
             self.start(host);
         }
-        self.hosts[0].running.as_mut().expect("just started").node.step(Input::Campaign);
+        self.input(0, Input::Campaign);
         for client in 0..self.clients.len() {
             self.after(TICK, Happening::Send { client });
         }
         let pause = Fault::pause(&mut self.rng);
         self.after(pause, Happening::Fault);
+        self.after(pause, Happening::Look);
+        self.after(pause, Happening::Manage);
         let shaken = |world: &Self| world.counters.faults >= FAULTS_MIN;
-        self.run_until(TIME_MAX, |world| world.clients_done() && shaken(world));
+        let over = |world: &Self| !world.violations.is_empty();
+        self.run_until(TIME_MAX, |world| over(world) || (world.clients_done() && shaken(world)));
         self.heal();
         let limit = self.now + CONVERGE_MAX;
-        if !self.run_until(limit, |world| world.clients_done() && world.converged()) {
+        if !self.run_until(limit, |world| over(world) || world.converged()) {
             let nodes: Vec<String> = self.hosts.iter().map(Host::describe).collect();
             let left: u32 = self.clients.iter().map(|client| client.left).sum();
-            let nodes = nodes.join("; ");
-            self.violate(format!("without faults no convergence, {left} to do: {nodes}"));
+            let (nodes, replacing) = (nodes.join("; "), self.operator.replacing());
+            self.violate(format!(
+                "without faults no convergence, {left} to do, {replacing:?} replaced: {nodes}"
+            ));
         }
         self.finish()
     }
@@ -151,6 +225,12 @@ impl World {
         self.violations.push(format!("at {} us: {what}", self.now));
     }
 
+    fn check(&mut self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.violate(what);
+        }
+    }
+
     /// Lets things happen until `done`; false if the time was over first.
     fn run_until(&mut self, limit: Micros, done: impl Fn(&Self) -> bool) -> bool {
         while !done(self) {
@@ -159,55 +239,59 @@ impl World {
                 return false;
             }
             self.now = at;
-            self.happen(happening);
+            let paused = happening.inside().map_or(0, |host| self.hosts[host].paused_until);
+            if paused > at {
+                self.after(paused - at, happening);
+            } else {
+                self.happen(happening);
+            }
         }
         true
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Tick { host, boot } if self.runs(host, boot) => {
-                self.input(host, Input::Tick);
-                // Every machine's clock drifts on its own.
-                let drift = self.rng.random_range(0..4_000);
-                self.after(TICK - 2_000 + drift, Happening::Tick { host, boot });
-            }
+            Happening::Tick { host, boot } if self.is_up(host, boot) => self.tick(host, boot),
             Happening::Poll { host, boot } if self.runs(host, boot) => self.poll(host),
-            Happening::Sync { host, boot }
-                if self.runs(host, boot) && self.hosts[host].dies_writing() =>
-            {
-                let downtime = Fault::downtime(&mut self.rng);
-                self.crash(host, downtime);
-            }
-            Happening::Sync { host, boot } if self.runs(host, boot) => {
-                if self.hosts[host].sync(&mut self.counters) {
-                    self.schedule_poll(host);
+            Happening::Sync { host, boot } if self.runs(host, boot) => self.sync(host, boot),
+            Happening::Seal { host, boot, syncs } if self.runs(host, boot) => {
+                let silent = self.syncs[host] == syncs;
+                let process = self.hosts[host].running.as_mut().filter(|_| silent);
+                if process.is_some_and(|process| process.seal().is_err()) {
+                    self.crash(host, TICK);
                 }
             }
-            Happening::Checkpoint { host, boot } if self.runs(host, boot) => {
-                if self.hosts[host].step_checkpoint(&mut self.counters) {
-                    let pause = self.rng.random_range(1_000..20_000);
-                    self.after(pause, Happening::Checkpoint { host, boot });
-                } else {
-                    self.schedule_poll(host);
+            Happening::Store { host, boot } if self.runs(host, boot) => {
+                let process = self.hosts[host].running.as_mut().expect("it runs");
+                if process.step_store(&mut self.counters) {
+                    let pause = self.rng.random_range(500..12_000);
+                    self.after(pause, Happening::Store { host, boot });
                 }
+                self.schedule_poll(host);
             }
-            Happening::Deliver { to, from, message } => {
-                if self.hosts[to].running.is_some() {
-                    (to, from).hash(&mut self.trace);
-                    message.encode_to_vec().hash(&mut self.trace);
-                    self.input(to, Input::Peer { from, message });
+            Happening::Transfer { host, boot } if self.runs(host, boot) => {
+                let process = self.hosts[host].running.as_mut().expect("it runs");
+                let (send, more) = process.step_transfer();
+                if more {
+                    let pause = self.rng.random_range(200..8_000);
+                    self.after(pause, Happening::Transfer { host, boot });
                 }
+                if let Some((to, message)) = send {
+                    self.transmit(host, to, message);
+                }
+                self.schedule_poll(host);
             }
+            Happening::Deliver { to, id, from, message } => self.deliver(to, id, from, message),
             Happening::Link { host, boot, peer, peer_boot } => {
-                if self.runs(host, boot) && self.runs(peer, peer_boot) {
+                if self.is_up(host, boot) && self.is_up(peer, peer_boot) {
                     let peer = self.hosts[peer].id;
-                    self.input(host, Input::LinkUp(peer));
+                    self.link(host, peer, true);
                 }
             }
-            Happening::LinkLost { host, boot, peer } if self.runs(host, boot) => {
-                self.input(host, Input::LinkDown(peer));
+            Happening::LinkLost { host, boot, peer } if self.is_up(host, boot) => {
+                self.link(host, peer, false);
             }
+            Happening::GoesOn { host, boot } if self.runs(host, boot) => self.catch_up(host),
             Happening::Send { client } => self.send(client),
             Happening::Ask { host, id, request } => self.ask(host, id, request),
             Happening::Answer { id, reply } => self.answer(id, reply),
@@ -223,88 +307,205 @@ impl World {
                 let pause = Fault::pause(&mut self.rng);
                 self.after(pause, Happening::Fault);
             }
+            Happening::Heal => self.network.heal(),
+            Happening::HasRoom { host } => self.hosts[host].disk.set_quota_bytes(None),
             Happening::Campaign { host } => self.input(host, Input::Campaign),
             Happening::Crash { host, downtime } if self.faults_on => self.crash(host, downtime),
-            Happening::Start { host } if self.hosts[host].running.is_none() => self.start(host),
-            // Meant for a process that has died since.
+            Happening::Start { host } if self.hosts[host].is_down() => self.start(host),
+            Happening::Look => self.look(),
+            Happening::Manage if self.faults_on => self.manage(),
+            Happening::Wipe { host } => self.wipe(host),
+            // Meant for a process that has died since, or too late.
             Happening::Tick { .. }
             | Happening::Poll { .. }
             | Happening::Sync { .. }
-            | Happening::Checkpoint { .. }
+            | Happening::Seal { .. }
+            | Happening::Store { .. }
+            | Happening::Transfer { .. }
             | Happening::LinkLost { .. }
+            | Happening::GoesOn { .. }
             | Happening::Fault
             | Happening::Crash { .. }
+            | Happening::Manage
             | Happening::Start { .. } => {}
         }
     }
 
+    /// Whether this start of the process goes on, as a node or in repair.
+    fn is_up(&self, host: usize, boot: u64) -> bool {
+        !self.hosts[host].is_down() && self.hosts[host].boot == boot
+    }
+
+    /// Whether this start of the process goes on as a node.
     fn runs(&self, host: usize, boot: u64) -> bool {
         self.hosts[host].running.is_some() && self.hosts[host].boot == boot
     }
 
     fn input(&mut self, host: usize, input: Input) {
-        if let Some(running) = &mut self.hosts[host].running {
-            running.node.step(input);
+        if let Some(process) = &mut self.hosts[host].running {
+            process.node.step(input);
             self.schedule_poll(host);
         }
+    }
+
+    /// Something happens to a machine under repair.
+    fn treat(&mut self, host: usize, input: RepairInput) {
+        let Some(patient) = &mut self.hosts[host].patient else { return };
+        for (to, message) in patient.step(input) {
+            self.transmit(host, to, message);
+        }
+        let Some(patient) = &self.hosts[host].patient else { return };
+        let covers = patient.covers();
+        match patient.finish() {
+            Ok(false) => return,
+            Ok(true) => {
+                let (covers, owed) = (covers.unwrap_or_default(), self.owed[host]);
+                if covers < owed {
+                    let name = self.hosts[host].name.clone();
+                    self.violate(format!("{name} is repaired up to {covers}, but knew {owed}"));
+                }
+                self.counters.count(Event::Repaired);
+                self.watch.forget(self.hosts[host].id);
+                self.hosts[host].was_damaged = false;
+            }
+            // Without room, say: from the beginning.
+            Err(_) => {}
+        }
+        self.hosts[host].patient = None;
+        self.start(host);
+    }
+
+    fn link(&mut self, host: usize, peer: NodeId, up: bool) {
+        if self.refused[host].contains(&peer) {
+            return;
+        }
+        if self.hosts[host].patient.is_some() {
+            let input = if up { RepairInput::LinkUp(peer) } else { RepairInput::LinkDown(peer) };
+            self.treat(host, input);
+        } else {
+            self.input(host, if up { Input::LinkUp(peer) } else { Input::LinkDown(peer) });
+        }
+    }
+
+    fn tick(&mut self, host: usize, boot: u64) {
+        // Every machine's clock drifts on its own.
+        let drift = self.rng.random_range(0..4_000);
+        self.after(TICK - 2_000 + drift, Happening::Tick { host, boot });
+        if self.hosts[host].patient.is_some() {
+            return self.treat(host, RepairInput::Tick);
+        }
+        self.input(host, Input::Tick);
+        if self.rng.random_range(0..LOOK_TICKS) == 0 {
+            self.look_at(host);
+        }
+    }
+
+    /// Compares what a node shows with what others showed.
+    fn look_at(&mut self, host: usize) {
+        let (id, boot) = (self.hosts[host].id, self.hosts[host].boot);
+        let Some(process) = &self.hosts[host].running else { return };
+        let machine = process.node.machine();
+        let digest = machine.digest().expect("the simulated store works");
+        let (applied, summary) = (machine.applied().get(), process.node.summary());
+        let shows = self.watch.shows(id, applied, digest);
+        self.check(shows);
+        let stands = self.watch.stands(id, boot, summary.commit, summary.applied);
+        self.check(stands);
+    }
+
+    fn sync(&mut self, host: usize, boot: u64) {
+        if self.hosts[host].dies_writing() {
+            let downtime = Fault::downtime(&mut self.rng);
+            return self.crash(host, downtime);
+        }
+        self.syncs[host] += 1;
+        let process = self.hosts[host].running.as_mut().expect("it runs");
+        match process.sync(&mut self.counters) {
+            Ok(Synced::Done) => {
+                let syncs = self.syncs[host];
+                self.after(SEAL_AFTER, Happening::Seal { host, boot, syncs });
+            }
+            Ok(Synced::Full) => self.after(FULL_RETRY, Happening::Sync { host, boot }),
+            // A log that failed ends its process; the disk itself is whole.
+            Err(_) => {
+                let downtime = Fault::downtime(&mut self.rng);
+                return self.crash(host, downtime);
+            }
+        }
+        self.schedule_poll(host);
     }
 
     /// Inputs that arrive close together share a poll, as they do behind the shell's channel.
     fn schedule_poll(&mut self, host: usize) {
         let boot = self.hosts[host].boot;
-        let Some(running) = &mut self.hosts[host].running else { return };
-        if !std::mem::replace(&mut running.polling, true) {
+        let Some(process) = &mut self.hosts[host].running else { return };
+        if !std::mem::replace(&mut process.polling, true) {
             let delay = self.rng.random_range(0..300);
             self.after(delay, Happening::Poll { host, boot });
         }
     }
 
     fn poll(&mut self, host: usize) {
-        let boot = self.hosts[host].boot;
+        let id = self.hosts[host].id;
+        let mut appends = false;
         for effect in self.hosts[host].poll() {
-            match effect {
-                Effect::Send { to, message } => self.transmit(host, to, message),
-                Effect::WalAppend { ticket, frames, sync } => {
-                    if self.hosts[host].append(ticket, frames, sync) {
-                        let latency = self.rng.random_range(100..5_000);
-                        self.after(latency, Happening::Sync { host, boot });
-                    }
-                    if self.plan.mutant == Some(Mutant::AckBeforeSync) {
-                        self.schedule_poll(host);
-                    }
-                }
-                Effect::Reply { id, reply } => {
-                    let delay = self.rng.random_range(50..500);
-                    self.after(delay, Happening::Answer { id, reply });
-                }
-                Effect::Checkpoint(job) => {
-                    self.hosts[host].begin_checkpoint(job);
-                    self.after(1_000, Happening::Checkpoint { host, boot });
-                }
-                Effect::Fatal(why) => self.violate(format!("a node cannot go on: {why}")),
+            if let Effect::WalAppend { frames, .. } = &effect {
+                appends = true;
+                let appended = self.watch.appended(id, frames);
+                self.check(appended);
+            }
+            let Some(process) = &mut self.hosts[host].running else { return };
+            if let Some(wanted) = process.take(effect) {
+                self.carry_out(host, wanted);
             }
         }
         self.watch_leader(host);
+        let again = self.hosts[host].running.as_ref().is_some_and(|p| p.node.wants_poll());
+        if again || (appends && self.plan.mutant == Some(Mutant::AckBeforeSync)) {
+            self.schedule_poll(host);
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, wanted: Wanted) {
+        let boot = self.hosts[host].boot;
+        match wanted {
+            Wanted::Send(to, message) => self.transmit(host, to, message),
+            Wanted::Sync => {
+                let slow = self.slow_until[host] > self.now;
+                let latency = if slow { chaos::SLOW_SYNC } else { 100..5_000 };
+                let latency = self.rng.random_range(latency);
+                self.after(latency, Happening::Sync { host, boot });
+            }
+            Wanted::Store => self.after(1_000, Happening::Store { host, boot }),
+            Wanted::Transfer => self.after(500, Happening::Transfer { host, boot }),
+            Wanted::Reply(id, reply) => {
+                let delay = self.rng.random_range(50..500);
+                self.after(delay, Happening::Answer { id, reply: *reply });
+            }
+            Wanted::Removed(removed) => self.refused[host] = removed,
+            Wanted::Fatal(why) => self.violate(format!("a node cannot go on: {why}")),
+        }
     }
 
     /// At most one leader per term.
     fn watch_leader(&mut self, host: usize) {
-        let Some(running) = &self.hosts[host].running else { return };
-        let (role, term) = running.node.role_and_term();
+        let Some(process) = &self.hosts[host].running else { return };
+        let (role, term) = process.node.role_and_term();
         if role != v1::Role::Leader {
             return;
         }
-        let id = self.hosts[host].id;
-        match self.leaders.insert(term.get(), id) {
-            None => self.counters.count(Event::LeaderChange),
-            Some(older) if older == id => {}
-            Some(older) => self.violate(format!("{older} and {id} both lead in term {term}")),
+        match self.watch.leads(self.hosts[host].id, term.get()) {
+            Ok(true) => self.counters.count(Event::LeaderChange),
+            Ok(false) => {}
+            Err(what) => self.violate(what),
         }
     }
 
-    fn transmit(&mut self, host: usize, to: NodeId, message: peer::PeerMessage) {
+    fn transmit(&mut self, host: usize, to: NodeId, mut message: peer::PeerMessage) {
         let from = self.hosts[host].id;
-        let index = self.index_of(to);
+        // A node that is no more, or that was wiped since.
+        let Some(index) = self.index_of(to) else { return };
+        mutant::tamper_with_message(self.plan.mutant, &mut message);
         let delays = self.network.deliveries(from, to, &mut self.rng);
         match delays.len() {
             0 => self.counters.count(Event::MessageLost),
@@ -316,21 +517,50 @@ impl World {
                 self.counters.count(Event::Reordering);
             }
             let message = message.clone();
-            self.after(delay, Happening::Deliver { to: index, from, message });
+            self.after(delay, Happening::Deliver { to: index, id: to, from, message });
         }
     }
 
-    fn index_of(&self, id: NodeId) -> usize {
-        self.hosts.iter().position(|host| host.id == id).expect("messages go to members")
+    fn deliver(&mut self, to: usize, id: NodeId, from: NodeId, message: peer::PeerMessage) {
+        let host = &self.hosts[to];
+        if host.is_down() || host.id != id || self.refused[to].contains(&from) {
+            return;
+        }
+        (to, from).hash(&mut self.trace);
+        message.encode_to_vec().hash(&mut self.trace);
+        if host.patient.is_some() {
+            return self.treat(to, RepairInput::Peer(from, Box::new(message)));
+        }
+        if self.plan.mutant == Some(Mutant::RepairUnconfirmed)
+            && let Some(answer) = mutant::answer_repair(&self.hosts[to].files(), &message)
+        {
+            return self.transmit(to, from, answer);
+        }
+        self.input(to, Input::Peer { from, message });
+    }
+
+    fn index_of(&self, id: NodeId) -> Option<usize> {
+        self.hosts.iter().position(|host| host.id == id)
     }
 
     fn start(&mut self, host: usize) {
-        self.hosts[host].start(self.plan.seed, &mut self.counters);
+        let started = self.hosts[host].start(self.plan.seed, &mut self.counters);
+        match started {
+            Ok(Started::Running | Started::Repairing) => {}
+            Ok(Started::Lost) => {
+                if self.operator.replaced_host().is_none() {
+                    self.operator.set_replacing(Some((host, Stage::Leaving)));
+                }
+                return;
+            }
+            Ok(Started::NoRoom) => return self.after(FULL_RETRY, Happening::Start { host }),
+            Err(what) => return self.violate(what),
+        }
         let boot = self.hosts[host].boot;
         let first = self.rng.random_range(1..TICK);
         self.after(first, Happening::Tick { host, boot });
         for peer in 0..self.hosts.len() {
-            if peer != host && self.hosts[peer].running.is_some() {
+            if peer != host && !self.hosts[peer].is_down() {
                 let peer_boot = self.hosts[peer].boot;
                 let delay = self.rng.random_range(LINK_LOST_MAX..20_000);
                 self.after(delay, Happening::Link { host, boot, peer, peer_boot });
@@ -341,278 +571,16 @@ impl World {
                 );
             }
         }
+        self.schedule_poll(host);
     }
 
-    fn crash(&mut self, host: usize, downtime: Micros) {
-        if self.hosts[host].running.is_none() {
-            return;
-        }
-        self.hosts[host].crash(&mut self.rng, &mut self.counters);
+    /// The process of a host is gone: the others notice soon.
+    fn break_links(&mut self, host: usize) {
         let gone = self.hosts[host].id;
         for peer in 0..self.hosts.len() {
             let boot = self.hosts[peer].boot;
             let delay = self.rng.random_range(100..LINK_LOST_MAX);
             self.after(delay, Happening::LinkLost { host: peer, boot, peer: gone });
-        }
-        self.after(downtime, Happening::Start { host });
-    }
-
-    fn fault(&mut self) {
-        self.counters.faults += 1;
-        let fault = Fault::draw(self.hosts.len(), &mut self.rng);
-        let downtime = Fault::downtime(&mut self.rng);
-        match fault {
-            Fault::Crash(host) => self.crash(host, downtime),
-            Fault::CrashWriting(host) => self.hosts[host].die_writing(),
-            Fault::Election(voter) => {
-                let hosts = self.hosts.len();
-                for host in 0..hosts {
-                    self.crash(host, faults::ELECTION_DOWNTIME);
-                }
-                self.network.heal();
-                self.network.delay_max = faults::ELECTION_DELAY_MAX;
-                for host in [(voter + 1) % hosts, (voter + 2) % hosts] {
-                    self.after(2 * faults::ELECTION_DOWNTIME, Happening::Campaign { host });
-                }
-                let delay = Fault::within_election(&mut self.rng);
-                let downtime = faults::ELECTION_DOWNTIME;
-                self.after(delay, Happening::Crash { host: voter, downtime });
-            }
-            Fault::CrashLeader => {
-                let leader = self.leaders.last_key_value().map(|(_, id)| *id);
-                if let Some(leader) = leader {
-                    self.crash(self.index_of(leader), downtime);
-                }
-            }
-            Fault::CrashAll => {
-                for host in 0..self.hosts.len() {
-                    let downtime = Fault::downtime(&mut self.rng);
-                    self.crash(host, downtime);
-                }
-                self.counters.count(Event::CrashOfAll);
-            }
-            Fault::OneWayCut(from, to) => {
-                let (from, to) = (self.hosts[from].id, self.hosts[to].id);
-                self.network.cut(from, to);
-                if !self.network.is_cut(to, from) {
-                    self.counters.count(Event::OneWayCut);
-                }
-            }
-            Fault::Isolate(host) => {
-                let others = self.hosts.iter().map(|host| host.id);
-                faults::isolate(&mut self.network, self.hosts[host].id, others);
-                self.counters.count(Event::Partition);
-            }
-            Fault::Weather => faults::weather(&mut self.network, &mut self.rng),
-            Fault::HealNetwork => self.network.heal(),
-        }
-    }
-
-    fn heal(&mut self) {
-        self.faults_on = false;
-        self.network.heal();
-        for host in 0..self.hosts.len() {
-            self.hosts[host].live_on();
-            if self.hosts[host].running.is_none() {
-                self.start(host);
-            }
-        }
-    }
-
-    /// The client sends its open operation, or begins the next one.
-    fn send(&mut self, client: usize) {
-        let operation = match self.clients[client].open {
-            Some(operation) => operation,
-            None if self.clients[client].left == 0 => return,
-            None => self.begin(client),
-        };
-        let host = self.rng.random_range(0..self.hosts.len());
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        let current = &mut self.clients[client];
-        current.attempt += 1;
-        let number = current.attempt;
-        self.attempts.insert(id, Attempt { client, operation, number });
-        self.history[operation].attempts += 1;
-        let mut request = self.history[operation].request.clone();
-        self.plant(&mut request, number);
-        let delay = self.rng.random_range(50..500);
-        self.after(delay, Happening::Ask { host, id, request });
-        self.after(ATTEMPT, Happening::AttemptOver { client, operation, attempt: number });
-    }
-
-    fn begin(&mut self, client: usize) -> usize {
-        let operation = self.history.len();
-        let current = &mut self.clients[client];
-        current.left -= 1;
-        current.open = Some(operation);
-        current.attempt = 0;
-        let request = current.draw(operation, &mut self.rng);
-        self.history.push(Operation {
-            client,
-            request,
-            invoked: self.now,
-            returned: None,
-            ending: None,
-            attempts: 0,
-        });
-        self.doubtful.push(false);
-        self.counters.operations += 1;
-        operation
-    }
-
-    /// Plants the bugs that sit between client and node.
-    fn plant(&self, request: &mut Request, attempt: u32) {
-        match (self.plan.mutant, request) {
-            (Some(Mutant::ReadWithoutQuorum), Request::Get(get)) => {
-                get.set_level(v1::Level::Eventual);
-            }
-            (Some(Mutant::ReadWithoutQuorum), Request::Range(range)) => {
-                range.set_level(v1::Level::Eventual);
-            }
-            (Some(Mutant::DoubleApply), Request::Write { write, .. }) => {
-                if let Some(id) = &mut write.id {
-                    id.client_id = oracle::disguise(&id.client_id, attempt);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn ask(&mut self, host: usize, id: RequestId, request: Request) {
-        if self.hosts[host].running.is_some() {
-            self.input(host, Input::Client { id, request, patience: PATIENCE });
-        } else {
-            // Connection refused.
-            let failure = Failure::new(proto::Code::CannotConnect, "", "").applied(Applied::No);
-            self.after(200, Happening::Answer { id, reply: Err(failure) });
-        }
-    }
-
-    fn answer(&mut self, id: RequestId, reply: Result<Reply, Failure>) {
-        let Some(attempt) = self.attempts.remove(&id) else {
-            return self.violate(format!("request {} was answered twice", id.0));
-        };
-        format!("{reply:?}").hash(&mut self.trace);
-        let client = attempt.client;
-        if self.clients[client].open != Some(attempt.operation) {
-            return;
-        }
-        match reply {
-            Ok(reply) => self.acknowledged(client, attempt.operation, reply),
-            Err(failure) => {
-                // A late failure of an attempt that was given up tells nothing new.
-                if attempt.number != self.clients[client].attempt {
-                    return;
-                }
-                let is_write = self.history[attempt.operation].write_id().is_some();
-                if is_write && failure.applied != Some(Applied::No) {
-                    self.doubtful[attempt.operation] = true;
-                }
-                self.again(client, attempt.operation);
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, client: usize, operation: usize, reply: Reply) {
-        if let Reply::Write { outcome, proof } = &reply {
-            if outcome.replayed {
-                self.counters.count(Event::Replayed);
-            }
-            if !outcome.succeeded {
-                self.counters.count(Event::ConditionFailed);
-            }
-            if proof.leader != 0 && self.name_of(proof.leader) != proof.node {
-                self.counters.count(Event::ForwardedWrite);
-            }
-        }
-        if let Reply::Get(get) = &reply
-            && let Some(proof) = &get.proof
-            && proof.level() == v1::Level::Linearizable
-            && self.name_of(proof.leader) != proof.node
-        {
-            self.counters.count(Event::FollowerRead);
-        }
-        self.clients[client].learn(&reply);
-        self.counters.acknowledged += 1;
-        self.end(client, operation, Ending::Ok(reply));
-    }
-
-    fn name_of(&self, id: u64) -> String {
-        format!("n{}", id / 1001)
-    }
-
-    /// Tries the same operation again under the same id, or gives it up.
-    fn again(&mut self, client: usize, operation: usize) {
-        if self.history[operation].attempts < ATTEMPTS_MAX {
-            let pause = self.rng.random_range(5_000..300_000);
-            // Nothing that still arrives for the last attempt starts another one.
-            self.clients[client].attempt += 1;
-            self.after(pause, Happening::Send { client });
-        } else if self.doubtful[operation] && self.history[operation].write_id().is_some() {
-            self.counters.count(Event::UnknownOutcome);
-            self.clients[client].renew(&mut self.rng);
-            self.end(client, operation, Ending::Unknown);
-        } else {
-            self.end(client, operation, Ending::Fail);
-        }
-    }
-
-    fn end(&mut self, client: usize, operation: usize, ending: Ending) {
-        let ended = &mut self.history[operation];
-        ended.returned = Some(self.now);
-        ended.ending = Some(ending);
-        self.clients[client].open = None;
-        let pause = self.rng.random_range(0..20_000);
-        self.after(pause, Happening::Send { client });
-    }
-
-    fn clients_done(&self) -> bool {
-        self.clients.iter().all(|client| client.left == 0 && client.open.is_none())
-    }
-
-    fn converged(&self) -> bool {
-        let applied = self.hosts[0].applied();
-        applied.is_some()
-            && self.hosts.iter().all(|host| {
-                host.applied() == applied
-                    && host.running.as_ref().is_some_and(|running| running.node.ready())
-            })
-    }
-
-    /// All nodes show the same state, and the history is explained by the log.
-    fn finish(mut self) -> Outcome {
-        let digests: Vec<_> = self
-            .hosts
-            .iter()
-            .filter_map(|host| host.running.as_ref())
-            .map(|running| running.node.machine().digest().expect("the simulated store works"))
-            .collect();
-        if digests.windows(2).any(|pair| pair[0] != pair[1]) {
-            self.violate("nodes at the same index show different states".to_owned());
-        }
-        digests.hash(&mut self.trace);
-        let applied = self.hosts[0].applied().unwrap_or_default();
-        let mut logs: Vec<_> = self.hosts.iter_mut().map(Host::entries).collect();
-        for log in &mut logs {
-            log.retain(|entry| entry.index <= applied.get());
-        }
-        if self.violations.is_empty() {
-            for pair in logs.windows(2) {
-                if pair[0] != pair[1] {
-                    self.violate("nodes hold different logs".to_owned());
-                }
-            }
-        }
-        let judged = oracle::judge(&self.history, &logs[0]);
-        self.counters.add(Event::Eviction, judged.evictions);
-        self.violations.extend(judged.violations);
-        self.counters.simulated = self.now;
-        Outcome {
-            seed: self.plan.seed,
-            violations: self.violations,
-            counters: self.counters,
-            trace: self.trace.finish(),
         }
     }
 }

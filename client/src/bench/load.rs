@@ -17,7 +17,7 @@ use super::report::{Report, Tally};
 use crate::client::Client;
 use crate::config::CallOptions;
 use crate::error::ClientError;
-use crate::pages::prefix_end;
+use crate::pages::{Pages, prefix_end};
 
 /// Prefix of all keys.
 const PREFIX: &str = "bench/";
@@ -64,7 +64,8 @@ pub async fn load(client: &Client, plan: &Plan) -> Result<u64, ClientError> {
         level: v1::Level::Linearizable as i32,
         ..Default::default()
     };
-    if client.range(request, &options).await?.count >= plan.keys {
+    let (there, _) = Pages::new(client, request, None, options.clone()).count().await?;
+    if there >= plan.keys {
         return Ok(0);
     }
     let noise = noise(plan);

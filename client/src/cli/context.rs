@@ -37,6 +37,9 @@ pub struct Contexts {
     /// The selected context. It may name one that is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
+    /// The context that was selected before. It may name one that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
     /// The contexts by name.
     #[serde(default)]
     pub contexts: BTreeMap<String, Context>,
@@ -123,10 +126,24 @@ impl Contexts {
         self.current.as_deref() == Some(name)
     }
 
+    /// Selects a context, and remembers which one was selected before. `false` when there is none of
+    /// that name.
+    pub fn select(&mut self, name: &str) -> bool {
+        if !self.contexts.contains_key(name) {
+            return false;
+        }
+        if self.current.as_deref() != Some(name) {
+            self.previous = self.current.replace(name.to_owned());
+        }
+        true
+    }
+
     /// Removes a context, also as the selected one; `false` when there was none.
     pub fn remove(&mut self, name: &str) -> bool {
-        if self.current.as_deref() == Some(name) {
-            self.current = None;
+        for selection in [&mut self.current, &mut self.previous] {
+            if selection.as_deref() == Some(name) {
+                *selection = None;
+            }
         }
         self.contexts.remove(name).is_some()
     }
@@ -170,6 +187,20 @@ mod tests {
         assert!(!contexts.remove("dev"));
         assert_eq!(contexts.current, None);
         assert!(contexts.put("test", context("c:1")));
+    }
+
+    #[test]
+    fn the_selection_before_is_remembered() {
+        let mut contexts = Contexts::default();
+        for name in ["dev", "prod"] {
+            contexts.put(name, context("a:1"));
+        }
+        assert!(contexts.select("dev") && !contexts.select("nope"));
+        assert_eq!(contexts.previous, None);
+        assert!(contexts.select("prod") && contexts.select("prod"));
+        assert_eq!(contexts.previous.as_deref(), Some("dev"));
+        contexts.remove("dev");
+        assert_eq!((contexts.current.as_deref(), contexts.previous), (Some("prod"), None));
     }
 
     #[test]

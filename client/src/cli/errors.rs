@@ -18,6 +18,8 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 const EXIT_NOT_FOUND: u8 = 3;
 /// Exit code of what should not happen.
 const EXIT_INTERNAL: u8 = 1;
+/// Exit code of what was done in part.
+pub(crate) const EXIT_PARTIAL: u8 = 10;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -38,8 +40,24 @@ pub(crate) enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file of the user's cannot be written.
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the user's is in the way.
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+        /// What to do about it.
+        why: &'static str,
+    },
     /// The output cannot be written.
     Output(io::Error),
+    /// A part was done before this happened; what was done has been said.
+    Partial(Box<CliError>),
     /// All was said; only the status is left.
     Status(u8),
 }
@@ -55,7 +73,13 @@ impl CliError {
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failure { failure, .. } => Some(failure),
-            Self::Usage(_) | Self::File { .. } | Self::Output(_) | Self::Status(_) => None,
+            Self::Partial(cause) => cause.failure(),
+            Self::Usage(_)
+            | Self::File { .. }
+            | Self::Unwritten { .. }
+            | Self::InTheWay { .. }
+            | Self::Output(_)
+            | Self::Status(_) => None,
         }
     }
 
@@ -73,7 +97,9 @@ impl CliError {
             Self::Failure { failure, .. } => exit(failure),
             Self::Usage(_) => EXIT_USAGE,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => EXIT_NOT_FOUND,
-            Self::File { .. } => EXIT_INTERNAL,
+            Self::File { .. } | Self::Unwritten { .. } => EXIT_INTERNAL,
+            Self::InTheWay { .. } => EXIT_USAGE,
+            Self::Partial(_) => EXIT_PARTIAL,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Output(_) => EXIT_INTERNAL,
             Self::Status(status) => *status,
@@ -82,6 +108,10 @@ impl CliError {
 
     /// The text for stderr; empty when nothing is to be said.
     pub(crate) fn render(&self, json: bool, paint: Paint) -> String {
+        self.render_with(self.exit(), json, paint)
+    }
+
+    fn render_with(&self, exit: u8, json: bool, paint: Paint) -> String {
         let (code, what, why, state, tries) = match self {
             Self::Failure { failure, hint } => (
                 Some(failure.code),
@@ -98,6 +128,15 @@ impl CliError {
                 let what = format!("cannot read {}", path.display());
                 (None, what, source.to_string(), None, vec![])
             }
+            Self::Unwritten { path, source } => {
+                let what = format!("cannot write {}", path.display());
+                (None, what, source.to_string(), None, vec![])
+            }
+            Self::InTheWay { path, why } => {
+                let what = format!("{} exists", path.display());
+                (None, what, (*why).to_owned(), None, vec![])
+            }
+            Self::Partial(cause) => return cause.render_with(exit, json, paint),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return String::new();
             }
@@ -109,7 +148,7 @@ impl CliError {
         if json {
             let applied = self.failure().and_then(|failure| failure.applied).map(Applied::as_str);
             let code = code.map(|code| code.to_string());
-            let error = JsonError { code, what, why, applied, tries, exit: self.exit() };
+            let error = JsonError { code, what, why, applied, tries, exit };
             return render_json(&error);
         }
         let mut text = match code {
@@ -179,6 +218,11 @@ fn state(failure: &Failure) -> Option<&'static str> {
 /// At most two things to do next.
 fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
     let first = match code {
+        // What was changed can be looked at by the command that only the caller knows.
+        Code::WriteTimedOut | Code::ForwardBroken | Code::Transport if hint.is_some() => {
+            let look = hint.map(str::to_owned);
+            return look.into_iter().chain([format!("kv explain {code}")]).collect();
+        }
         Code::NoQuorum
         | Code::NoLeader
         | Code::LeadershipLost
@@ -318,6 +362,8 @@ mod tests {
             (file(denied), 1),
             (CliError::Output(broken), 0),
             (CliError::Status(130), 130),
+            (CliError::Partial(Box::new(CliError::Usage(String::new()))), 10),
+            (CliError::InTheWay { path: "x".into(), why: "" }, 2),
         ] {
             assert_eq!(error.exit(), exit, "{error:?}");
         }

@@ -10,6 +10,8 @@ mod commands;
 mod context;
 mod errors;
 mod output;
+mod part_file;
+mod progress;
 mod run;
 mod settings;
 mod terminal;
@@ -28,7 +30,7 @@ use output::{Form, Paint};
 use run::Run;
 
 /// Exit code after Ctrl-C.
-const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the command of these arguments, the first of which is the program's name, in this process.
 /// Returns the exit code.
@@ -84,8 +86,10 @@ fn answer_parser(error: &clap::Error, terminal: &mut Terminal) -> u8 {
 /// Runs the command; Ctrl-C ends it after what it has written so far.
 fn execute(cli: Cli, terminal: &mut Terminal) -> Result<(), CliError> {
     let mut run = Run::new(cli.global, terminal);
-    // A measurement reports what it has so far when it is interrupted, and needs every core.
+    // A measurement needs every core.
     let measures = matches!(cli.command, Command::Bench(_));
+    // These report what they did so far when they are interrupted.
+    let ends_by_itself = measures || matches!(cli.command, Command::Import(_));
     let mut builder = if measures {
         tokio::runtime::Builder::new_multi_thread()
     } else {
@@ -97,7 +101,7 @@ fn execute(cli: Cli, terminal: &mut Terminal) -> Result<(), CliError> {
         tokio::select! {
             biased;
             outcome = commands::dispatch(cli.command, &mut run) => outcome,
-            interrupted = tokio::signal::ctrl_c(), if !measures => match interrupted {
+            interrupted = tokio::signal::ctrl_c(), if !ends_by_itself => match interrupted {
                 Ok(()) => Err(CliError::Status(EXIT_INTERRUPTED)),
                 Err(error) => Err(CliError::Output(error)),
             },

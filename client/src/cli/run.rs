@@ -1,6 +1,7 @@
 //! What a command has at hand while it runs.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use super::args::GlobalArgs;
 use super::errors::CliError;
@@ -40,6 +41,23 @@ impl<'a> Run<'a> {
         CallOptions::default()
     }
 
+    /// The time that a command of several calls has in all.
+    ///
+    /// # Errors
+    /// Those of [`settings::timeout`].
+    pub(crate) fn time_left(&self) -> Result<TimeLeft, CliError> {
+        let total = settings::timeout(&self.global, self.terminal)?;
+        Ok(TimeLeft { deadline: Instant::now() + total })
+    }
+
+    /// The same for a command with a default of its own.
+    ///
+    /// # Errors
+    /// Those of [`settings::timeout`].
+    pub(crate) fn timeout_or(&self, default: Duration) -> Result<Duration, CliError> {
+        settings::timeout_or(default, &self.global, self.terminal)
+    }
+
     /// Where data goes.
     pub(crate) fn out(&mut self) -> &mut dyn Write {
         &mut *self.terminal.stdout
@@ -60,6 +78,19 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Says on stderr that something went wrong which does not end the command.
+    pub(crate) fn complain(&mut self, error: &CliError) {
+        let text = error.render(self.form.is_json(), self.paint_err);
+        // Nobody can be told that stderr is gone.
+        let _ = self.terminal.stderr.write_all(text.as_bytes());
+        let _ = self.terminal.stderr.flush();
+    }
+
+    /// Whether [`confirm`](Self::confirm) would ask a person.
+    pub(crate) fn would_ask(&self) -> bool {
+        !self.global.yes && !self.global.no_input && self.terminal.stdin_is_tty
+    }
+
     /// Asks before something is destroyed.
     ///
     /// # Errors
@@ -68,7 +99,7 @@ impl<'a> Run<'a> {
         if self.global.yes {
             return Ok(());
         }
-        if self.global.no_input || !self.terminal.stdin_is_tty {
+        if !self.would_ask() {
             return Err(CliError::Usage(format!("{question} needs --yes, as nobody can be asked")));
         }
         let _ = write!(self.terminal.stderr, "{question} [y/N] ");
@@ -92,5 +123,23 @@ impl<'a> Run<'a> {
             line.push(byte[0]);
         }
         String::from_utf8_lossy(&line).into_owned()
+    }
+}
+
+/// The time that several calls have together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeLeft {
+    deadline: Instant,
+}
+
+impl TimeLeft {
+    /// What is left.
+    pub(crate) fn get(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    }
+
+    /// The options of the next call: it has what is left.
+    pub(crate) fn options(self) -> CallOptions {
+        CallOptions { timeout: Some(self.get()), ..CallOptions::default() }
     }
 }

@@ -129,9 +129,21 @@ fn not_configured(missing: &str) -> CliError {
 /// # Errors
 /// KV1701 when the variable is no duration.
 pub(crate) fn timeout(global: &GlobalArgs, terminal: &Terminal) -> Result<Duration, CliError> {
+    timeout_or(DEFAULT_TIMEOUT, global, terminal)
+}
+
+/// The total time of a call that has a default of its own.
+///
+/// # Errors
+/// Those of [`timeout`].
+pub(crate) fn timeout_or(
+    default: Duration,
+    global: &GlobalArgs,
+    terminal: &Terminal,
+) -> Result<Duration, CliError> {
     match (global.timeout, terminal.text_var("KV_TIMEOUT")) {
         (Some(timeout), _) => Ok(timeout),
-        (None, None) => Ok(DEFAULT_TIMEOUT),
+        (None, None) => Ok(default),
         (None, Some(text)) => humantime::parse_duration(&text)
             .ok()
             .filter(|timeout| !timeout.is_zero())

@@ -1,6 +1,10 @@
 //! A small cluster for tests: real TLS and HTTP/2, one shared map behind all nodes, and faults on
 //! demand.
+//!
+//! Here is the data; `operators` is what changes and shows the cluster itself.
 #![allow(dead_code, reason = "each test file uses its own part")]
+
+pub mod operators;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -10,8 +14,10 @@ use std::time::Duration;
 
 use client::{Client, Config, pki};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proto::v1::cluster_server::{Cluster, ClusterServer};
+use proto::v1::cluster_server::ClusterServer;
+use proto::v1::keyspaces_server::KeyspacesServer;
 use proto::v1::kv_server::{Kv, KvServer};
+use proto::v1::node_server::NodeServer;
 use proto::{Failure, v1};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -58,6 +64,14 @@ pub struct Shared {
     pub hellos: Vec<String>,
     pub reads: Vec<(String, i32)>,
     pub born: u64,
+    /// All versions of each key, oldest first.
+    pub versions: BTreeMap<Vec<u8>, Vec<v1::KeyVersion>>,
+    /// The first page of a range from the beginning is empty and says where to go on.
+    pub stepwise: bool,
+    /// Most puts that were being carried out at once.
+    pub puts_open: usize,
+    pub puts_open_max: usize,
+    pub operators: operators::Operators,
 }
 
 /// Certificates of a test.
@@ -225,10 +239,11 @@ impl FakeNode {
         self,
         request: http::Request<hyper::body::Incoming>,
     ) -> Result<http::Response<tonic::body::Body>, std::convert::Infallible> {
-        if request.uri().path().starts_with("/kv.v1.Kv/") {
-            KvServer::new(self).call(request).await
-        } else {
-            ClusterServer::new(self).call(request).await
+        match request.uri().path().split('/').nth(1) {
+            Some("kv.v1.Kv") => KvServer::new(self).call(request).await,
+            Some("kv.v1.Keyspaces") => KeyspacesServer::new(self).call(request).await,
+            Some("kv.v1.Node") => NodeServer::new(self).call(request).await,
+            _ => ClusterServer::new(self).call(request).await,
         }
     }
 
@@ -333,6 +348,24 @@ impl FakeNode {
     }
 }
 
+/// Counts a put while it is being carried out.
+struct OpenPut(Arc<Mutex<Shared>>);
+
+impl OpenPut {
+    fn new(shared: &Arc<Mutex<Shared>>) -> Self {
+        let mut counts = shared.lock().unwrap();
+        counts.puts_open += 1;
+        counts.puts_open_max = counts.puts_open_max.max(counts.puts_open);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for OpenPut {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().puts_open -= 1;
+    }
+}
+
 fn put(shared: &mut Shared, key: &[u8], value: bytes::Bytes) -> Option<v1::Item> {
     let revision = shared.revision;
     let before = shared.items.get(key).cloned();
@@ -345,6 +378,8 @@ fn put(shared: &mut Shared, key: &[u8], value: bytes::Bytes) -> Option<v1::Item>
         version: before.as_ref().map_or(1, |item| item.version + 1),
         lease: 0,
     };
+    let versions = shared.versions.entry(key.to_vec()).or_default();
+    versions.push(v1::KeyVersion { item: Some(item.clone()), deleted: false });
     shared.items.insert(key.to_vec(), item);
     before
 }
@@ -371,16 +406,49 @@ fn delete(shared: &mut Shared, key: &[u8], end: &[u8]) -> Vec<v1::Item> {
         })
         .cloned()
         .collect();
+    for key in &doomed {
+        let tombstone =
+            v1::Item { key: key.clone().into(), mod_rev: shared.revision, ..Default::default() };
+        let versions = shared.versions.get_mut(key).expect("it was put");
+        versions.push(v1::KeyVersion { item: Some(tombstone), deleted: true });
+    }
     doomed.iter().map(|key| shared.items.remove(key).unwrap()).collect()
 }
 
 #[async_trait]
 impl Kv for FakeNode {
+    /// Two versions to a page.
     async fn history(
         &self,
-        _request: Request<v1::HistoryRequest>,
+        request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryReply>, Status> {
-        self.act(v1::HistoryReply::default).await
+        let request = request.into_inner();
+        self.act(|| {
+            let shared = self.shared.lock().unwrap();
+            let kept = shared.versions.get(&request.key[..]).cloned().unwrap_or_default();
+            drop(shared);
+            let revision = |version: &v1::KeyVersion| version.item.as_ref().unwrap().mod_rev;
+            let mut versions: Vec<v1::KeyVersion> = kept
+                .into_iter()
+                .rev()
+                .filter(|version| request.before == 0 || revision(version) < request.before)
+                .collect();
+            let limit = if request.limit == 0 { 2 } else { request.limit.min(2) } as usize;
+            let more = versions.len() > limit;
+            versions.truncate(limit);
+            if request.keys_only {
+                for version in &mut versions {
+                    version.item.as_mut().unwrap().value.clear();
+                }
+            }
+            v1::HistoryReply {
+                proof: Some(self.proof(request.level)),
+                versions,
+                more,
+                compacted: 1,
+            }
+        })
+        .await
     }
 
     async fn hello(
@@ -427,14 +495,21 @@ impl Kv for FakeNode {
                 .collect();
             drop(shared);
             let limit = if request.limit == 0 { 3 } else { request.limit.min(3) } as usize;
-            let count = if request.count_only { all.len() as u64 } else { 0 };
-            let items = if request.count_only { vec![] } else { all };
-            v1::RangeReply {
-                proof: Some(self.proof(request.level)),
-                more: items.len() > limit,
-                items: items.into_iter().take(limit).collect(),
-                count,
+            let proof = Some(self.proof(request.level));
+            if self.shared.lock().unwrap().stepwise && request.from.is_empty() {
+                let next = b"\0"[..].into();
+                return v1::RangeReply { proof, more: true, next, ..Default::default() };
             }
+            let behind = all.get(limit).map(|item| item.key.clone());
+            let mut reply = v1::RangeReply { proof, more: behind.is_some(), ..Default::default() };
+            let page = all.into_iter().take(limit);
+            if request.count_only {
+                reply.count = page.count() as u64;
+                reply.next = behind.unwrap_or_default();
+            } else {
+                reply.items = page.collect();
+            }
+            reply
         })
         .await
     }
@@ -445,6 +520,7 @@ impl Kv for FakeNode {
     ) -> Result<Response<v1::PutReply>, Status> {
         let request = request.into_inner();
         self.see(&request.id);
+        let _open = OpenPut::new(&self.shared);
         self.act(|| {
             let (mut prev, mut succeeded) = (None, true);
             let (revision, replayed) = self.once(request.id, |shared| {
@@ -515,37 +591,6 @@ fn run(shared: &mut Shared, op: v1::Op) -> v1::OpResult {
         Op::Get(op) => Done::Get(v1::GetResult { item: shared.items.get(&op.key[..]).cloned() }),
     };
     v1::OpResult { result: Some(done) }
-}
-
-#[async_trait]
-impl Cluster for FakeNode {
-    async fn status(
-        &self,
-        _request: Request<v1::StatusRequest>,
-    ) -> Result<Response<v1::StatusReply>, Status> {
-        self.act(|| self.status.lock().unwrap().clone().unwrap_or_default()).await
-    }
-
-    async fn members(
-        &self,
-        _request: Request<v1::MembersRequest>,
-    ) -> Result<Response<v1::MembersReply>, Status> {
-        self.act(v1::MembersReply::default).await
-    }
-
-    async fn change_member(
-        &self,
-        _request: Request<v1::ChangeMemberRequest>,
-    ) -> Result<Response<v1::ChangeMemberReply>, Status> {
-        self.act(v1::ChangeMemberReply::default).await
-    }
-
-    async fn move_leader(
-        &self,
-        _request: Request<v1::MoveLeaderRequest>,
-    ) -> Result<Response<v1::MoveLeaderReply>, Status> {
-        self.act(v1::MoveLeaderReply::default).await
-    }
 }
 
 fn server_config(

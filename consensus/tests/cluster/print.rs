@@ -1,7 +1,9 @@
 //! How scripts show messages, writes and entries.
 
 use consensus::{GroupStatus, Persist, Role};
-use proto::log::Entry;
+use prost::Message as _;
+use proto::log::conf_change_step::Kind;
+use proto::log::{ConfChange, ConfState, Entry, EntryKind};
 use proto::peer::{RaftKind, RaftMessage};
 
 /// Longest data shown in full.
@@ -18,11 +20,42 @@ pub fn role(role: Role) -> &'static str {
 
 pub fn entry(entry: &Entry) -> String {
     let place = format!("{}@{}", entry.index, entry.term);
+    if entry.kind() == EntryKind::ConfChange {
+        return format!("{place} {}", change(&entry.data));
+    }
     match entry.data.len() {
         0 => format!("{place} no-op"),
         bytes if bytes > DATA_SHOWN_BYTES => format!("{place} {bytes} bytes"),
         _ => format!("{place} {}", String::from_utf8_lossy(&entry.data)),
     }
+}
+
+fn change(data: &[u8]) -> String {
+    if data.is_empty() {
+        return "leave".to_owned();
+    }
+    let change = ConfChange::decode(data).unwrap();
+    let steps = change.steps.iter().map(|step| match step.kind() {
+        Kind::AddVoter => format!("v{}", step.node),
+        Kind::AddLearner => format!("l{}", step.node),
+        Kind::Remove => format!("r{}", step.node),
+        Kind::Unspecified => format!("?{}", step.node),
+    });
+    format!("change #{} {}", change.change, steps.collect::<Vec<_>>().join(" "))
+}
+
+pub fn members(conf: &ConfState) -> String {
+    let mut line = format!("voters={:?}", conf.voters);
+    for (name, list) in [
+        ("outgoing", &conf.voters_outgoing),
+        ("learners", &conf.learners),
+        ("learners_next", &conf.learners_next),
+    ] {
+        if !list.is_empty() {
+            line += &format!(" {name}={list:?}");
+        }
+    }
+    line
 }
 
 pub fn entries(entries: &[Entry]) -> String {
@@ -91,8 +124,12 @@ pub fn message(message: &RaftMessage) -> String {
         RaftKind::VoteResponse
         | RaftKind::PreVoteResponse
         | RaftKind::TimeoutNow
-        | RaftKind::Snapshot
         | RaftKind::Unspecified => {}
+        RaftKind::Snapshot => {
+            let header = message.snapshot.as_ref().unwrap();
+            let conf = header.conf_state.as_ref().unwrap();
+            line += &format!(" at={}@{} {}", header.index, header.term, members(conf));
+        }
     }
     line
 }
@@ -120,6 +157,22 @@ pub fn status(id: u64, status: &GroupStatus) -> String {
     for peer in &status.peers {
         let active = if peer.active { "active" } else { "silent" };
         line += &format!("; n{} matched={} {active}", peer.node, peer.matched);
+        if let Some(index) = peer.snapshot {
+            line += &format!(" offered={index}");
+        }
     }
     line
+}
+
+/// What a status says of members and their changes.
+pub fn membership(id: u64, conf: &ConfState, change: u64, status: &GroupStatus) -> String {
+    let mut line = format!("n{id} knows {} change={change}", members(conf));
+    for (flag, text) in [(status.joint, "joint"), (status.conf_pending, "pending")] {
+        if flag {
+            line += &format!(", {text}");
+        }
+    }
+    let ids = |nodes: &[proto::NodeId]| nodes.iter().map(|id| id.get()).collect::<Vec<_>>();
+    line += &format!(", active={:?}", ids(&status.active_voters));
+    line + &format!(", caught up={:?}", ids(&status.learners_caught_up))
 }

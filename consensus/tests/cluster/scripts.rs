@@ -9,12 +9,19 @@
 //! - `persist [1] [count=N]`: syncs what one node, or all, wrote, or only the N oldest writes.
 //! - `deliver`, `drop`, `duplicate`, each with `[from=1] [to=2] [kind=append] [count=1]`: the
 //!   selected messages among those on their way, oldest first.
+//! - `wait TICKS`: time passes on all nodes, and nothing is delivered.
 //! - `run`: syncs and delivers until nothing is left to do.
 //! - `cut from=1 to=2`: that direction loses everything; `isolate 1`; `heal`.
 //! - `crash 1 [keep=N]`: loses all unsynced writes but the first N; `restart 1 [applied=N]`.
 //! - `wipe 1 [keep=N]`: a disk that forgot; without `keep` all of it, else only the log after N
 //!   entries.
-//! - `status [1]`, `log [1]`, `acknowledged 1 index=N`: look without touching.
+//! - `join 4`: a fresh node that knows no members.
+//! - `change 1 v4 l5 r2 [number=N]`, `leave 1`: proposes a change of members (a voter, a learner,
+//!   a removal), or to leave a joint configuration.
+//! - `compact 1 to=N`, `free 1 to=N`: frees the log in memory, or on disk.
+//! - `snapshot 1 [at=N]`: names the snapshot that may be offered, or none; `failed 1 to=2`.
+//! - `status [1]`, `log [1]`, `acknowledged 1 index=N`, `members [1]`, `wanted 1`, `extent 1`: look
+//!   without touching.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -24,6 +31,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use proto::LogIndex;
+use proto::log::conf_change_step::Kind;
+use proto::log::{ConfChange, ConfChangeStep};
 
 use crate::harness::{Cluster, Envelope};
 use crate::history::check_logs;
@@ -48,14 +57,30 @@ macro_rules! scripts {
 
 scripts! {
     append_conflict,
+    b11_b38_install_twice,
+    b20_removed_votes_do_not_count,
+    b21_add_with_one_down,
+    b31_removal_while_voters_are_silent,
+    b34_one_add_one_remove,
+    b34_two_adds,
+    b34_two_removes,
+    b35_one_to_three,
+    b35_three_to_one,
+    b36_leader_crashes_in_joint,
+    b37_joint_with_one_side_down,
+    b39_crash_after_install,
+    b44_lost_log_tail,
+    b48_transfer_interrupted,
+    b49_one_way_partition,
+    change_refused,
     check_quorum,
     commit_waits_for_persist,
     election,
+    leader_removes_itself,
+    learner_joins_and_is_promoted,
     log_full,
     lone_voter,
     lone_voter_with_learner,
-    lost_log_tail,
-    one_way_partition,
     persist_in_order,
     pre_vote,
     read_index,
@@ -65,8 +90,10 @@ scripts! {
     read_without_quorum,
     replication,
     restart_keeps_vote,
+    snapshot_failed,
+    snapshot_overtaken,
+    snapshot_to_slow_follower,
     transfer,
-    transfer_interrupted,
 }
 
 #[test]
@@ -121,6 +148,37 @@ impl Script {
         Ok(true)
     }
 
+    fn members(&mut self, name: &str, args: &mut ArgumentConsumer) -> Outcome<bool> {
+        let cluster = self.cluster()?;
+        let node: u64 = if let "join" | "change" | "leave" | "compact" | "free" | "snapshot"
+        | "failed" = name
+        {
+            positional(args)?.ok_or("which node?")?
+        } else {
+            return Ok(false);
+        };
+        match name {
+            "join" => cluster.join(node),
+            "change" => {
+                let change = key(args, "number")?.unwrap_or(0);
+                let mut steps = Vec::new();
+                while let Some(token) = args.next_pos() {
+                    steps.push(step(token)?);
+                }
+                cluster.change(node, ConfChange { steps, change })?;
+            }
+            "leave" => {
+                cluster.leave(node)?;
+            }
+            "compact" => cluster.compact(node, key(args, "to")?.ok_or("to where?")?),
+            "free" => cluster.free(node, key(args, "to")?.ok_or("to where?")?),
+            "snapshot" => cluster.snapshot(node, key(args, "at")?),
+            "failed" => cluster.snapshot_failed(node, key(args, "to")?.ok_or("to whom?")?),
+            _ => unreachable!("the names were listed above"),
+        }
+        Ok(true)
+    }
+
     fn world(&mut self, name: &str, args: &mut ArgumentConsumer) -> Outcome<bool> {
         let cluster = self.cluster()?;
         match name {
@@ -131,6 +189,13 @@ impl Script {
                 }
             }
             "run" => cluster.settle(),
+            "wait" => {
+                for _ in 0..positional(args)?.ok_or("how long?")? {
+                    for node in one_or_all(cluster, args)? {
+                        cluster.tick(node);
+                    }
+                }
+            }
             "deliver" => {
                 for envelope in select(cluster, args, false)? {
                     // What was refused is shown.
@@ -184,8 +249,33 @@ impl Script {
             "log" => {
                 for node in one_or_all(cluster, args)? {
                     let log = cluster.members[&node].disk.log();
-                    cluster.note(|| format!("n{node} has {}", print::entries(&log)));
+                    let after = match log.start {
+                        0 => String::new(),
+                        start => format!(" after {start}@{}", log.start_term),
+                    };
+                    cluster.note(|| format!("n{node} has {}{after}", print::entries(&log.entries)));
                 }
+            }
+            "members" => {
+                for node in one_or_all(cluster, args)? {
+                    let group = cluster.group(node);
+                    let (conf, change) = (group.conf_state(), group.applied_change());
+                    let status = group.status();
+                    cluster.note(|| print::membership(node, &conf, change, &status));
+                }
+            }
+            "wanted" => {
+                let node = positional(args)?.ok_or("which node?")?;
+                let wanted = cluster.group(node).snapshot_wanted();
+                cluster.note(|| match wanted {
+                    Some(index) => format!("n{node} wants a snapshot at {index} or later"),
+                    None => format!("n{node} wants no snapshot"),
+                });
+            }
+            "extent" => {
+                let node = positional(args)?.ok_or("which node?")?;
+                let extent = cluster.group(node).log_extent();
+                cluster.note(|| format!("n{node} holds [{}, {}]", extent.first, extent.last));
             }
             "acknowledged" => {
                 let node = positional(args)?.ok_or("which node?")?;
@@ -219,6 +309,7 @@ impl Runner for Script {
             self.create(&mut args)?;
         } else {
             let known = self.inputs(name, &mut args)?
+                || self.members(name, &mut args)?
                 || self.world(name, &mut args)?
                 || self.look(name, &mut args)?;
             if !known {
@@ -231,6 +322,17 @@ impl Runner for Script {
         let lines = cluster.lines.as_mut().ok_or("lines are recorded")?;
         Ok(std::mem::take(lines).iter().map(|line| format!("{line}\n")).collect())
     }
+}
+
+/// `v4`: a voter; `l4`: a learner; `r4`: a removal.
+fn step(token: &str) -> Outcome<ConfChangeStep> {
+    let kind = match token.chars().next() {
+        Some('v') => Kind::AddVoter,
+        Some('l') => Kind::AddLearner,
+        Some('r') => Kind::Remove,
+        Some(_) | None => return Err(format!("{token}: not a step").into()),
+    };
+    Ok(ConfChangeStep { kind: kind as i32, node: parse(&token[1..])? })
 }
 
 fn positional<T: FromStr<Err: Display>>(args: &mut ArgumentConsumer) -> Outcome<Option<T>> {

@@ -262,6 +262,12 @@ impl Cluster {
         self.nodes[node].is_started()
     }
 
+    /// The id of a node's process, to look at; `None` while it is not started.
+    #[must_use]
+    pub fn process_id(&self, node: usize) -> Option<u32> {
+        self.nodes[node].process_id()
+    }
+
     /// Fails if a node ended though nobody stopped it.
     ///
     /// # Errors

@@ -89,6 +89,11 @@ impl Node {
         self.running.is_some()
     }
 
+    /// The id of its process, while it was started and not stopped by us.
+    pub fn process_id(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
     /// Starts the process.
     pub fn start(&mut self) -> Result<(), LabError> {
         if self.running.is_some() {

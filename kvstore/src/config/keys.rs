@@ -1,10 +1,12 @@
-//! Which keys exist.
+//! Which keys exist: one table from which files are read and the example is made.
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One string.
     Text,
+    /// One string, a path; relative to the directory of the file.
+    Path,
     /// A list of strings.
     List,
 }
@@ -13,45 +15,145 @@ impl Shape {
     /// How an error describes it.
     pub(super) const fn expected(self) -> &'static str {
         match self {
-            Self::Text => "a string, such as \"n1\"",
+            Self::Text | Self::Path => "a string, such as \"n1\"",
             Self::List => "a list of strings, such as [\"n1=127.0.0.1:7611\"]",
         }
     }
 }
 
-/// Every key, with its section.
-pub(super) const KEYS: [(&str, Shape); 14] = [
-    ("node.name", Shape::Text),
-    ("node.data_dir", Shape::Text),
-    ("listen.client", Shape::Text),
-    ("listen.peer", Shape::Text),
-    ("listen.admin", Shape::Text),
-    ("advertise.client", Shape::Text),
-    ("advertise.peer", Shape::Text),
-    ("advertise.admin", Shape::Text),
-    ("cluster.name", Shape::Text),
-    ("cluster.initial", Shape::List),
-    ("cluster.join", Shape::List),
-    ("tls.ca", Shape::Text),
-    ("tls.cert", Shape::Text),
-    ("tls.key", Shape::Text),
+/// What counts when a key is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unset {
+    /// An error.
+    Refused,
+    /// An error, unless this other key is set. Never are both.
+    Other(&'static str),
+    /// The value of this key.
+    Same(&'static str),
+}
+
+/// A key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Section and name, with a dot between them.
+    pub(super) path: &'static str,
+    pub(super) shape: Shape,
+    pub(super) unset: Unset,
+    /// The example sets it; else it names it in a comment.
+    pub(super) in_example: bool,
+    /// Its value in the example.
+    pub(super) sample: &'static [&'static str],
+    /// Lines of comment above it in the example.
+    pub(super) docs: &'static [&'static str],
+}
+
+/// A section.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    /// Lines of comment above it in the example.
+    pub(super) docs: &'static [&'static str],
+}
+
+/// The sections, in the order of the example.
+pub(super) const SECTIONS: [Section; 5] = [
+    Section { name: "node", docs: &[] },
+    Section { name: "listen", docs: &["IP address and port. Port 0 takes a free one."] },
+    Section {
+        name: "advertise",
+        docs: &[
+            "Only where the reachable address differs from the one listened on; a host name will do.",
+        ],
+    },
+    Section { name: "cluster", docs: &[] },
+    Section {
+        name: "tls",
+        docs: &["PEM files. The key must be readable by its owner alone (chmod 600)."],
+    },
 ];
 
-/// The names of the sections.
-const SECTIONS: [&str; 5] = ["node", "listen", "advertise", "cluster", "tls"];
+/// The keys, in the order of the example: those of a section follow each other.
+pub(super) const KEYS: [Key; 14] = [
+    needed(
+        "node.name",
+        Shape::Text,
+        &["n1"],
+        &["Unique in the cluster and stable. The node's certificate names it: kv:///node/n1."],
+    ),
+    needed(
+        "node.data_dir",
+        Shape::Path,
+        &["/var/lib/kvstore"],
+        &["Everything the node keeps. One process at a time."],
+    ),
+    needed("listen.client", Shape::Text, &["127.0.0.1:7610"], &[]),
+    needed("listen.peer", Shape::Text, &["127.0.0.1:7611"], &[]),
+    needed(
+        "listen.admin",
+        Shape::Text,
+        &["127.0.0.1:7612"],
+        &["Health and metrics over plain HTTP, so a loopback address."],
+    ),
+    advertised("advertise.client", "listen.client", &["n1.example.com:7610"]),
+    advertised("advertise.peer", "listen.peer", &["n1.example.com:7611"]),
+    advertised("advertise.admin", "listen.admin", &["n1.example.com:7612"]),
+    needed("cluster.name", Shape::Text, &["prod"], &[]),
+    Key {
+        path: "cluster.initial",
+        shape: Shape::List,
+        unset: Unset::Other("cluster.join"),
+        in_example: true,
+        sample: &["n1=127.0.0.1:7611", "n2=127.0.0.1:7621", "n3=127.0.0.1:7631"],
+        docs: &[
+            "The members of a new cluster and where each listens for peers. The same list on each node.",
+        ],
+    },
+    Key {
+        path: "cluster.join",
+        shape: Shape::List,
+        unset: Unset::Other("cluster.initial"),
+        in_example: false,
+        sample: &["127.0.0.1:7611", "127.0.0.1:7621"],
+        docs: &[
+            "Instead of `initial`: where members of a running cluster listen for peers. The node joins",
+            "them once it was added: kv cluster add NAME=HOST:PORT.",
+        ],
+    },
+    needed("tls.ca", Shape::Path, &["pki/ca.crt"], &[]),
+    needed("tls.cert", Shape::Path, &["pki/n1.crt"], &[]),
+    needed("tls.key", Shape::Path, &["pki/n1.key"], &[]),
+];
+
+const fn needed(
+    path: &'static str,
+    shape: Shape,
+    sample: &'static [&'static str],
+    docs: &'static [&'static str],
+) -> Key {
+    Key { path, shape, unset: Unset::Refused, in_example: true, sample, docs }
+}
+
+const fn advertised(
+    path: &'static str,
+    listened: &'static str,
+    sample: &'static [&'static str],
+) -> Key {
+    let unset = Unset::Same(listened);
+    Key { path, shape: Shape::Text, unset, in_example: false, sample, docs: &[] }
+}
 
 /// One edit per so many letters of the mistyped word (but always one) may lie between it and a
 /// suggestion; with more, any short word would suggest any other.
 const LETTERS_PER_EDIT: usize = 3;
 
 /// Finds a key by its path.
-pub(super) fn find(path: &str) -> Option<(&'static str, Shape)> {
-    KEYS.into_iter().find(|(key, _)| *key == path)
+pub(super) fn find(path: &str) -> Option<Key> {
+    KEYS.into_iter().find(|key| key.path == path)
 }
 
 /// Whether a section of this name exists.
 pub(super) fn is_section(name: &str) -> bool {
-    SECTIONS.contains(&name)
+    SECTIONS.iter().any(|section| section.name == name)
 }
 
 /// The key or section that was probably meant.
@@ -59,13 +161,13 @@ pub(super) fn suggest(path: &str) -> Option<&'static str> {
     let last = path.rsplit('.').next().unwrap_or(path);
     let same_last = || {
         let mut hits =
-            KEYS.iter().map(|(key, _)| *key).filter(|key| key.rsplit('.').next() == Some(last));
+            KEYS.iter().map(|key| key.path).filter(|key| key.rsplit('.').next() == Some(last));
         hits.next().filter(|_| hits.next().is_none())
     };
     let nearest = || {
         KEYS.iter()
-            .map(|(key, _)| *key)
-            .chain(SECTIONS)
+            .map(|key| key.path)
+            .chain(SECTIONS.map(|section| section.name))
             .map(|known| (edit_distance(path, known), known))
             .min()
             .filter(|(edits, _)| *edits <= (last.len() / LETTERS_PER_EDIT).max(1))
@@ -124,10 +226,17 @@ mod tests {
 
     #[test]
     fn every_key_lies_in_a_section() {
-        for (key, _) in KEYS {
-            let (section, _) = key.split_once('.').unwrap();
-            assert!(is_section(section), "{key}");
-            assert_eq!(find(key).unwrap().0, key);
+        for key in KEYS {
+            let (section, _) = key.path.split_once('.').unwrap();
+            assert!(is_section(section), "{key:?}");
+            assert_eq!(find(key.path).unwrap().path, key.path);
+            assert!(key.shape == Shape::List || key.sample.len() == 1, "{key:?}");
+            match key.unset {
+                Unset::Refused => {}
+                Unset::Other(other) | Unset::Same(other) => {
+                    assert!(find(other).is_some(), "{key:?}")
+                }
+            }
         }
     }
 }

@@ -1,29 +1,34 @@
 //! The configuration of a server.
 //!
 //! One TOML file, environment variables over it (`KVSTORE_LISTEN__CLIENT` is `listen.client`,
-//! lists are separated by commas). [`EXAMPLE`] is the reference. Reading goes in two steps:
-//! `Settings` knows which keys exist and keeps where each value was set; [`Config`] gives them
-//! their types and checks them against each other. So every error names file, line and key, and
-//! an unknown key is refused with the one that was probably meant.
+//! lists are separated by commas), defaults below it. [`example`] is the reference; it is made of
+//! the table of keys by which files are read. Reading goes in two steps: `Settings` knows which
+//! keys exist and keeps where each value was set; [`Config`] gives them their types and checks them
+//! against each other. So every error names file, line and key, an unknown key is refused with the
+//! one that was probably meant, and [`effective`] can say where each value comes from.
 
 mod address;
+mod effective;
 mod error;
+mod example;
 mod keys;
 mod settings;
 
 pub use address::Address;
+pub use effective::{Effective, Source, effective};
 pub use error::{ConfigError, Origin};
+pub use example::example;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use settings::{Setting, Settings};
 
-/// A commented configuration that names every key.
-pub const EXAMPLE: &str = include_str!("example.toml");
-
 /// Most members of a new cluster. Every one is a voter, and each voter makes every write dearer.
 pub const INITIAL_MEMBERS_MAX: usize = 15;
+
+/// Most addresses that a node which joins asks.
+pub const JOIN_ADDRESSES_MAX: usize = 15;
 
 /// What a server needs to know before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +83,12 @@ pub struct ClusterSection {
     /// The name of the cluster, equal on all nodes.
     pub name: String,
     /// The members of a new cluster, this node among them; the same list on each node. Names and
-    /// addresses are unique. Once the cluster has formed it is only a list of addresses.
+    /// addresses are unique. Once the cluster has formed it is only a list of addresses. Empty for
+    /// a node that joins.
     pub initial: Vec<InitialMember>,
+    /// Where members of a running cluster listen for peers: for a node that joins it, which asks
+    /// all of them. Empty for a founding member. Once the node has joined it is not looked at.
+    pub join: Vec<Address>,
 }
 
 /// One member of a new cluster, written `NAME=HOST:PORT`.
@@ -108,14 +117,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        // Variables that are not UTF-8 cannot be ours: our names are ASCII, and our values are
-        // paths and addresses that a TOML file could hold as well.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self::parse(path, &text, environment)
+        Self::from_settings(&load_settings(path)?)
     }
 
     /// The address told to clients: the advertised one, or the one that was bound.
@@ -124,14 +126,10 @@ impl Config {
         self.advertise.client.as_ref().map_or_else(|| bound.to_string(), Address::to_string)
     }
 
-    /// Reads the text of a file. Relative paths are relative to the directory of `path`.
-    fn parse(
-        path: &Path,
-        text: &str,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let settings = Settings::read(path, text, environment)?;
-        let reader = Reader { settings: &settings };
+    /// Gives settings their types. Relative paths are relative to the directory of the file.
+    fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let reader = Reader { settings };
+        reader.check_one_of_both()?;
         let config = Self {
             node: NodeSection {
                 name: reader.name("node.name")?,
@@ -150,6 +148,7 @@ impl Config {
             cluster: ClusterSection {
                 name: reader.name("cluster.name")?,
                 initial: reader.initial()?,
+                join: reader.join()?,
             },
             tls: TlsSection {
                 ca: reader.path("tls.ca")?,
@@ -161,6 +160,17 @@ impl Config {
         reader.check_listeners(&config)?;
         Ok(config)
     }
+}
+
+/// Reads a file and the environment over it.
+fn load_settings(path: &Path) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    // Variables that are not UTF-8 cannot be ours: our names are ASCII, and our values are
+    // paths and addresses that a TOML file could hold as well.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Settings::read(path, &text, environment)
 }
 
 /// Gives settings their types.
@@ -198,8 +208,7 @@ impl Reader<'_> {
     }
 
     fn path(&self, key: &'static str) -> Result<PathBuf, ConfigError> {
-        let base = self.settings.path.parent().unwrap_or(Path::new(""));
-        Ok(base.join(self.text(key)?))
+        Ok(self.settings.resolve(self.text(key)?))
     }
 
     fn socket(&self, key: &'static str) -> Result<SocketAddr, ConfigError> {
@@ -217,17 +226,46 @@ impl Reader<'_> {
         self.text(key)?.parse().map(Some).map_err(|why: String| self.invalid(key, why))
     }
 
+    /// A node forms a cluster or joins one.
+    fn check_one_of_both(&self) -> Result<(), ConfigError> {
+        let (initial, join) = ("cluster.initial", "cluster.join");
+        match (self.settings.get(initial), self.settings.get(join)) {
+            (Some(_), Some(_)) => {
+                let why = "stands beside `cluster.initial`; a node forms a cluster or joins one";
+                Err(self.invalid(join, why))
+            }
+            (None, None) => {
+                let hint = "; it lists the members of a new cluster as NAME=HOST:PORT (to join a \
+                            running one, set `cluster.join` instead)";
+                Err(self.missing(initial, hint))
+            }
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+        }
+    }
+
+    fn join(&self) -> Result<Vec<Address>, ConfigError> {
+        const KEY: &str = "cluster.join";
+        let Some(setting) = self.settings.get(KEY) else { return Ok(Vec::new()) };
+        if setting.values.is_empty() {
+            return Err(self.invalid(KEY, "is empty"));
+        }
+        if setting.values.len() > JOIN_ADDRESSES_MAX {
+            return Err(self.invalid(KEY, format!("has more than {JOIN_ADDRESSES_MAX} addresses")));
+        }
+        let mut addresses: Vec<Address> = Vec::new();
+        for text in &setting.values {
+            let address = text.parse().map_err(|why: String| self.invalid(KEY, why))?;
+            if addresses.contains(&address) {
+                return Err(self.invalid(KEY, format!("has the address {address} twice")));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
     fn initial(&self) -> Result<Vec<InitialMember>, ConfigError> {
         const KEY: &str = "cluster.initial";
-        if self.settings.get("cluster.join").is_some() {
-            let why = match self.settings.get(KEY) {
-                Some(_) => "stands beside `cluster.initial`; a node forms a cluster or joins one",
-                None => "joining a running cluster is not built yet; use `cluster.initial`",
-            };
-            return Err(self.invalid("cluster.join", why));
-        }
-        let hint = "; it lists the members of the new cluster as NAME=HOST:PORT";
-        let setting = self.settings.get(KEY).ok_or_else(|| self.missing(KEY, hint))?;
+        let Some(setting) = self.settings.get(KEY) else { return Ok(Vec::new()) };
         if setting.values.is_empty() {
             return Err(self.invalid(KEY, "is empty"));
         }
@@ -251,11 +289,27 @@ impl Reader<'_> {
 
     fn check_membership(&self, config: &Config) -> Result<(), ConfigError> {
         let name = &config.node.name;
+        if !config.cluster.join.is_empty() {
+            return self.check_join(config);
+        }
         if config.cluster.initial.iter().any(|member| member.name == *name) {
             return Ok(());
         }
         let why = format!("does not hold this node, \"{name}\" (`node.name`)");
         Err(self.invalid("cluster.initial", why))
+    }
+
+    /// A node cannot be let in by itself.
+    fn check_join(&self, config: &Config) -> Result<(), ConfigError> {
+        let listened = config.listen.peer.to_string().parse().ok();
+        let own = [config.advertise.peer.clone(), listened];
+        let others =
+            config.cluster.join.iter().find(|address| !own.contains(&Some((*address).clone())));
+        if others.is_none() {
+            let why = "holds nothing but this node's own address";
+            return Err(self.invalid("cluster.join", why));
+        }
+        Ok(())
     }
 
     fn check_listeners(&self, config: &Config) -> Result<(), ConfigError> {

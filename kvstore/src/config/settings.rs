@@ -19,7 +19,7 @@ const VARIABLE_SEPARATOR: &str = "__";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) origin: Origin,
-    /// One string for [`Shape::Text`], any number for [`Shape::List`].
+    /// One string, or any number for [`Shape::List`].
     pub(super) values: Vec<String>,
 }
 
@@ -51,6 +51,11 @@ impl Settings {
         self.made.get(key)
     }
 
+    /// A path of a setting: relative ones are relative to the directory of the file.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
     fn read_file(&mut self, text: &str) -> Result<(), ConfigError> {
         let origin = |path: &Path, span: Range<usize>| {
             let before = &text.as_bytes()[..span.start.min(text.len())];
@@ -71,13 +76,14 @@ impl Settings {
             for (key, value) in content {
                 let at = origin(&self.path, key.span());
                 let path = format!("{name}.{}", key.get_ref());
-                let Some((key, shape)) = keys::find(&path) else {
+                let Some(key) = keys::find(&path) else {
                     return Err(unknown(at, path));
                 };
-                let values = values_of(shape, value.into_inner()).ok_or_else(|| {
-                    ConfigError::WrongType { origin: at.clone(), key, expected: shape.expected() }
+                let values = values_of(key.shape, value.into_inner()).ok_or_else(|| {
+                    let (origin, expected) = (at.clone(), key.shape.expected());
+                    ConfigError::WrongType { origin, key: key.path, expected }
                 })?;
-                self.made.insert(key, Setting { origin: at, values });
+                self.made.insert(key.path, Setting { origin: at, values });
             }
         }
         Ok(())
@@ -90,18 +96,18 @@ impl Settings {
         }
         let path = name.replace(VARIABLE_SEPARATOR, ".").to_ascii_lowercase();
         let origin = Origin::Environment { variable };
-        let Some((key, shape)) = keys::find(&path) else {
+        let Some(key) = keys::find(&path) else {
             return Err(unknown(origin, path));
         };
-        let values = match shape {
-            Shape::Text => vec![value.to_owned()],
+        let values = match key.shape {
+            Shape::Text | Shape::Path => vec![value.to_owned()],
             Shape::List => value
                 .split(',')
                 .map(|one| one.trim().to_owned())
                 .filter(|one| !one.is_empty())
                 .collect(),
         };
-        self.made.insert(key, Setting { origin, values });
+        self.made.insert(key.path, Setting { origin, values });
         Ok(())
     }
 }
@@ -118,7 +124,7 @@ fn values_of(shape: Shape, value: DeValue<'_>) -> Option<Vec<String>> {
         _ => None,
     };
     match (shape, value) {
-        (Shape::Text, value) => text(value).map(|text| vec![text]),
+        (Shape::Text | Shape::Path, value) => text(value).map(|text| vec![text]),
         (Shape::List, DeValue::Array(list)) => {
             list.into_iter().map(|item| text(item.into_inner())).collect()
         }

@@ -1,14 +1,22 @@
 //! One case per kind of bad input, and what a good file comes to.
 
+use std::sync::LazyLock;
+
 use super::*;
 
+static EXAMPLE: LazyLock<String> = LazyLock::new(example);
+
+fn settings(path: &str, text: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::read(Path::new(path), text, variables)
+}
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(Path::new("/etc/kvstore/kvstore.toml"), text, [])
+    Config::from_settings(&settings("/etc/kvstore/kvstore.toml", text, &[])?)
 }
 
 fn with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::parse(Path::new("kvstore.toml"), EXAMPLE, variables)
+    Config::from_settings(&settings("kvstore.toml", &EXAMPLE, variables)?)
 }
 
 /// The example with one piece of text replaced by another.
@@ -24,7 +32,7 @@ fn line_of(start: &str) -> usize {
 
 #[test]
 fn the_example_is_the_reference() {
-    let config = parse(EXAMPLE).unwrap();
+    let config = parse(&EXAMPLE).unwrap();
     assert_eq!(config.node.name, "n1");
     assert_eq!(config.node.data_dir, Path::new("/var/lib/kvstore"));
     assert_eq!(config.listen.client, "127.0.0.1:7610".parse().unwrap());
@@ -40,15 +48,76 @@ fn the_example_is_the_reference() {
 }
 
 #[test]
-fn the_example_names_every_key_but_the_unbuilt_one() {
-    for (key, _) in keys::KEYS {
-        let (section, last) = key.split_once('.').unwrap();
+fn the_example_names_every_key() {
+    for keys::Key { path, .. } in keys::KEYS {
+        let (section, last) = path.split_once('.').unwrap();
         let start = EXAMPLE.find(&format!("[{section}]")).unwrap();
         let body = EXAMPLE[start + 1..].split("\n[").next().unwrap();
         let named = body
             .lines()
             .any(|line| line.trim_start_matches("# ").starts_with(&format!("{last} = ")));
-        assert_eq!(named, key != "cluster.join", "{key}");
+        assert!(named, "{path}");
+    }
+    assert!(EXAMPLE.lines().all(|line| line.len() <= 100), "{}", *EXAMPLE);
+}
+
+/// What stands in comments could be set as well: each such line alone, `join` instead of `initial`.
+#[test]
+fn every_commented_key_of_the_example_is_good() {
+    let mut seen = 0;
+    for key in keys::KEYS.iter().filter(|key| !key.in_example) {
+        let (_, name) = key.path.split_once('.').unwrap();
+        let line = format!("# {name} = ");
+        let text = EXAMPLE.replacen(&line, &line[2..], 1);
+        assert_ne!(text, *EXAMPLE, "{name}");
+        let text = match name {
+            "join" => text.replace("\ninitial", "\n# initial"),
+            _ => text,
+        };
+        let config = parse(&text).unwrap();
+        seen += usize::from(!config.cluster.join.is_empty());
+        seen += [&config.advertise.client, &config.advertise.peer, &config.advertise.admin]
+            .into_iter()
+            .flatten()
+            .count();
+    }
+    assert_eq!(seen, 4);
+}
+
+#[test]
+fn what_takes_effect_is_shown_with_its_origin() {
+    let variables =
+        [("KVSTORE_LISTEN__PEER", "10.0.0.1:7611"), ("KVSTORE_CLUSTER__NAME", "te\"st")];
+    // A name that cannot be used is refused before anything is shown.
+    let bad = settings("/etc/kvstore/k.toml", &EXAMPLE, &variables).unwrap();
+    assert!(Effective::of(&bad).unwrap_err().to_string().contains("`cluster.name`"));
+    let settings = settings("/etc/kvstore/k.toml", &EXAMPLE, &variables[..1]).unwrap();
+    let shown = Effective::of(&settings).unwrap();
+    let text = shown.to_toml(true);
+    let file = |start: &str| format!("  # /etc/kvstore/k.toml:{}", line_of(start));
+    for line in [
+        format!("name = \"n1\"{}", file("name = \"n1\"")),
+        format!("client = \"127.0.0.1:7610\"{}", file("client = ")),
+        "client = \"127.0.0.1:7610\"  # default: listen.client".to_owned(),
+        "peer = \"10.0.0.1:7611\"  # env KVSTORE_LISTEN__PEER".to_owned(),
+        "peer = \"10.0.0.1:7611\"  # default: listen.peer".to_owned(),
+        format!("ca = \"/etc/kvstore/pki/ca.crt\"{}", file("ca = ")),
+        format!(
+            "initial = [\"n1=127.0.0.1:7611\", \"n2=127.0.0.1:7621\", \"n3=127.0.0.1:7631\"]{}",
+            file("initial = ")
+        ),
+    ] {
+        assert_eq!(text.lines().filter(|shown| **shown == *line).count(), 1, "{line}\n{text}");
+    }
+    assert!(!text.contains("join"), "{text}");
+    assert_eq!(shown.variables().collect::<Vec<_>>(), ["KVSTORE_LISTEN__PEER"]);
+    // What is shown is a configuration again: the same one, with or without the comments.
+    let original = Config::from_settings(&settings).unwrap();
+    for text in [text, shown.to_toml(false)] {
+        let again = parse(&text).unwrap();
+        assert_eq!((&again.node, &again.listen), (&original.node, &original.listen));
+        assert_eq!((&again.cluster, &again.tls), (&original.cluster, &original.tls));
+        assert_eq!(again.advertise.peer, Some("10.0.0.1:7611".parse().unwrap()));
     }
 }
 
@@ -128,7 +197,12 @@ fn bad_files_are_refused_with_line_and_key() {
             "# client = ",
             "HOST:PORT",
         ),
-        (initial, "join = [\"127.0.0.1:7611\"]", "initial", "not built yet"),
+        (initial, "join = [\"127.0.0.1:7611\"]", "initial", "nothing but this node's own address"),
+        (initial, "join = []", "initial", "`cluster.join`: is empty"),
+        (initial, "join = \"h:1\"", "initial", "expects a list of strings"),
+        (initial, "join = [\"n1=h:1\"]", "initial", "HOST:PORT"),
+        (initial, "join = [\"h:1\", \"h:1\"]", "initial", "has the address h:1 twice"),
+        (initial, "jion = [\"h:1\"]", "initial", "did you mean `cluster.join`?"),
         (
             initial,
             "join = [\"127.0.0.1:7611\"]\ninitial = [\"n1=a:1\"]",
@@ -161,6 +235,20 @@ fn bad_files_are_refused_with_line_and_key() {
         let failure = proto::Failure::from(error);
         assert_eq!((failure.code, failure.code.exit()), (proto::Code::ConfigInvalid, 2));
     }
+}
+
+#[test]
+fn a_node_that_joins_needs_addresses_only() {
+    let initial = "initial = [\"n1=127.0.0.1:7611\", \"n2=127.0.0.1:7621\", \"n3=127.0.0.1:7631\"]";
+    // Its own address may stand among them: the list can be the same on each node.
+    let config = replaced(initial, "join = [\"127.0.0.1:7611\", \"h2:7611\"]").unwrap();
+    assert_eq!(config.cluster.initial, []);
+    assert_eq!(config.cluster.join, ["127.0.0.1:7611", "h2:7611"].map(|one| one.parse().unwrap()));
+    let none = replaced(initial, "").unwrap_err().to_string();
+    assert!(none.contains("key `cluster.initial` is missing") && none.contains("join"), "{none}");
+    let many: Vec<String> = (1..=16).map(|n| format!("\"h{n}:1\"")).collect();
+    let error = replaced(initial, &format!("join = [{}]", many.join(","))).unwrap_err().to_string();
+    assert!(error.contains("`cluster.join`: has more than 15 addresses"), "{error}");
 }
 
 #[test]

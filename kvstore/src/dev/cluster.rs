@@ -143,6 +143,7 @@ fn config(
         cluster: ClusterSection {
             name: NAME.to_owned(),
             initial: initial.collect::<Result<_, _>>()?,
+            join: Vec::new(),
         },
         tls: TlsSection { ca: files.ca, cert: files.cert, key: files.key },
     })

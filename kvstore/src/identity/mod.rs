@@ -3,21 +3,29 @@
 //! ```text
 //! LOCK       locked while a process uses the directory; holds its process id
 //! identity   the node's id and name, written before anybody hears of them
-//! cluster    what the node formed with, written before its log is created
+//! cluster    what the node formed with or joined, written before its log is created
+//! members    the members as the node last knew them, for the next start
+//! seed.exp   the export that a restored cluster starts from; put there before the first start
 //! wal/ ...   the node's data
 //! ```
 //!
-//! Both records are written whole to a temporary file, synced, renamed, and the directory synced,
-//! so no crash leaves half of one. A record that is damaged, or missing where data exists, is
-//! never replaced: a node that forgets its id, or that it has voted, would vote twice. Once the node
-//! has formed, `identity` says so too, so that a directory which lost all the rest is not taken for
-//! that of a node which has not formed yet.
+//! Records are written whole to a temporary file, synced, renamed, and the directory synced, so no
+//! crash leaves half of one. An `identity` or `cluster` that is damaged, or missing where data
+//! exists, is never replaced: a node that forgets its id, or that it has voted, would vote twice.
+//! Once the node has formed, `identity` says so too, so that a directory which lost all the rest is
+//! not taken for that of a node which has not formed yet.
 
 mod error;
 mod lock;
+mod members;
+mod offline;
 mod record;
+mod seed;
 
 pub use error::DataDirError;
+pub use members::{MemberList, MembersFile};
+pub use offline::OfflineDir;
+pub use seed::file_sha256;
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -29,6 +37,7 @@ use storage::disk::Disk;
 
 use crate::forming::Formed;
 use lock::DirectoryLock;
+use members::MEMBERS;
 use record::Record;
 
 const IDENTITY: Record<IdentityBody> =
@@ -36,8 +45,10 @@ const IDENTITY: Record<IdentityBody> =
 const CLUSTER: Record<ClusterBody> =
     Record { name: "cluster", magic: *b"KVCLUST\n", version: 1, body: PhantomData };
 
-/// Entries that hold data. Where one of them exists, both records were written before.
-const DATA: [&str; 3] = ["wal", "state", "started"];
+/// Entries that hold data. Where one of them exists, `identity` and `cluster` were written before.
+const DATA: [&str; 7] = ["wal", "wal.new", "state", "started", "members", "exports", "incoming"];
+/// So do those that start like this: logs that were set aside.
+const DATA_PREFIX: &str = "wal.damaged-";
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct IdentityBody {
@@ -58,6 +69,12 @@ struct ClusterBody {
     cluster_name: String,
     #[prost(message, repeated, tag = "3")]
     members: Vec<peer::FormedMember>,
+    /// The node is none of those members: it joined them.
+    #[prost(bool, tag = "4")]
+    joined: bool,
+    /// SHA-256 of the export that the cluster started from; empty when it started from nothing.
+    #[prost(bytes = "vec", tag = "5")]
+    seed: Vec<u8>,
 }
 
 /// A data directory in use by this process, locked until dropped.
@@ -68,7 +85,9 @@ pub struct DataDir {
     cluster_name: String,
     identity: IdentityBody,
     formed: Option<Formed>,
-    _lock: DirectoryLock,
+    members: Option<MemberList>,
+    seed: Option<[u8; 32]>,
+    lock: Arc<DirectoryLock>,
 }
 
 impl DataDir {
@@ -86,11 +105,11 @@ impl DataDir {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
         disk.create_dir_all(path).map_err(failed)?;
         // A lock of the operating system, so on the real file system whatever `disk` is.
-        let lock = DirectoryLock::take(path)?;
+        let lock = Arc::new(DirectoryLock::take(path)?);
         let identity = IDENTITY.read(&*disk, path)?;
         let cluster = CLUSTER.read(&*disk, path)?;
         let entries = disk.list(path).map_err(failed)?;
-        let data = entries.into_iter().find(|entry| DATA.contains(&entry.as_str()));
+        let data = entries.into_iter().find(|entry| is_data(entry));
         check_complete(path, identity.as_ref(), cluster.is_some(), data)?;
         let identity = match identity {
             Some(identity) => check_identity(path, identity, node_name)?,
@@ -102,13 +121,19 @@ impl DataDir {
             cluster_name: cluster_name.to_owned(),
             identity,
             formed: None,
-            _lock: lock,
+            members: None,
+            seed: None,
+            lock,
         };
         if let Some(cluster) = cluster {
             let formed = check_cluster(path, &cluster, cluster_name, &dir.identity)?;
             // Unless it does already: a crash may have come in between.
             dir.note_formed(&formed)?;
+            dir.seed = formed.seed;
             dir.formed = Some(formed);
+            dir.members = dir.read_members()?;
+        } else {
+            dir.seed = seed::sha256(&*dir.disk, path)?;
         }
         Ok(dir)
     }
@@ -131,23 +156,65 @@ impl DataDir {
         self.formed.as_ref()
     }
 
+    /// SHA-256 of the export that the cluster starts from: of the file `seed.exp` until the node
+    /// has formed, of what it formed with afterwards.
+    #[must_use]
+    pub fn seed(&self) -> Option<[u8; 32]> {
+        self.seed
+    }
+
+    /// Where that export lies, if there is one.
+    #[must_use]
+    pub fn seed_path(&self) -> PathBuf {
+        seed::path(&self.path)
+    }
+
+    /// The members as they were known last; `None` when nothing was known beyond what the node
+    /// formed with.
+    #[must_use]
+    pub fn members(&self) -> Option<&MemberList> {
+        self.members.as_ref()
+    }
+
+    /// Where newer lists of members go. It does not keep the directory locked.
+    #[must_use]
+    pub fn members_file(&self) -> MembersFile {
+        let (disk, directory) = (Arc::clone(&self.disk), self.path.clone());
+        MembersFile { disk, directory, lock: Arc::downgrade(&self.lock) }
+    }
+
+    fn read_members(&self) -> Result<Option<MemberList>, DataDirError> {
+        match MEMBERS.read(&*self.disk, &self.path) {
+            Ok(body) => Ok(body.map(MemberList::from)),
+            Err(error @ DataDirError::Damaged { .. }) => {
+                tracing::warn!(%error, "the copy of the list of members is of no use");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes down what this node forms with; durable on return. The log is created after this.
     ///
     /// # Errors
     /// [`DataDirError::Io`]; then nothing may be done as a member.
     ///
     /// # Panics
-    /// When the node has formed already, or is not among the members.
+    /// When the node has formed already, or neither joins nor is among the members.
     pub fn save_formed(&mut self, formed: &Formed) -> Result<(), DataDirError> {
         assert!(self.formed.is_none(), "a node forms once");
-        assert!(formed.name_of(self.node()).is_some(), "{} is not in {formed:?}", self.node());
+        let belongs = formed.joined || formed.name_of(self.node()).is_some();
+        assert!(belongs, "{} is not in {formed:?}", self.node());
         let body = ClusterBody {
             cluster: formed.cluster.0.to_vec(),
             cluster_name: self.cluster_name.clone(),
             members: formed.wire_members(),
+            joined: formed.joined,
+            seed: formed.wire_seed(),
         };
         CLUSTER.write(&*self.disk, &self.path, &body)?;
         self.note_formed(formed)?;
+        self.seed = formed.seed;
         self.formed = Some(formed.clone());
         Ok(())
     }
@@ -162,6 +229,12 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// Whether an entry of a data directory of this name holds data of a node that has formed.
+#[must_use]
+pub fn is_data(entry: &str) -> bool {
+    DATA.contains(&entry) || entry.starts_with(DATA_PREFIX)
 }
 
 /// Records are written in order, so a later one without an earlier one is damage.
@@ -221,11 +294,13 @@ fn check_cluster(
         let why = format!("belongs to cluster {}, not {cluster_name}", body.cluster_name);
         return Err(DataDirError::Foreign { path, why });
     }
-    let Some(formed) = Formed::verify(cluster_name, &body.cluster, &body.members) else {
+    let verified = Formed::verify(cluster_name, &body.cluster, &body.members, &body.seed);
+    let Some(formed) = verified else {
         let why = "the cluster id does not follow from the members".to_owned();
         return Err(DataDirError::Damaged { path, why });
     };
-    let member = formed.id_of(&identity.name) == Some(NodeId(identity.node));
+    let formed = Formed { joined: body.joined, ..formed };
+    let member = formed.joined || formed.id_of(&identity.name) == Some(NodeId(identity.node));
     let same = identity.cluster.is_empty() || identity.cluster == body.cluster;
     if !member || !same {
         let why = format!("is not that of node {} ({})", identity.name, identity.node);

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use proto::Code;
+use proto::{Code, v1};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use storage::disk::{Operation, RealDisk, SimDisk};
@@ -87,6 +87,7 @@ fn the_directory_of_somebody_else_is_refused() {
         cluster: other.cluster.0.to_vec(),
         cluster_name: "prod".into(),
         members: other.wire_members(),
+        ..ClusterBody::default()
     };
     CLUSTER.write(&RealDisk, root.path(), &body).unwrap();
     let (code, text) = code(open(&real(), root.path()));
@@ -175,6 +176,105 @@ fn a_missing_record_is_not_made_anew() {
     assert!(text.contains("identity: is missing, though state exists"), "{text}");
 }
 
+#[test]
+fn every_kind_of_data_proves_that_the_node_has_formed() {
+    for entry in
+        ["wal", "wal.new", "wal.damaged-3", "state", "started", "members", "exports", "incoming"]
+    {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join(entry)).unwrap();
+        let (code, text) = code(open(&real(), root.path()));
+        assert_eq!(code, Code::DataDamaged, "{entry}");
+        assert!(text.contains(&format!("identity: is missing, though {entry} exists")), "{text}");
+    }
+    // Anything else is none of ours: lost+found, what an operator left.
+    let root = tempfile::tempdir().unwrap();
+    for entry in ["lost+found", "members.new", "wal-of-yesterday"] {
+        std::fs::create_dir(root.path().join(entry)).unwrap();
+    }
+    assert_eq!(open(&real(), root.path()).unwrap().formed(), None);
+}
+
+#[test]
+fn a_directory_with_nothing_but_a_seed_is_new() {
+    let root = tempfile::tempdir().unwrap();
+    // Longer than what is read at a time.
+    let seed: Vec<u8> = (0..2_500_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    std::fs::write(root.path().join("seed.exp"), &seed).unwrap();
+    let sha: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&seed).into();
+    let mut dir = open(&real(), root.path()).unwrap();
+    assert_eq!((dir.formed(), dir.seed()), (None, Some(sha)));
+    assert_eq!(dir.seed_path(), root.path().join("seed.exp"));
+    let formed = Formed::derive_from("prod", [(dir.node(), "n1".to_owned())], Some(sha));
+    dir.save_formed(&formed).unwrap();
+    drop(dir);
+    // From then on the record says it; the file may go.
+    std::fs::remove_file(root.path().join("seed.exp")).unwrap();
+    let dir = open(&real(), root.path()).unwrap();
+    assert_eq!((dir.formed(), dir.seed()), (Some(&formed), Some(sha)));
+}
+
+#[test]
+fn a_node_that_joined_is_none_of_the_founders() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dir = open(&real(), root.path()).unwrap();
+    // Its name may have been that of a founder.
+    for other in ["n1", "n2"] {
+        let founder = Formed::derive("prod", [(NodeId(1), other.to_owned())]);
+        assert!(
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dir.save_formed(&founder)))
+                .is_err()
+        );
+    }
+    let joined = Formed { joined: true, ..Formed::derive("prod", [(NodeId(1), "n1".to_owned())]) };
+    dir.save_formed(&joined).unwrap();
+    drop(dir);
+    assert_eq!(open(&real(), root.path()).unwrap().formed(), Some(&joined));
+}
+
+fn list(names: &[&str]) -> MemberList {
+    let member = |(at, name): (usize, &&str)| v1::Member {
+        id: at as u64,
+        name: (*name).to_owned(),
+        peer_address: format!("{name}:7611"),
+        client_address: format!("{name}:7610"),
+    };
+    MemberList {
+        members: names.iter().enumerate().map(member).collect(),
+        removed: [NodeId(9), NodeId(8)].into(),
+    }
+}
+
+#[test]
+fn the_members_are_kept() {
+    let root = formed_directory();
+    let dir = open(&real(), root.path()).unwrap();
+    assert_eq!(dir.members(), None);
+    let file = dir.members_file();
+    for names in [&["n4", "n1"][..], &["n1"], &[]] {
+        file.write(&list(names)).unwrap();
+    }
+    file.write(&list(&["n4", "n1"])).unwrap();
+    drop(dir);
+    // Not beside another process.
+    file.write(&list(&["n7"])).unwrap();
+    let dir = open(&real(), root.path()).unwrap();
+    assert_eq!(dir.members(), Some(&list(&["n4", "n1"])));
+    drop(dir);
+    let path = root.path().join("members");
+    let good = std::fs::read(&path).unwrap();
+    for bit in 0..good.len() * 8 {
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &flipped).unwrap();
+        // Header bytes may say that it is somebody else's; never is it taken for a list.
+        match open(&real(), root.path()) {
+            Ok(dir) => assert_eq!(dir.members(), None, "bit {bit}"),
+            Err(error) => assert!(matches!(error, DataDirError::Foreign { .. }), "{error}"),
+        }
+    }
+}
+
 /// A crash between the two writes of forming: the next start completes them.
 #[test]
 fn forming_is_noted_twice() {
@@ -185,6 +285,7 @@ fn forming_is_noted_twice() {
         cluster: all.cluster.0.to_vec(),
         cluster_name: "prod".into(),
         members: all.wire_members(),
+        ..ClusterBody::default()
     };
     CLUSTER.write(&RealDisk, root.path(), &body).unwrap();
     assert_eq!(open(&real(), root.path()).unwrap().formed(), Some(&all));
@@ -225,6 +326,32 @@ fn no_crash_leaves_half_a_record() {
     assert!(promises.iter().all(|count| *count > 0), "{promises:?}");
 }
 
+/// Power is lost at every operation of a change of the list: the old one or the new one is there.
+#[test]
+fn b32_the_list_of_members_survives_every_crash() {
+    let root = tempfile::tempdir().unwrap();
+    let (old, new) = (list(&["n1"]), list(&["n1", "n2", "n3"]));
+    let mut seen = [0; 3];
+    for seed in 0..200 {
+        let disk = SimDisk::new();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let mut dir = open(&shared, root.path()).unwrap();
+        let formed = formed(dir.node());
+        dir.save_formed(&formed).unwrap();
+        dir.members_file().write(&old).unwrap();
+        disk.halt_at(disk.counters().operations + seed % 8);
+        let written = dir.members_file().write(&new).is_ok();
+        disk.crash(&mut StdRng::seed_from_u64(seed));
+        drop(dir);
+        let dir = open(&shared, root.path()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let kept = dir.members().unwrap();
+        assert!(*kept == new || (*kept == old && !written), "seed {seed}: {written} {kept:?}");
+        seen[usize::from(written) + usize::from(*kept == new)] += 1;
+        assert_eq!(dir.formed(), Some(&formed));
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
 #[test]
 fn a_failing_disk_is_named() {
     let root = tempfile::tempdir().unwrap();
@@ -242,5 +369,29 @@ fn a_failing_disk_is_named() {
         let error = open(&shared, root.path()).unwrap_err();
         assert!(matches!(&error, DataDirError::Io { .. }), "{operation:?}: {error}");
         assert_eq!(error.code().exit(), 1);
+    }
+}
+
+#[test]
+fn work_offline_takes_the_lock_and_mints_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let lock = || OfflineDir::lock(real(), root.path());
+    assert_eq!(lock().unwrap().formed("n1", "prod").unwrap(), None);
+    let mut dir = open(&real(), root.path()).unwrap();
+    assert_eq!(lock().unwrap_err().code(), Code::DirectoryLocked);
+    let formed = formed(dir.node());
+    dir.save_formed(&formed).unwrap();
+    drop(dir);
+    let offline = lock().unwrap();
+    assert_eq!(offline.formed("n1", "prod").unwrap(), Some(formed));
+    assert_eq!(code(open(&real(), root.path())).0, Code::DirectoryLocked);
+    assert_eq!(offline.formed("n2", "prod").unwrap_err().code(), Code::DataForeign);
+    assert_eq!(offline.formed("n1", "test").unwrap_err().code(), Code::DataForeign);
+    for record in ["cluster", "identity"] {
+        let path = root.path().join(record);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(offline.formed("n1", "prod").unwrap_err().code(), Code::DataDamaged, "{record}");
+        std::fs::write(&path, bytes).unwrap();
     }
 }

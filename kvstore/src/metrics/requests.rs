@@ -21,6 +21,14 @@ pub enum Op {
     Delete,
     Txn,
     Status,
+    History,
+    Members,
+    ChangeMember,
+    MoveLeader,
+    Keyspaces,
+    PutKeyspace,
+    Node,
+    SaveSnapshot,
 }
 
 impl Op {
@@ -33,6 +41,14 @@ impl Op {
             Self::Delete => "delete",
             Self::Txn => "txn",
             Self::Status => "status",
+            Self::History => "history",
+            Self::Members => "members",
+            Self::ChangeMember => "change_member",
+            Self::MoveLeader => "move_leader",
+            Self::Keyspaces => "keyspaces",
+            Self::PutKeyspace => "put_keyspace",
+            Self::Node => "node",
+            Self::SaveSnapshot => "save_snapshot",
         }
     }
 }

@@ -22,7 +22,22 @@ pub struct NodeConfig {
     /// Bytes of the in-memory layer at which a checkpoint begins. Small: many short checkpoints;
     /// large: more memory and a longer replay after a crash.
     pub checkpoint_layer_bytes: usize,
+    /// Data epoch of the cluster: rises when it is restored or recovered.
+    pub epoch: u64,
+    /// Bytes of log behind the last export at which a new one begins, but not before the log is twice
+    /// as long as the state. Small: more writing; large: a longer start and more disk.
+    pub export_log_bytes: u64,
+    /// Bytes of log there are behind the last export at the start.
+    pub log_bytes: u64,
 }
 
 /// Default of [`NodeConfig::checkpoint_layer_bytes`].
 pub const CHECKPOINT_LAYER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Default of [`NodeConfig::export_log_bytes`].
+pub const EXPORT_LOG_BYTES: u64 = 256 * 1024 * 1024;
+/// However large the state is, an export begins when the log behind the last one is this long: it
+/// bounds how long a start takes.
+pub const EXPORT_LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes in the memory layer at which an export that delays the next checkpoint is given up.
+pub const EXPORT_LAYER_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -1,8 +1,18 @@
 //! What goes into a node and what comes out of it, as data.
 
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use proto::v1;
-use proto::{Failure, LogIndex, NodeId, log, peer};
-use storage::mvcc::CheckpointJob;
+use proto::{Failure, GroupId, LogIndex, NodeId, log, peer};
+use storage::export::{ExportFile, ExportHeader};
+use storage::mvcc::{CheckpointJob, ExportJob, Machine};
+use storage::state::StateStore;
+
+use super::catalogue::Catalogue;
 
 /// Logical time: a tick is [`consensus::config::TICK`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +40,16 @@ pub enum Request {
         /// The transaction; its `keyspace` field is ignored.
         write: log::Write,
     },
+    /// Reads one page of the versions of a key.
+    History(v1::HistoryRequest),
+    /// Reads all keyspaces.
+    Keyspaces,
+    /// Reads the catalogue of group 0.
+    Catalogue,
+    /// Proposes a command of group 0.
+    Manage(log::Command),
+    /// Wants an export of everything that is committed when it is asked.
+    Export,
 }
 
 /// The answer to a [`Request`], in the same order of variants.
@@ -46,10 +66,57 @@ pub enum Reply {
         /// What the answer proves.
         proof: v1::Proof,
     },
+    /// Answers [`Request::History`].
+    History(v1::HistoryReply),
+    /// Answers [`Request::Keyspaces`].
+    Keyspaces(Vec<v1::KeyspaceView>),
+    /// Answers [`Request::Catalogue`].
+    Catalogue(Box<Catalogue>),
+    /// Answers [`Request::Manage`] with the number of the change or the id of the keyspace.
+    Managed(u64),
+    /// Answers [`Request::Export`]. The file stays for a while after it was read last.
+    Export(ExportFile),
+}
+
+/// Names a checkpoint within one start of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CheckpointId(pub u64);
+
+/// What an export is made of.
+#[derive(Debug)]
+pub enum ExportSource {
+    /// Group 0: one record.
+    Catalogue(log::CatalogueState),
+    /// A data group: what its store holds.
+    Machine {
+        /// Reads it record by record.
+        job: ExportJob,
+        /// The store to read.
+        store: Arc<dyn StateStore>,
+    },
+}
+
+/// The state that was built from a snapshot.
+#[derive(Debug)]
+pub struct Built {
+    /// The export, now one of this node's own.
+    pub file: ExportFile,
+    /// The state.
+    pub state: BuiltState,
+}
+
+/// A state, by the kind of its group.
+#[derive(Debug)]
+pub enum BuiltState {
+    /// Group 0.
+    Catalogue(Box<Catalogue>),
+    /// A data group.
+    Machine(Box<Machine>),
 }
 
 /// Everything that can happen to a node.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are messages, and a box would cost each one")]
 pub enum Input {
     /// One tick has passed.
     Tick,
@@ -71,8 +138,47 @@ pub enum Input {
     },
     /// The log is durable up to and including this append.
     WalDurable(Ticket),
-    /// The checkpoint job for this index has finished; the state store holds everything up to it.
-    CheckpointDone(LogIndex),
+    /// The checkpoint job has finished; the state store holds everything up to its index.
+    CheckpointDone(CheckpointId),
+    /// The checkpoint job failed: its store is of no use any more. What it would have written stays in
+    /// memory, and the next start rebuilds the store.
+    CheckpointFailed(CheckpointId),
+    /// An export is durable, or could not be written.
+    Exported {
+        /// Of which group.
+        group: GroupId,
+        /// The file, or what went wrong.
+        result: Result<ExportFile, String>,
+    },
+    /// A chunk of a snapshot is written.
+    ChunkWritten {
+        /// Of which group.
+        group: GroupId,
+        /// Index of the snapshot.
+        index: LogIndex,
+        /// Where the chunk begins.
+        offset: u64,
+    },
+    /// A snapshot that was fetched is verified and durable, and its state is built.
+    Built {
+        /// Of which group.
+        group: GroupId,
+        /// Index of the snapshot.
+        index: LogIndex,
+        /// What was built, or why it could not be written, verified or built.
+        result: Result<Built, String>,
+    },
+    /// The log has no room on its disk, or has room again.
+    LogFull(bool),
+    /// A node that was not a member when it was added says that it is `name`, with this id.
+    Joining {
+        /// Its name, proven by its certificate.
+        name: String,
+        /// The id it minted.
+        node: NodeId,
+    },
+    /// Hand leadership of every group to this node.
+    MoveLeader(NodeId),
     /// The link to a peer is up.
     LinkUp(NodeId),
     /// The link to a peer is gone; what was sent may be lost.
@@ -111,7 +217,84 @@ pub enum Effect {
         reply: Result<Reply, Failure>,
     },
     /// Run this checkpoint beside everything else, then report [`Input::CheckpointDone`].
-    Checkpoint(CheckpointJob),
+    Checkpoint {
+        /// Names it in the report.
+        id: CheckpointId,
+        /// What to do.
+        job: CheckpointJob,
+        /// On this store.
+        store: Arc<dyn StateStore>,
+    },
+    /// Write this export beside everything else, then report [`Input::Exported`].
+    Export {
+        /// What stands at the head of the file.
+        header: ExportHeader,
+        /// What it holds.
+        source: ExportSource,
+    },
+    /// Give up the export of this group that is being written, and report it as failed.
+    AbortExport(GroupId),
+    /// Read a chunk of an export and send it. Where that fails, send that the export is gone.
+    ServeChunk {
+        /// To whom.
+        to: NodeId,
+        /// From which file.
+        file: ExportFile,
+        /// From where on.
+        offset: u64,
+    },
+    /// Begin to receive an export of this length; what was received of another one is dropped.
+    Receive {
+        /// Of which group.
+        group: GroupId,
+        /// Its index.
+        index: LogIndex,
+        /// Its length.
+        bytes: u64,
+        /// Its SHA-256.
+        sha256: [u8; 32],
+    },
+    /// Write a chunk of what is received, then report [`Input::ChunkWritten`].
+    WriteChunk {
+        /// Of which group.
+        group: GroupId,
+        /// Index of the snapshot.
+        index: LogIndex,
+        /// Where it begins.
+        offset: u64,
+        /// What it holds.
+        data: Bytes,
+    },
+    /// All chunks are written: verify the export, make it durable among the others, build the state
+    /// from it in this directory, then report [`Input::Built`].
+    Build {
+        /// Of which group.
+        group: GroupId,
+        /// Index of the snapshot.
+        index: LogIndex,
+        /// Name below `state/`; unused so far.
+        state_dir: String,
+    },
+    /// Drop what was received of this group.
+    Discard(GroupId),
+    /// Remove an export that nobody needs.
+    RemoveExport(PathBuf),
+    /// Drop this state and remove its directory below `state/`, if it has one; nobody needs them.
+    RemoveState {
+        /// Name of the directory; empty when it has none.
+        name: String,
+        /// The state, which may take long to drop.
+        state: Option<Box<dyn Any + Send>>,
+    },
+    /// The store in this directory has failed: the next start must not trust it.
+    SuspectState(String),
+    /// Keep links to these nodes, and refuse those that were removed.
+    Members {
+        /// Members with their addresses.
+        members: Vec<v1::Member>,
+        /// Ids that never come back.
+        removed: BTreeSet<NodeId>,
+    },
     /// This replica cannot go on, for a reason of its own (its state store failed). The process
     /// must end without acknowledging anything further.
     Fatal(String),
@@ -140,6 +323,16 @@ pub struct Summary {
     pub members: Vec<v1::Member>,
     /// Voters of the data group.
     pub voters: Vec<NodeId>,
+    /// Number of the newest membership change, and whether it is carried out.
+    pub change: (u64, bool),
+    /// The log has no room.
+    pub read_only: bool,
+    /// Index of the newest durable export of the data group.
+    pub exported: u64,
+    /// A snapshot is being fetched or built.
+    pub installing: bool,
+    /// Bytes of log behind the newest export.
+    pub log_bytes: u64,
     /// Groups that this node leads.
     pub groups_led: u32,
     /// Times a group of this node saw a new leader.

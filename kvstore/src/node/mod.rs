@@ -22,29 +22,49 @@
 
 mod catalogue;
 mod config;
+mod exports;
 mod io;
+mod keyspaces;
+mod membership;
+mod repair;
 mod requests;
+mod routing;
+mod snapshots;
+mod transfer;
+mod upkeep;
 
-pub use catalogue::Catalogue;
-pub use config::{CHECKPOINT_LAYER_BYTES, NodeConfig};
-pub use io::{Effect, Input, Reply, Request, RequestId, Summary, Ticket, Ticks};
+pub use catalogue::{Catalogue, Keyspaces, Member, Members, OpenChange, Wanted};
+pub use config::{
+    CHECKPOINT_LAYER_BYTES, EXPORT_LAYER_BYTES_MAX, EXPORT_LOG_BYTES, EXPORT_LOG_BYTES_MAX,
+    NodeConfig,
+};
+pub use io::{
+    Built, BuiltState, CheckpointId, Effect, ExportSource, Input, Reply, Request, RequestId,
+    Summary, Ticket, Ticks,
+};
+pub use repair::{Repair, RepairEffect, RepairInput};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use consensus::{Group, GroupConfig, GroupError, GroupLog, GroupStatus, PeerProgress, Role};
-use proto::v1::{self, Level, Proof};
-use proto::{Applied, Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Term, log, peer};
-use storage::mvcc::{Machine, RangeQuery};
+use prost::Message;
+use proto::peer::RaftKind;
+use proto::peer::peer_message::Body;
+use proto::{Failure, GroupId, KeyspaceId, LogIndex, NodeId, Term, log, peer, v1};
+use storage::export::ExportFile;
+use storage::mvcc::{HistoryClock, Machine};
 use storage::wal::{Recovered, RecoveredGroup};
 
+use self::exports::Exports;
 use self::requests::Requests;
-use crate::consistency;
+use self::routing::Parked;
+use self::snapshots::Snapshots;
 use crate::replication::raft::{RaftReplica, ReplicaIdentity, StateMachine};
-use crate::replication::{Answered, Found, Origin, Outbox, Query, Read, Replication, Submission};
+use crate::replication::{Outbox, Replication, Retired};
 
-/// Ticks between two attempts to publish this node's addresses.
-const PUBLISH_TICKS: u64 = 10;
+/// How many times the layer of a checkpoint a node keeps in memory after its store has failed.
+const LAYERS_WITHOUT_STORE: usize = 4;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -69,42 +89,82 @@ pub struct Node {
     meta: RaftReplica<Catalogue>,
     data: RaftReplica<Machine>,
     requests: Requests,
+    parked: BTreeMap<RequestId, Parked>,
     outbox: Outbox,
+    /// Effects of steps, to be given out with the next poll.
+    effects: Vec<Effect>,
     now: Ticks,
-    /// Position of the checkpoint that runs.
-    checkpoint: Option<(LogIndex, Term)>,
+    /// The checkpoint that runs, and its position.
+    checkpoint: Option<(CheckpointId, LogIndex, Term)>,
+    /// Checkpoints begun.
+    checkpoints: u64,
+    /// Bytes of log since the last checkpoint began.
+    log_since_checkpoint: u64,
+    /// A checkpoint failed: the store is of no use, and there is none until the next start.
+    store_failed: bool,
+    exports: Exports,
+    snapshots: Snapshots,
+    history: HistoryClock,
+    /// Members of the data group before the first change of members.
+    first_conf: (log::ConfState, u64),
+    /// What the links were told last.
+    told: Option<(Vec<v1::Member>, BTreeSet<NodeId>)>,
+    read_only: bool,
     stopping: bool,
 }
 
+/// What a node begins with, all of it read back from its disk.
+#[derive(Debug)]
+pub struct NodeStart {
+    /// Its log.
+    pub recovered: Recovered,
+    /// The catalogue as of its newest export, or of a cluster that has just formed.
+    pub catalogue: Catalogue,
+    /// The data group's state as of its last checkpoint.
+    pub machine: Machine,
+    /// The newest durable export of each group.
+    pub exports: Vec<ExportFile>,
+}
+
 impl Node {
-    /// A node over what its log recovered. `members` are those the cluster formed with; `machine`
-    /// is the data group's state as of its last checkpoint.
+    /// A node as it was when it stopped.
     ///
     /// # Errors
     /// See [`NodeError`]; nothing was changed.
-    pub fn new(
-        config: NodeConfig,
-        members: &[(NodeId, String)],
-        recovered: Recovered,
-        machine: Machine,
-    ) -> Result<Self, NodeError> {
+    pub fn new(config: NodeConfig, start: NodeStart) -> Result<Self, NodeError> {
+        let NodeStart { recovered, catalogue, machine, exports } = start;
         let identity = Arc::new(ReplicaIdentity {
             node: config.id,
             name: config.name.clone(),
             boot: config.boot,
         });
         let mut groups = recovered.groups;
-        let meta = Catalogue::formed(members);
-        let meta = replica(&config, &identity, GroupId::META, &mut groups, meta)?;
+        let first_conf = groups
+            .get(&GroupId::DATA)
+            .map(|group| (group.conf_state.clone(), group.change))
+            .ok_or(NodeError::GroupMissing(GroupId::DATA))?;
+        let meta = replica(&config, &identity, GroupId::META, &mut groups, catalogue)?;
         let data = replica(&config, &identity, GroupId::DATA, &mut groups, machine)?;
+        let exports = Exports::new(exports, config.log_bytes);
         Ok(Self {
             config,
             meta,
             data,
             requests: Requests::default(),
+            parked: BTreeMap::new(),
             outbox: Outbox::new(Ticket(1)),
+            effects: Vec::new(),
             now: Ticks(0),
             checkpoint: None,
+            checkpoints: 0,
+            log_since_checkpoint: 0,
+            store_failed: false,
+            exports,
+            snapshots: Snapshots::default(),
+            history: HistoryClock::default(),
+            first_conf,
+            told: None,
+            read_only: false,
             stopping: false,
         })
     }
@@ -115,8 +175,17 @@ impl Node {
             Input::Tick => self.tick(),
             Input::Peer { from, message } => self.receive(from, message),
             Input::Client { id, request, patience } => self.request(id, request, patience),
-            Input::WalDurable(ticket) => self.each_replica(|replica, _| replica.durable(ticket)),
-            Input::CheckpointDone(index) => self.checkpoint_done(index),
+            Input::WalDurable(ticket) => self.durable(ticket),
+            Input::CheckpointDone(id) => self.checkpoint_done(id),
+            Input::CheckpointFailed(id) => self.checkpoint_failed(id),
+            Input::Exported { group, result } => self.exported(group, result),
+            Input::ChunkWritten { group, index, offset } => {
+                self.chunk_written(group, index, offset);
+            }
+            Input::Built { group, index, result } => self.built(group, index, result),
+            Input::LogFull(full) => self.log_full(full),
+            Input::Joining { name, node } => self.joining(name, node),
+            Input::MoveLeader(to) => self.move_leader(to),
             Input::LinkUp(node) => self.link(node, true),
             Input::LinkDown(node) => self.link(node, false),
             Input::Campaign => {
@@ -134,25 +203,53 @@ impl Node {
     /// Acts on everything noticed since the last poll.
     pub fn poll(&mut self) -> Vec<Effect> {
         self.each_replica(|replica, out| replica.poll(out));
+        for (group, to, message) in std::mem::take(&mut self.outbox.offers) {
+            if let Some(offer) = self.exports.offer(group, to, message, self.now) {
+                self.outbox.send(to, group, Body::SnapshotOffer(offer));
+            }
+        }
+        for (group, node, id) in std::mem::take(&mut self.outbox.repairs) {
+            let at = if group == GroupId::META { self.meta.applied() } else { self.data.applied() };
+            self.exports.want_for_repair(group, node, id, at);
+        }
+        // Perhaps there is one already.
+        self.answer_repairs();
+        let ticket = self.outbox.ticket;
+        for retired in std::mem::take(&mut self.outbox.retired) {
+            self.switched(retired.group);
+            self.snapshots.retire(ticket, retired);
+        }
         let next = Ticket(self.outbox.ticket.0 + 1);
         let out = std::mem::replace(&mut self.outbox, Outbox::new(next));
         if let Some(why) = out.fatal {
             return vec![Effect::Fatal(why)];
         }
-        let mut effects = Vec::with_capacity(out.sends.len() + out.answers.len() + 2);
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.reserve(out.sends.len() + out.answers.len() + 2);
         effects.extend(out.sends.into_iter().map(|(to, message)| Effect::Send { to, message }));
         if out.frames.is_empty() {
             // Nothing used the ticket.
             self.outbox.ticket = out.ticket;
         } else {
             let (ticket, frames, sync) = (out.ticket, out.frames, out.sync);
+            let bytes = frames.iter().map(|frame| frame.encoded_len() as u64).sum();
+            self.exports.logged(bytes);
+            self.log_since_checkpoint += bytes;
             effects.push(Effect::WalAppend { ticket, frames, sync });
         }
+        self.outbox.again |= out.again;
         for (id, answer) in out.answers {
             effects.extend(self.complete(id, answer));
         }
         effects.extend(self.begin_checkpoint());
         effects
+    }
+
+    /// Whether another poll would go on although nothing else happened: the last one had done enough
+    /// for a while.
+    #[must_use]
+    pub fn wants_poll(&self) -> bool {
+        self.outbox.again || !self.effects.is_empty()
     }
 
     /// What the node knows about itself.
@@ -173,8 +270,16 @@ impl Node {
             commit: data.commit.get(),
             applied: data.applied.get(),
             revision: self.data.machine().revision(KeyspaceId::DEFAULT).get(),
-            members: self.meta.machine().members().values().cloned().collect(),
+            members: self.meta.machine().members().iter().map(|m| m.member.clone()).collect(),
             voters: data.voters.clone(),
+            change: (
+                self.meta.machine().members().change_number(),
+                self.meta.machine().members().open_change().is_none(),
+            ),
+            read_only: self.read_only,
+            exported: self.exports.newest(GroupId::DATA).map_or(0, |file| file.header.index.get()),
+            installing: self.snapshots.is_busy(),
+            log_bytes: self.exports.log_bytes(),
             groups_led: u32::from(leads) + u32::from(meta.role == Role::Leader),
             leader_changes: self.data.leader_changes() + self.meta.leader_changes(),
             proposals_pending: counts.0,
@@ -206,6 +311,12 @@ impl Node {
         self.data.machine()
     }
 
+    /// Name of the directory of the data group's state.
+    #[must_use]
+    pub fn state_dir(&self) -> &str {
+        self.data.state_dir()
+    }
+
     /// Requests that are not answered yet.
     #[must_use]
     pub fn open_requests(&self) -> usize {
@@ -222,40 +333,79 @@ impl Node {
         let now = self.now;
         self.each_replica(|replica, out| replica.tick(now, out));
         while let Some(id) = self.requests.expired(now) {
-            let failure = self.requests.timed_out(id);
+            let mut failure = self.requests.timed_out(id);
+            if matches!(self.parked.get(&id), Some(Parked::Write { .. })) {
+                failure.applied = Some(proto::Applied::No);
+            }
             self.each_replica(|replica, _| replica.forget(id));
             self.requests.give_up(id);
+            self.parked.remove(&id);
+            self.exports.forget(id);
             self.outbox.answer(id, Err(failure));
         }
-        if now.0.is_multiple_of(PUBLISH_TICKS) {
-            self.publish();
-        }
-    }
-
-    /// Publishes this node's addresses in the catalogue, until they stand there.
-    fn publish(&mut self) {
-        let own = v1::Member {
-            id: self.config.id.get(),
-            name: self.config.name.clone(),
-            client_address: self.config.client_address.clone(),
-            peer_address: self.config.peer_address.clone(),
-        };
-        if self.meta.machine().members().get(&self.config.id) == Some(&own) {
-            return;
-        }
-        let set = log::SetMember { member: Some(own) };
-        let command = log::Command { body: Some(log::command::Body::SetMember(set)) };
-        let patience = Ticks(PUBLISH_TICKS);
-        let submission = Submission { origin: Origin::Internal, command, patience };
-        self.meta.write(submission, &mut self.outbox);
+        self.upkeep();
     }
 
     fn receive(&mut self, from: NodeId, message: peer::PeerMessage) {
         let Some(body) = message.body else { return };
-        match GroupId(message.group) {
-            GroupId::META => self.meta.receive(from, body, &mut self.outbox),
-            GroupId::DATA => self.data.receive(from, body, &mut self.outbox),
-            other => tracing::debug!(%from, group = %other, "message for an unknown group"),
+        let group = GroupId(message.group);
+        if group != GroupId::META && group != GroupId::DATA {
+            tracing::debug!(%from, %group, "message for an unknown group");
+            return;
+        }
+        match body {
+            Body::SnapshotOffer(offer) => self.offered(from, group, offer),
+            Body::SnapshotFetch(fetch) => self.serve_chunk(from, group, &fetch),
+            Body::SnapshotChunk(chunk) => self.chunk(from, group, &chunk),
+            // What cannot be written is not taken, so it is not acknowledged either; the leader goes
+            // on probing.
+            Body::Raft(append) if self.read_only && carries_entries(&append) => {}
+            body if group == GroupId::META => self.meta.receive(from, body, &mut self.outbox),
+            body => self.data.receive(from, body, &mut self.outbox),
+        }
+    }
+
+    /// Sends a chunk of an export, or says that there is none.
+    fn serve_chunk(&mut self, to: NodeId, group: GroupId, fetch: &peer::SnapshotFetch) {
+        self.exports.heard(group, to, self.now);
+        let offset = fetch.offset;
+        if let Some(file) = self.exports.find(group, &fetch.sha256, self.now) {
+            self.effects.push(Effect::ServeChunk { to, file, offset });
+            return;
+        }
+        let gone = peer::SnapshotChunk {
+            sha256: fetch.sha256.clone(),
+            index: fetch.index,
+            offset,
+            gone: true,
+            ..peer::SnapshotChunk::default()
+        };
+        self.outbox.send(to, group, Body::SnapshotChunk(gone));
+    }
+
+    fn durable(&mut self, ticket: Ticket) {
+        self.each_replica(|replica, _| replica.durable(ticket));
+        for Retired { dir, state, .. } in self.snapshots.take_retired(ticket) {
+            self.effects.push(Effect::RemoveState { name: dir, state: Some(state) });
+        }
+    }
+
+    /// Hands leadership of every group to a voter; the leaders are asked to.
+    fn move_leader(&mut self, to: NodeId) {
+        let ask = |leader: Option<NodeId>, group: GroupId, outbox: &mut Outbox| {
+            if let Some(leader) = leader {
+                outbox.send(leader, group, Body::MoveLeader(peer::MoveLeader { to: to.get() }));
+            }
+        };
+        if self.meta.leads() {
+            self.meta.move_leader(to);
+        } else {
+            ask(self.meta.leader(), GroupId::META, &mut self.outbox);
+        }
+        if self.data.leads() {
+            self.data.move_leader(to);
+        } else {
+            ask(self.data.leader(), GroupId::DATA, &mut self.outbox);
         }
     }
 
@@ -263,146 +413,56 @@ impl Node {
         self.each_replica(|replica, out| replica.link(node, up, out));
     }
 
-    /// Routes a request to the replica of its keyspace.
-    fn request(&mut self, id: RequestId, request: Request, patience: Ticks) {
-        let deadline = Ticks(self.now.0 + patience.0.max(1));
-        self.requests.open(id, &request, deadline);
-        if let Err(failure) = self.route(id, request, patience) {
-            let failure = self.requests.name(id, failure.applied(Applied::No));
-            self.outbox.answer(id, Err(failure));
-        }
-    }
-
-    fn route(&mut self, id: RequestId, request: Request, patience: Ticks) -> Result<(), Failure> {
-        if self.stopping {
-            let why = format!("{} is stopping", self.config.name);
-            return Err(Failure::new(Code::NotReady, "", why));
-        }
-        match request {
-            Request::Get(get) => {
-                let at = (get.revision != 0).then_some(get.revision.into());
-                let level = get.level();
-                self.read(id, &get.keyspace, level, Query::Get { key: get.key, at })
-            }
-            Request::Range(range) => {
-                let level = range.level();
-                let query = Query::Range(RangeQuery {
-                    from: range.from,
-                    to: range.to,
-                    limit: range.limit as usize,
-                    at: (range.revision != 0).then_some(range.revision.into()),
-                    keys_only: range.keys_only,
-                    count_only: range.count_only,
-                });
-                self.read(id, &range.keyspace, level, query)
-            }
-            Request::Write { keyspace, mut write } => {
-                write.keyspace = self.keyspace(&keyspace)?.get();
-                let command = log::Command { body: Some(log::command::Body::Write(write)) };
-                let submission = Submission { origin: Origin::Local(id), command, patience };
-                self.data.write(submission, &mut self.outbox);
-                Ok(())
-            }
-        }
-    }
-
-    fn read(
-        &mut self,
-        id: RequestId,
-        keyspace: &str,
-        level: Level,
-        query: Query,
-    ) -> Result<(), Failure> {
-        let keyspace = self.keyspace(keyspace)?;
-        let (level, plan) = consistency::plan(level)?;
-        self.data.read(Read { id, keyspace, query, level, plan }, &mut self.outbox);
-        Ok(())
-    }
-
-    fn keyspace(&self, name: &str) -> Result<KeyspaceId, Failure> {
-        self.data.machine().keyspace(name).ok_or_else(|| {
-            let why = format!("no keyspace is named \"{}\"", name.escape_default());
-            Failure::new(Code::KeyspaceNotFound, "", why)
-        })
-    }
-
-    /// Turns a replica's answer into the reply; `None` when the request was answered before.
-    fn complete(&mut self, id: RequestId, answer: Result<Answered, Failure>) -> Option<Effect> {
-        let answer = match answer {
-            Ok(Answered::Write { outcome, .. }) if outcome.refused != 0 => {
-                Err(refusal(outcome.refused))
-            }
-            other => other,
-        };
-        let reply = match answer {
-            Ok(answered) => Ok(self.reply(answered)),
-            Err(failure) => {
-                let failure = failure.leader(self.leader_address());
-                Err(self.requests.name(id, failure))
-            }
-        };
-        self.requests.close(id)?;
-        Some(Effect::Reply { id, reply })
-    }
-
-    fn reply(&self, answered: Answered) -> Reply {
-        match answered {
-            Answered::Read { found, level, revision } => {
-                let proof = Some(self.proof(level, revision.get()));
-                match found {
-                    Found::Item(item) => Reply::Get(v1::GetReply { proof, item }),
-                    Found::Page(page) => Reply::Range(v1::RangeReply {
-                        proof,
-                        items: page.items,
-                        more: page.more,
-                        count: page.count,
-                    }),
-                }
-            }
-            Answered::Write { outcome, acknowledged_by } => {
-                let mut proof = self.proof(Level::Linearizable, outcome.revision);
-                proof.acknowledged_by = acknowledged_by.into_iter().map(NodeId::get).collect();
-                proof.replayed = outcome.replayed;
-                Reply::Write { outcome, proof }
-            }
-        }
-    }
-
-    fn proof(&self, level: Level, revision: u64) -> Proof {
-        Proof {
-            level: level.into(),
-            node: self.config.name.clone(),
-            revision,
-            leader: self.data.leader().map_or(0, NodeId::get),
-            leader_address: self.leader_address().unwrap_or_default(),
-            index: self.data.applied().get(),
-            ..Proof::default()
-        }
-    }
-
-    fn leader_address(&self) -> Option<String> {
-        let leader = self.data.leader()?;
-        let member = self.meta.machine().members().get(&leader)?;
-        (!member.client_address.is_empty()).then(|| member.client_address.clone())
+    /// Answers a request from within a step.
+    fn finish(&mut self, id: RequestId, reply: Result<Reply, Failure>) {
+        let effect = self.answer(id, reply);
+        self.effects.extend(effect);
     }
 
     fn begin_checkpoint(&mut self) -> Option<Effect> {
-        let machine = self.data.machine_mut();
-        if self.checkpoint.is_some() || machine.layer_bytes() < self.config.checkpoint_layer_bytes {
+        let layer = self.data.machine().layer_bytes();
+        if self.store_failed && layer > LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes {
+            let why = "the state store has failed, and memory is full; a start rebuilds the store";
+            return Some(Effect::Fatal(why.to_owned()));
+        }
+        // The log counts as well: of what is overwritten or compacted, little stays in the layer, but a
+        // start has to replay it all.
+        let limit = self.config.checkpoint_layer_bytes;
+        let due = layer >= limit || self.log_since_checkpoint >= 2 * limit as u64;
+        if self.checkpoint.is_some() || self.store_failed || !due {
             return None;
         }
-        let job = machine.begin_checkpoint()?;
-        self.checkpoint = Some((job.index(), job.term()));
-        Some(Effect::Checkpoint(job))
+        self.checkpoint_now()
     }
 
-    fn checkpoint_done(&mut self, index: LogIndex) {
-        let Some((running, term)) = self.checkpoint.take() else { return };
-        assert_eq!(running, index, "another checkpoint finished than the one that runs");
+    fn checkpoint_done(&mut self, id: CheckpointId) {
+        // One on a store that a snapshot has replaced since means nothing.
+        let Some((_, index, term)) = self.checkpoint.take_if(|(running, ..)| *running == id) else {
+            return;
+        };
         self.data.machine_mut().finish_checkpoint(index);
         let done = log::CheckpointDone { index: index.get(), term: term.get() };
         self.outbox.append(GroupId::DATA, log::frame::Body::CheckpointDone(done));
+        if self.exports.waits_for_checkpoint() {
+            self.write_exports();
+        }
     }
+
+    fn checkpoint_failed(&mut self, id: CheckpointId) {
+        if self.checkpoint.take_if(|(running, ..)| *running == id).is_none() {
+            return;
+        }
+        self.store_failed = true;
+        self.effects.push(Effect::SuspectState(self.data.state_dir().to_owned()));
+        self.data.machine_mut().abandon_checkpoint();
+        let waiting = self.exports.failed(self.now);
+        self.refuse_exports(waiting, "the node's state store has failed");
+    }
+}
+
+/// Whether a message would have to be written to the log.
+fn carries_entries(message: &peer::RaftMessage) -> bool {
+    message.kind() == RaftKind::Append && !message.entries.is_empty()
 }
 
 fn role(node: NodeId, status: &GroupStatus) -> v1::Role {
@@ -414,17 +474,6 @@ fn role(node: NodeId, status: &GroupStatus) -> v1::Role {
     }
 }
 
-/// The error for a write that apply refused, the same on every replica.
-fn refusal(number: u32) -> Failure {
-    let code = Code::from_number(number).unwrap_or(Code::Internal);
-    let failure = Failure::new(code, "", code.page().cause);
-    match code {
-        // Refused now, but an earlier attempt under the same id may have been applied.
-        Code::OutcomeForgotten | Code::WriteAnswered => failure.applied(Applied::Unknown),
-        _ => failure.applied(Applied::No),
-    }
-}
-
 fn replica<S: StateMachine>(
     config: &NodeConfig,
     identity: &Arc<ReplicaIdentity>,
@@ -433,17 +482,25 @@ fn replica<S: StateMachine>(
     machine: S,
 ) -> Result<RaftReplica<S>, NodeError> {
     let recovered = groups.remove(&id).ok_or(NodeError::GroupMissing(id))?;
+    // The members as of the state, which the entries behind it go on to change; those that the log
+    // begins with are older.
+    let (conf_state, change) = match machine.conf() {
+        Some((conf, change)) => (conf.clone(), change),
+        None => (recovered.conf_state, recovered.change),
+    };
+    let start = recovered.first_kept.get().saturating_sub(1);
     let group = Group::new(
         GroupConfig { group: id, node: config.id, boot: config.boot, seed: config.seed },
         GroupLog {
             hard_state: recovered.hard_state,
-            conf_state: recovered.conf_state,
-            start_index: recovered.start_index,
-            start_term: recovered.start_term,
+            conf_state,
+            change,
+            start_index: LogIndex(start),
+            start_term: recovered.kept_term,
             entries: recovered.entries,
             applied: machine.applied(),
         },
     )
     .map_err(|source| NodeError::Group { group: id, source })?;
-    Ok(RaftReplica::new(id, Arc::clone(identity), group, machine))
+    Ok(RaftReplica::new(id, Arc::clone(identity), group, machine, recovered.state_dir))
 }

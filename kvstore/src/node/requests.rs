@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use proto::{Applied, Code, Failure};
+use proto::{Applied, Code, Failure, log};
 
 use super::io::{Request, RequestId, Ticks};
 
@@ -14,6 +14,8 @@ pub enum Kind {
     Read,
     /// It writes.
     Write,
+    /// It changes the catalogue.
+    Manage,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,12 @@ impl Requests {
         self.deadlines.insert((deadline, id));
     }
 
+    /// What kind of request it is, while it is open.
+    #[must_use]
+    pub fn kind(&self, id: RequestId) -> Option<Kind> {
+        self.open.get(&id).map(|open| open.kind)
+    }
+
     /// Closes a request; `None` when it was closed before.
     pub fn close(&mut self, id: RequestId) -> Option<Kind> {
         let open = self.open.remove(&id)?;
@@ -71,7 +79,7 @@ impl Requests {
     #[must_use]
     pub fn timed_out(&self, id: RequestId) -> Failure {
         match self.open.get(&id).map(|open| open.kind) {
-            Some(Kind::Write) => {
+            Some(Kind::Write | Kind::Manage) => {
                 let why = "no majority acknowledged it in time; it may be applied yet";
                 self.name(id, Failure::new(Code::WriteTimedOut, "", why).applied(Applied::Unknown))
             }
@@ -103,6 +111,7 @@ fn name(kind: Kind, key: &Bytes, mut failure: Failure) -> Failure {
     failure.subject = match kind {
         Kind::Read => format!("read of \"{key}\""),
         Kind::Write => format!("write to \"{key}\""),
+        Kind::Manage => format!("change of {key}"),
     };
     if kind == Kind::Read {
         failure.applied = None;
@@ -115,6 +124,11 @@ fn describe(request: &Request) -> (Kind, Bytes) {
     match request {
         Request::Get(get) => (Kind::Read, get.key.clone()),
         Request::Range(range) => (Kind::Read, range.from.clone()),
+        Request::History(history) => (Kind::Read, history.key.clone()),
+        Request::Keyspaces => (Kind::Read, Bytes::from_static(b"keyspaces")),
+        Request::Catalogue => (Kind::Read, Bytes::from_static(b"members")),
+        Request::Export => (Kind::Read, Bytes::from_static(b"snapshot")),
+        Request::Manage(command) => (Kind::Manage, subject(command)),
         Request::Write { write, .. } => {
             let first = write.then_ops.first().and_then(|op| op.op.as_ref());
             let key = match first {
@@ -126,6 +140,20 @@ fn describe(request: &Request) -> (Kind, Bytes) {
             (Kind::Write, key)
         }
     }
+}
+
+/// What a command of group 0 is about.
+fn subject(command: &log::Command) -> Bytes {
+    use log::command::Body;
+    let name = match &command.body {
+        Some(Body::ChangeMember(change)) => format!("member {}", change.name),
+        Some(Body::PutKeyspace(put)) => {
+            let name = put.keyspace.as_ref().map_or("", |keyspace| keyspace.name.as_str());
+            format!("keyspace {name}")
+        }
+        Some(_) | None => "the catalogue".to_owned(),
+    };
+    name.into()
 }
 
 #[cfg(test)]

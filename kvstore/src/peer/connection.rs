@@ -1,13 +1,17 @@
 //! One connection to a peer, from hello to end.
 //!
-//! A session is *up* once both sides have said that they formed the same cluster. A node that
-//! forms while connected says hello again. Everything about a connection happens in one task, so
-//! the events of a peer come in order: up, messages, down.
+//! The side that dialed says hello first, the other one answers: so it can refuse with a reason
+//! that depends on who was there. A session is *up* once both sides have said that they formed the
+//! same cluster. A node that forms while connected says hello again, and so does one that has to
+//! say that the other side was removed. Everything about a connection happens in one task, so the
+//! events of a peer come in order: up, messages, down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
+use proto::peer::hello::Refusal;
 use proto::peer::{self, PeerMessage, peer_message::Body};
 use proto::{NodeId, v1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -16,10 +20,12 @@ use tracing::info;
 
 use super::error::LinkEnd;
 use super::frame::{Assembly, FRAME_BYTES_MAX, Kind, put_header, take_frame};
+use super::hello::{HelloRefused, Local};
 use super::lanes::{Item, Lane, Lanes, Queued, Taken};
-use super::network::{LinkEvent, Shared};
+use super::network::LinkEvent;
 use super::peers::Peer;
-use crate::forming::{Formed, Report};
+use super::shared::Shared;
+use crate::forming::{Answer, Formed, Report};
 
 /// Time between pings.
 pub(super) const PING_INTERVAL: Duration = Duration::from_millis(250);
@@ -52,7 +58,8 @@ pub(super) struct Greeted {
     said_formed: bool,
 }
 
-/// Says hello, and judges the hello of the node that `certified` names.
+/// Says hello, and judges the hello with which the node that `certified` names answers: what the
+/// side does that dialed.
 pub(super) async fn greet(
     io: Box<dyn Io>,
     shared: &Shared,
@@ -60,28 +67,94 @@ pub(super) async fn greet(
 ) -> Result<Greeted, LinkEnd> {
     let formed = shared.formed();
     let (reader, mut writer) = tokio::io::split(io);
-    let mut out = BytesMut::new();
-    put_hello(&mut out, &shared.local.hello(formed.as_ref()));
-    // Said before the other one is judged: what it hears may be why it has to stop.
-    writer.write_all(&out).await?;
-    writer.flush().await?;
-    let mut reader = Reader { io: reader, buffer: BytesMut::new() };
-    let (kind, payload) = loop {
-        match take_frame(&mut reader.buffer)? {
-            Some(frame) => break frame,
-            None => reader.fill().await?,
+    say(&mut writer, &shared.local.hello(formed.as_ref())).await?;
+    let mut reader = Reader::new(reader);
+    let hello = reader.hello().await?;
+    match shared.check(formed.as_ref(), certified, &hello) {
+        Ok(report) => Ok(Greeted { reader, writer, hello, report, said_formed: formed.is_some() }),
+        Err(refused) => {
+            if let Some(goodbye) = goodbye(shared, formed.as_ref(), &refused) {
+                say(&mut writer, &goodbye).await?;
+            }
+            writer.shutdown().await?;
+            Err(refused.into())
         }
-    };
-    if kind != Kind::Hello {
-        return Err(LinkEnd::NoHello);
     }
-    let hello = peer::Hello::decode(payload)?;
-    let report = shared.local.check(formed.as_ref(), certified, &hello)?;
-    Ok(Greeted { reader, writer, hello, report, said_formed: formed.is_some() })
+}
+
+/// Hears the hello of the node that `certified` names, and answers it: what the side does that was
+/// dialed. A node that wants to join is told how it stands; the connection then ends.
+pub(super) async fn answer(
+    io: Box<dyn Io>,
+    shared: &Shared,
+    certified: &str,
+) -> Result<Greeted, LinkEnd> {
+    let (reader, mut writer) = tokio::io::split(io);
+    let mut reader = Reader::new(reader);
+    let hello = reader.hello().await?;
+    let formed = shared.formed();
+    if hello.joining {
+        say(&mut writer, &shared.answer_joiner(formed.as_ref(), certified, &hello)?).await?;
+        writer.shutdown().await?;
+        return Err(LinkEnd::Joiner);
+    }
+    let judged = shared.check(formed.as_ref(), certified, &hello);
+    let reply = match &judged {
+        Ok(_) => None,
+        Err(refused) => goodbye(shared, formed.as_ref(), refused),
+    };
+    // Said to one that does not fit as well: what it hears may be why it has to stop.
+    say(&mut writer, &reply.unwrap_or_else(|| shared.local.hello(formed.as_ref()))).await?;
+    match judged {
+        Ok(report) => Ok(Greeted { reader, writer, hello, report, said_formed: formed.is_some() }),
+        Err(refused) => {
+            writer.shutdown().await?;
+            Err(refused.into())
+        }
+    }
+}
+
+/// Asks the member that `certified` names whether this node may join; `None` when that one has no
+/// cluster itself.
+pub(super) async fn ask(
+    io: Box<dyn Io>,
+    local: &Local,
+    certified: &str,
+) -> Result<Option<Answer>, LinkEnd> {
+    let (reader, mut writer) = tokio::io::split(io);
+    say(&mut writer, &local.hello(None)).await?;
+    let hello = Reader::new(reader).hello().await?;
+    // The answer is here; how the connection ends is of no interest.
+    let _ = writer.shutdown().await;
+    Ok(local.check_answer(certified, &hello)?)
+}
+
+/// What a node hears that was removed.
+fn goodbye(
+    shared: &Shared,
+    formed: Option<&Formed>,
+    refused: &HelloRefused,
+) -> Option<peer::Hello> {
+    let removed = matches!(refused, HelloRefused::Removed { .. });
+    formed.filter(|_| removed).map(|formed| shared.local.refusing(formed, Refusal::Removed))
+}
+
+async fn say(writer: &mut (impl AsyncWrite + Unpin), hello: &peer::Hello) -> std::io::Result<()> {
+    let mut out = BytesMut::new();
+    put_hello(&mut out, hello);
+    writer.write_all(&out).await?;
+    writer.flush().await
+}
+
+impl Greeted {
+    /// The id of the other side.
+    pub(super) fn node(&self) -> NodeId {
+        self.report.node
+    }
 }
 
 /// Runs a connection to its end. Dropping the future ends it as well.
-pub(super) async fn serve(shared: &Shared, peer: &Peer, greeted: Greeted) -> LinkEnd {
+pub(super) async fn serve(shared: &Shared, peer: &Arc<Peer>, greeted: Greeted) -> LinkEnd {
     let Greeted { mut reader, writer, hello, report, said_formed } = greeted;
     let mut formed = shared.formed_changes();
     let mut status = shared.status_changes();
@@ -112,7 +185,8 @@ pub(super) async fn serve(shared: &Shared, peer: &Peer, greeted: Greeted) -> Lin
                 let known = formed.borrow_and_update().clone();
                 session.formed(known, false)
             }
-            () = shared.stop.cancelled() => {
+            () = peer.stop.cancelled() => {
+                session.leave();
                 peer.lanes.finish();
                 // A peer that does not take it in time does without.
                 let _ = time::timeout(FLUSH_PATIENCE, &mut write).await;
@@ -132,6 +206,24 @@ struct Reader<R> {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
+    fn new(io: R) -> Self {
+        Self { io, buffer: BytesMut::new() }
+    }
+
+    /// Reads the first frame, which is a hello.
+    async fn hello(&mut self) -> Result<peer::Hello, LinkEnd> {
+        let (kind, payload) = loop {
+            match take_frame(&mut self.buffer)? {
+                Some(frame) => break frame,
+                None => self.fill().await?,
+            }
+        };
+        if kind != Kind::Hello {
+            return Err(LinkEnd::NoHello);
+        }
+        Ok(peer::Hello::decode(payload)?)
+    }
+
     /// Reads some bytes. Cancel-safe.
     async fn fill(&mut self) -> Result<(), LinkEnd> {
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
@@ -148,7 +240,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 /// closed, and the link is reported down if it was up.
 struct Session<'a> {
     shared: &'a Shared,
-    peer: &'a Peer,
+    peer: &'a Arc<Peer>,
     hello: peer::Hello,
     report: Report,
     /// What this node has formed with, as far as this connection has said so. Nothing else may
@@ -159,7 +251,8 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn begin(shared: &'a Shared, peer: &'a Peer, hello: peer::Hello, report: Report) -> Self {
+    fn begin(shared: &'a Shared, peer: &'a Arc<Peer>, hello: peer::Hello, report: Report) -> Self {
+        peer.set_busy(true);
         peer.lanes.connect();
         peer.heard();
         shared.report(&peer.name, &report);
@@ -175,14 +268,20 @@ impl<'a> Session<'a> {
             self.peer.lanes.push_control(Item::Hello(hello));
         }
         // It was judged by a node that had not formed yet.
-        self.report = self.shared.local.check(Some(&formed), &self.peer.name, &self.hello)?;
+        self.report = self.shared.check(Some(&formed), &self.peer.name, &self.hello)?;
         self.known = Some(formed);
         self.try_up();
         Ok(())
     }
 
     fn try_up(&mut self) {
-        if self.up.is_some() || self.known.is_none() || self.report.formed != self.known {
+        let cluster = |formed: &Formed| formed.cluster;
+        let theirs = self.report.formed.as_ref().map(cluster);
+        if self.up.is_some() || self.known.is_none() || theirs != self.known.as_ref().map(cluster) {
+            return;
+        }
+        if !self.shared.route(self.report.node, self.peer) {
+            // The members have changed meanwhile; the end of this peer is on its way.
             return;
         }
         info!(peer = self.peer.name, node = %self.report.node, "link up");
@@ -212,7 +311,11 @@ impl<'a> Session<'a> {
     fn hello_again(&mut self, payload: Bytes) -> Result<(), LinkEnd> {
         let hello = peer::Hello::decode(payload)?;
         let known = self.known.as_ref();
-        self.report = self.shared.local.check(known, &self.peer.name, &hello)?;
+        let report = self.shared.check(known, &self.peer.name, &hello)?;
+        if report.node != self.report.node {
+            return Err(HelloRefused::Malformed("its id has changed").into());
+        }
+        self.report = report;
         self.hello = hello;
         self.shared.report(&self.peer.name, &self.report);
         self.try_up();
@@ -242,7 +345,8 @@ impl<'a> Session<'a> {
                 | Body::SnapshotOffer(_)
                 | Body::SnapshotFetch(_)
                 | Body::SnapshotChunk(_)
-                | Body::Repair(_),
+                | Body::Repair(_)
+                | Body::MoveLeader(_),
             ) => {
                 let from = self.up.ok_or(LinkEnd::Early)?;
                 self.shared.tell(LinkEvent::Message { from, message });
@@ -251,6 +355,14 @@ impl<'a> Session<'a> {
             None => {}
         }
         Ok(())
+    }
+
+    /// The peer has left, or the node stops. A peer that was removed hears it.
+    fn leave(&self) {
+        if let Some(formed) = self.known.as_ref().filter(|_| self.peer.was_removed()) {
+            let hello = self.shared.local.refusing(formed, Refusal::Removed);
+            self.peer.lanes.push_control(Item::Hello(hello));
+        }
     }
 
     fn ping(&mut self) -> Result<(), LinkEnd> {
@@ -267,6 +379,7 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.peer.lanes.close();
+        self.peer.set_busy(false);
         if let Some(node) = self.up {
             self.peer.set_connected(false);
             info!(peer = self.peer.name, %node, "link down");

@@ -78,8 +78,17 @@ pub(super) enum LinkEnd {
     /// Nothing was heard for too long.
     #[error("silent")]
     Silent,
-    /// This node is stopping.
-    #[error("this node is stopping")]
+    /// The address leads to this node itself.
+    #[error("the address is that of this node")]
+    Itself,
+    /// It only asked whether it may join.
+    #[error("it asked to join")]
+    Joiner,
+    /// This node has no cluster to link for.
+    #[error("this node has not joined a cluster yet")]
+    NotJoined,
+    /// This node is stopping, or the peer has left the cluster.
+    #[error("this node is stopping, or the peer has left")]
     Stopping,
 }
 

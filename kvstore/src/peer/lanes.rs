@@ -58,6 +58,7 @@ impl Lane {
             Some(
                 Body::SnapshotFetch(_)
                 | Body::Repair(_)
+                | Body::MoveLeader(_)
                 | Body::ReadIndex(_)
                 | Body::ReadIndexReply(_)
                 | Body::ForwardReply(_)
@@ -70,6 +71,10 @@ impl Lane {
 
 /// Something to send.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every item is a message, and a box would cost an allocation for each"
+)]
 pub(super) enum Item {
     Hello(peer::Hello),
     Message(PeerMessage),

@@ -1,4 +1,8 @@
 //! Makes connections to peers and keeps them: of each pair, the node whose name sorts lower dials.
+//! When it does not for a while, the other one does.
+//!
+//! Should both dial at the same moment, each may give up its own connection for that of the other.
+//! Then both begin anew, the lower one at once and the other one after its patience.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,29 +12,31 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio_rustls::TlsConnector;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::connection::{Greeted, greet, serve};
+use super::connection::{Greeted, answer, greet, serve};
 use super::error::LinkEnd;
-use super::network::Shared;
 use super::peers::Peer;
+use super::shared::Shared;
 use crate::config::Address;
 use crate::tls::{ALPN_PEER, Acceptor, SecureStream, Throttle};
 
 /// Connecting and the TLS handshake together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the end of the handshake to the end of the other side's hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the system takes before it makes us wait. What lies there goes out before any urgent
 /// message that comes later, so it is kept small.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Wait before the first new attempt to connect, and the longest one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_millis(1_000);
+/// A node that should be dialed by a peer waits for so long before it dials itself.
+const DIALED_PATIENCE: Duration = Duration::from_secs(2);
 /// Failed attempts in a row before a peer that cannot be reached is worth a line.
 const QUIET_ATTEMPTS: u32 = 3;
 
@@ -48,7 +54,7 @@ pub(super) async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor) {
     }
 }
 
-/// Greets one connection and hands it to the task of its peer. The number of these is bounded by
+/// Answers one connection and hands it to the task of its peer. The number of these is bounded by
 /// the connections of an identity.
 async fn accepted(shared: Arc<Shared>, stream: SecureStream) {
     let name = stream.identity().name.clone();
@@ -58,72 +64,142 @@ async fn accepted(shared: Arc<Shared>, stream: SecureStream) {
             warn!(peer = name, %remote, why, suppressed, "connection of a peer refused");
         }
     };
-    let Some(peer) = shared.peers.get(&name) else { return refused("it is not a member") };
-    if peer.dials {
-        return refused("this node dials it, not the other way round");
+    if name == shared.local.node_name {
+        return refused("it has the name of this node");
+    }
+    if shared.local.joins && shared.formed().is_none() {
+        // Members may dial it as soon as they have added it. It asks them itself.
+        debug!(peer = name, end = %LinkEnd::NotJoined, "connection of a peer closed");
+        return;
     }
     keep_send_buffer_small(stream.tcp());
-    match time::timeout(HELLO_TIMEOUT, greet(Box::new(stream), &shared, &name)).await {
-        // The task of the peer has ended: the network is stopping.
-        Ok(Ok(greeted)) => drop(peer.incoming.send(greeted).await),
-        Ok(Err(end)) => refused(&end.to_string()),
-        Err(_) => refused(&LinkEnd::Late("hello").to_string()),
+    let greeted = match time::timeout(HELLO_TIMEOUT, answer(Box::new(stream), &shared, &name)).await
+    {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(LinkEnd::Joiner)) => return,
+        Ok(Err(end)) => return refused(&end.to_string()),
+        Err(_) => return refused(&LinkEnd::Late("hello").to_string()),
+    };
+    match shared.admit(&name, greeted.node()) {
+        None => refused("it is not a member"),
+        Some(peer) if peer.dials && peer.is_busy() => refused("this node dials it and has a link"),
+        // A task that has ended means that the peer has left, or the network is stopping.
+        Some(peer) => drop(peer.incoming.send(greeted).await),
     }
 }
 
-/// Keeps a link to a peer, until the network stops.
-pub(super) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, incoming: mpsc::Receiver<Greeted>) {
-    match &peer.address {
-        Some(address) if peer.dials => keep_dialing(&shared, &peer, address).await,
-        None if peer.dials => {
-            warn!(peer = peer.name, "no address known in `cluster.initial`: it cannot be dialed");
-        }
-        Some(_) | None => keep_accepting(&shared, &peer, incoming).await,
-    }
-}
-
-async fn keep_dialing(shared: &Shared, peer: &Peer, address: &Address) {
-    let tls = shared.material.peer_dialer(&peer.name);
+/// Keeps a link to a peer, until the peer leaves or the network stops.
+pub(super) async fn keep(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    mut incoming: mpsc::Receiver<Greeted>,
+) {
+    let _turn = peer.turn.lock().await;
     let throttle = Throttle::default();
-    let mut back_off = BackOff::default();
-    loop {
-        let end = tokio::select! {
-            dialed = dial(shared, peer, address, &tls) => match dialed {
-                Ok(greeted) => {
-                    back_off = BackOff::default();
-                    serve(shared, peer, greeted).await
-                }
-                Err(end) => end,
-            },
-            () = shared.stop.cancelled() => return,
-        };
-        // Members of a cluster start together; that one is not there yet is worth no line.
-        if !end.is_absence() || back_off.attempts >= QUIET_ATTEMPTS {
-            log_end(peer, &end, &throttle);
-        }
-        tokio::select! {
-            () = time::sleep(back_off.next()) => {}
-            () = shared.stop.cancelled() => return,
-        }
-    }
-}
-
-async fn keep_accepting(shared: &Shared, peer: &Peer, mut incoming: mpsc::Receiver<Greeted>) {
-    let throttle = Throttle::default();
+    let mut dialing = Dialing::new(&shared, &peer);
     let mut next = None;
     loop {
         let greeted = match next.take() {
             Some(greeted) => greeted,
             None => tokio::select! {
                 Some(greeted) = incoming.recv() => greeted,
-                () = shared.stop.cancelled() => return,
+                greeted = dialing.next() => greeted,
+                () = peer.stop.cancelled() => return,
             },
         };
         tokio::select! {
-            end = serve(shared, peer, greeted) => log_end(peer, &end, &throttle),
+            end = serve(&shared, &peer, greeted) => log_end(&peer, &end, &throttle),
             // A peer dials again when it has given up the old connection, whatever we think of it.
             newer = incoming.recv() => next = newer,
         }
+        if peer.stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// Dials a peer wherever it is known to listen. Of each pair one node does so at once; the other
+/// one only after it was not dialed for a while, because the first may not know its address: it has
+/// joined a moment ago, or the address has changed.
+struct Dialing<'a> {
+    shared: &'a Shared,
+    peer: &'a Peer,
+    addresses: watch::Receiver<Option<Address>>,
+    tls: Arc<ClientConfig>,
+    throttle: Throttle,
+    back_off: BackOff,
+    pause: Duration,
+}
+
+impl<'a> Dialing<'a> {
+    fn new(shared: &'a Shared, peer: &'a Peer) -> Self {
+        Self {
+            shared,
+            peer,
+            addresses: peer.addresses(),
+            tls: shared.material.peer_dialer(&peer.name),
+            throttle: Throttle::default(),
+            back_off: BackOff::default(),
+            pause: Duration::ZERO,
+        }
+    }
+
+    /// Dials until the peer has answered. Cancel-safe.
+    async fn next(&mut self) -> Greeted {
+        if !self.peer.dials {
+            time::sleep(DIALED_PATIENCE).await;
+        }
+        loop {
+            let known = self.addresses.borrow_and_update().clone();
+            let Some(address) = known else {
+                if self.peer.dials {
+                    info!(peer = self.peer.name, "no address known: waiting to be dialed");
+                }
+                self.changed().await;
+                continue;
+            };
+            tokio::select! {
+                () = time::sleep(self.pause) => {}
+                () = Self::wait(&mut self.addresses) => {
+                    self.start_anew();
+                    continue;
+                }
+            }
+            // Before the attempt, which may be given up for a connection that the peer makes.
+            self.pause = self.back_off.next();
+            let dialed = tokio::select! {
+                dialed = dial(self.shared, self.peer, &address, &self.tls) => dialed,
+                // An attempt at the old address may take seconds to fail.
+                () = Self::wait(&mut self.addresses) => {
+                    self.start_anew();
+                    continue;
+                }
+            };
+            match dialed {
+                Ok(greeted) => {
+                    self.start_anew();
+                    self.pause = self.back_off.next();
+                    return greeted;
+                }
+                // Members of a cluster start together; that one is not there yet is worth no line.
+                Err(end) if end.is_absence() && self.back_off.attempts < QUIET_ATTEMPTS => {}
+                Err(end) => log_end(self.peer, &end, &self.throttle),
+            }
+        }
+    }
+
+    async fn changed(&mut self) {
+        Self::wait(&mut self.addresses).await;
+        self.start_anew();
+    }
+
+    async fn wait(addresses: &mut watch::Receiver<Option<Address>>) {
+        addresses.changed().await.expect("the peer is borrowed and holds the sender");
+    }
+
+    fn start_anew(&mut self) {
+        self.back_off = BackOff::default();
+        self.pause = Duration::ZERO;
     }
 }
 
@@ -148,7 +224,7 @@ async fn dial(
     greeted.map_err(|_| LinkEnd::Late("hello"))?
 }
 
-async fn connect(
+pub(super) async fn connect(
     address: &Address,
     tls: &Arc<ClientConfig>,
 ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
@@ -174,7 +250,7 @@ fn keep_send_buffer_small(tcp: &TcpStream) {
 
 /// Waits between attempts: random, so that nodes started together do not stay in step, and longer
 /// each time.
-struct BackOff {
+pub(super) struct BackOff {
     ceiling: Duration,
     attempts: u32,
 }
@@ -186,7 +262,7 @@ impl Default for BackOff {
 }
 
 impl BackOff {
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let wait = rand::rng().random_range(BACK_OFF_MIN..=self.ceiling);
         self.ceiling = (2 * self.ceiling).min(BACK_OFF_MAX);
         self.attempts = self.attempts.saturating_add(1);

@@ -1,25 +1,22 @@
 //! All links of a node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use proto::peer::PeerMessage;
 use proto::{NodeId, v1};
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::connection::Greeted;
 use super::error::NetworkError;
-use super::hello::Local;
-use super::links;
-use super::peers::{Peer, PeerView};
+use super::peers::PeerView;
+use super::shared::Shared;
+use super::{joining, keeping, links};
 use crate::config::{Address, InitialMember};
-use crate::forming::{Decision, FormError, Formed, Forming, Report};
-use crate::tls::{AcceptCounters, Acceptor, AcceptorOptions, Material, Throttle};
+use crate::forming::{Decision, FormError, Formed, Forming, Joining};
+use crate::identity::{MemberList, MembersFile};
+use crate::tls::{AcceptCounters, Acceptor, AcceptorOptions, Material};
 
 /// Connections that one node may hold: the link, one that replaces it, and a few that are dying.
 const CONNECTIONS_PER_NODE: usize = 8;
@@ -37,10 +34,19 @@ pub struct NetworkConfig {
     pub boot: u64,
     /// Where to listen for peers. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Members and where they listen; this node may be among them.
+    /// Founding members and where they listen, this node among them; only addresses once the node
+    /// has formed.
     pub initial: Vec<InitialMember>,
+    /// Where to ask whether this node may join; empty for a founding member.
+    pub join: Vec<Address>,
+    /// SHA-256 of the export that this node starts from.
+    pub seed: Option<[u8; 32]>,
     /// What the node formed with, once it has; durable.
     pub formed: Option<Formed>,
+    /// The members as they were known last.
+    pub members: Option<MemberList>,
+    /// Where newer lists of members are kept.
+    pub members_file: Option<MembersFile>,
     /// The node's certificate.
     pub material: Material,
 }
@@ -56,9 +62,22 @@ pub enum LinkEvent {
     Up(NodeId),
     /// The link is gone. What was sent and not answered may have arrived or not.
     Down(NodeId),
+    /// A node that was added, and whose id is not known yet, asks to join. It comes again and again
+    /// until the members say that it has this id.
+    Joining {
+        /// Its name, proven by its certificate.
+        name: String,
+        /// Its id.
+        node: NodeId,
+    },
+    /// The cluster has removed this node. Comes once; the node has to stop.
+    Removed {
+        /// The member that said so, or this node itself.
+        witness: String,
+    },
     /// A peer said something.
     Message {
-        /// Who, proven by its certificate and the list of members.
+        /// Who, proven by its certificate and the members of its cluster.
         from: NodeId,
         /// What; neither a ping nor a pong.
         message: PeerMessage,
@@ -74,26 +93,8 @@ pub struct Network {
     shared: Arc<Shared>,
     local: SocketAddr,
     accepts: Arc<AcceptCounters>,
+    join: Vec<Address>,
     tasks: Mutex<JoinSet<()>>,
-}
-
-/// A peer and the connections that it will make: what its task works with.
-pub(super) type PeerTask = (Arc<Peer>, mpsc::Receiver<Greeted>);
-
-/// What the tasks of a network share.
-pub(super) struct Shared {
-    pub(super) local: Local,
-    pub(super) material: Material,
-    pub(super) peers: BTreeMap<String, Arc<Peer>>,
-    pub(super) stop: CancellationToken,
-    /// For log lines about connections of nobody we know.
-    pub(super) throttle: Throttle,
-    formed: watch::Sender<Option<Formed>>,
-    by_id: OnceLock<BTreeMap<NodeId, Arc<Peer>>>,
-    reports: watch::Sender<BTreeMap<String, Report>>,
-    status: watch::Sender<Option<v1::NodeStatus>>,
-    sink: Sink,
-    started: Instant,
 }
 
 impl Network {
@@ -103,7 +104,7 @@ impl Network {
     /// [`NetworkError`]; nothing runs then.
     ///
     /// # Panics
-    /// When the node is not among the members of `formed`.
+    /// When the node neither joined nor is among the members of `formed`.
     pub fn start(config: NetworkConfig, sink: Sink) -> Result<Self, NetworkError> {
         let cluster = &config.cluster_name;
         if let Some(certified) = config.material.cluster().filter(|name| name != cluster) {
@@ -116,14 +117,22 @@ impl Network {
         let acceptor = Acceptor::bind(address, config.material.peer_listener(), options)
             .map_err(|source| NetworkError::Listen { address, source })?;
         let (local, accepts) = (acceptor.local_addr(), acceptor.counters());
-        let (shared, connections) = Shared::new(config, sink);
+        let join = if config.formed.is_none() { config.join.clone() } else { Vec::new() };
+        let members_file = config.members_file.clone();
+        let (shared, peers) = Shared::new(config, sink);
         let shared = Arc::new(shared);
         let mut tasks = JoinSet::new();
-        tasks.spawn(links::accept(Arc::clone(&shared), acceptor));
-        for (peer, incoming) in connections {
-            tasks.spawn(links::keep(Arc::clone(&shared), peer, incoming));
+        if let Some(file) = members_file {
+            tasks.spawn(keeping::keep_lists(shared.lists(), file, shared.stop.clone()));
         }
-        Ok(Self { shared, local, accepts, tasks: Mutex::new(tasks) })
+        tasks.spawn(links::accept(Arc::clone(&shared), acceptor));
+        for task in peers {
+            shared.spawn(task);
+        }
+        for address in &join {
+            tasks.spawn(joining::keep_asking(Arc::clone(&shared), address.clone()));
+        }
+        Ok(Self { shared, local, accepts, join, tasks: Mutex::new(tasks) })
     }
 
     /// The address that was bound.
@@ -132,20 +141,35 @@ impl Network {
         self.local
     }
 
-    /// Waits until the cluster can be formed, or has been by others with this node in it. The
-    /// caller writes the result down before it passes it to [`Network::set_formed`].
+    /// Waits until the cluster can be formed, or has been by others with this node in it, or until
+    /// a member says that this node, which wants to join, was added. The caller writes the result
+    /// down before it passes it to [`Network::set_formed`].
     ///
     /// # Errors
     /// [`FormError`]: this node can never form as it is.
     pub async fn form(&self) -> Result<Formed, FormError> {
+        tokio::select! {
+            formed = async {
+                if self.join.is_empty() { self.found().await } else { self.join().await }
+            } => formed,
+            witness = self.removed() => {
+                Err(FormError::Removed { name: self.shared.local.node_name.clone(), witness })
+            }
+            () = self.shared.stop.cancelled() => Err(FormError::Stopping),
+        }
+    }
+
+    /// Forms a cluster with the other founding members.
+    async fn found(&self) -> Result<Formed, FormError> {
         let local = &self.shared.local;
         let forming = Forming {
             cluster_name: local.cluster_name.clone(),
             name: local.node_name.clone(),
             node: local.node,
             initial: local.initial.clone(),
+            seed: local.seed,
         };
-        let mut reports = self.shared.reports.subscribe();
+        let mut reports = self.shared.reports();
         let mut last = None;
         loop {
             let decision = forming.decide(&reports.borrow_and_update());
@@ -159,27 +183,82 @@ impl Network {
                     }
                 }
             }
-            tokio::select! {
-                changed = reports.changed() => changed.expect("the sender is borrowed from self"),
-                () = self.shared.stop.cancelled() => return Err(FormError::Stopping),
+            reports.changed().await.expect("the sender is borrowed from self");
+        }
+    }
+
+    /// Joins a cluster that others have formed.
+    async fn join(&self) -> Result<Formed, FormError> {
+        let local = &self.shared.local;
+        let joining = Joining {
+            name: local.node_name.clone(),
+            addresses: self.join.iter().map(Address::to_string).collect(),
+            seeded: local.seed.is_some(),
+        };
+        let mut answers = self.shared.answers();
+        let mut last = None;
+        loop {
+            let decision = joining.decide(&answers.borrow_and_update());
+            match decision {
+                Decision::Form(formed) => return Ok(formed),
+                Decision::Refuse(error) => return Err(error),
+                Decision::Wait { missing } => {
+                    if last.as_ref() != Some(&missing) {
+                        let silent = missing.join(", ");
+                        let name = local.node_name.as_str();
+                        info!(name, silent, "joining: waiting to be added with kv cluster add");
+                        last = Some(missing);
+                    }
+                }
             }
+            answers.changed().await.expect("the sender is borrowed from self");
         }
     }
 
     /// The node has formed and knows it durably. From now on its hello says so, and links come up.
     ///
     /// # Panics
-    /// When the node is not among the members, or has formed before.
+    /// When the node has formed before, or neither joined nor is among the members.
     pub fn set_formed(&self, formed: Formed) {
         self.shared.set_formed(formed);
+    }
+
+    /// The members as the catalogue has them, this node among them, and every id that was ever
+    /// removed. Links to those that left end, and they are told when they were removed; new ones
+    /// are dialed, changed addresses followed. Until the first call the last list that an earlier
+    /// process was given counts, or else what the node formed with. May be called from any thread,
+    /// as often as wanted; never blocks.
+    ///
+    /// A list that has removed this node's own id ends in [`LinkEvent::Removed`], as if a member
+    /// had said so.
+    ///
+    /// # Panics
+    /// When the node has not formed yet.
+    pub fn set_members(&self, members: Vec<v1::Member>, removed: BTreeSet<NodeId>) {
+        self.shared.set_members(MemberList { members, removed });
+    }
+
+    /// Waits until the cluster has removed this node and names the member that says so.
+    /// Cancel-safe.
+    pub fn removed(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut removed = self.shared.removed();
+        async move {
+            let witness = match removed.wait_for(Option::is_some).await {
+                Ok(witness) => witness.clone(),
+                Err(_) => None,
+            };
+            match witness {
+                Some(witness) => witness,
+                // The network has gone: nobody says anything any more.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Sends to a peer, if the link is up and has room; else the message is dropped and counted.
     /// Never blocks; may be called from any thread. Messages of one lane keep their order.
     pub fn send(&self, to: NodeId, message: PeerMessage) {
-        if let Some(peer) = self.shared.by_id.get().and_then(|peers| peers.get(&to)) {
-            peer.lanes.push(message);
-        }
+        self.shared.send(to, message);
     }
 
     /// What the next pings tell peers about this node.
@@ -190,13 +269,7 @@ impl Network {
     /// All peers, by name.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerView> {
-        let formed = self.shared.formed.borrow();
-        let id = |name: &str| formed.as_ref().and_then(|formed| formed.id_of(name));
-        self.shared
-            .peers
-            .values()
-            .map(|peer| peer.view(id(&peer.name).unwrap_or_default()))
-            .collect()
+        self.shared.views()
     }
 
     /// Counts of the accept loop of the peer port.
@@ -208,8 +281,7 @@ impl Network {
     /// Messages that were not sent: because the link was not up, and because its lane was full.
     #[must_use]
     pub fn dropped(&self) -> (u64, u64) {
-        let dropped = self.shared.peers.values().map(|peer| peer.lanes.dropped());
-        dropped.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        self.shared.dropped()
     }
 
     /// Stops listening, sends what is queued if the peers take it within half a second, and closes
@@ -219,114 +291,12 @@ impl Network {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().expect("nothing panics under this lock"));
         while tasks.join_next().await.is_some() {}
+        self.shared.join_tasks().await;
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
         self.shared.stop.cancel();
-    }
-}
-
-impl Shared {
-    /// State without tasks, and for each peer the connections that it will make.
-    pub(super) fn new(config: NetworkConfig, sink: Sink) -> (Self, Vec<PeerTask>) {
-        let NetworkConfig {
-            cluster_name, node_name, node, boot, initial, formed, material, ..
-        } = config;
-        let addresses: BTreeMap<String, Address> =
-            initial.into_iter().map(|member| (member.name, member.address)).collect();
-        let mut names: BTreeSet<&String> = addresses.keys().collect();
-        if let Some(formed) = &formed {
-            names = formed.members.iter().map(|(_, name)| name).collect();
-        }
-        let mut peers = BTreeMap::new();
-        let mut connections = Vec::new();
-        for name in names.into_iter().filter(|name| **name != node_name) {
-            let address = addresses.get(name).cloned();
-            let (peer, incoming) = Peer::new(name.clone(), address, node_name < *name);
-            let peer = Arc::new(peer);
-            connections.push((Arc::clone(&peer), incoming));
-            peers.insert(name.clone(), peer);
-        }
-        let initial = addresses.into_keys().collect();
-        let shared = Self {
-            local: Local { cluster_name, node_name, node, boot, initial },
-            material,
-            peers,
-            stop: CancellationToken::new(),
-            throttle: Throttle::default(),
-            formed: watch::Sender::new(None),
-            by_id: OnceLock::new(),
-            reports: watch::Sender::new(BTreeMap::new()),
-            status: watch::Sender::new(None),
-            sink,
-            started: Instant::now(),
-        };
-        if let Some(formed) = formed {
-            shared.set_formed(formed);
-        }
-        (shared, connections)
-    }
-
-    /// What this node has formed with.
-    pub(super) fn formed(&self) -> Option<Formed> {
-        self.formed.borrow().clone()
-    }
-
-    pub(super) fn formed_changes(&self) -> watch::Receiver<Option<Formed>> {
-        self.formed.subscribe()
-    }
-
-    /// Notes what a peer said about itself, for forming.
-    pub(super) fn report(&self, name: &str, report: &Report) {
-        self.reports.send_if_modified(|reports| {
-            let news = reports.get(name) != Some(report);
-            if news {
-                reports.insert(name.to_owned(), report.clone());
-            }
-            news
-        });
-    }
-
-    pub(super) fn tell(&self, event: LinkEvent) {
-        (self.sink)(event);
-    }
-
-    pub(super) fn set_status(&self, status: v1::NodeStatus) {
-        self.status.send_if_modified(|known| {
-            let told = known.as_ref().map(|known| (&known.state, known.role));
-            let news = told != Some((&status.state, status.role));
-            *known = Some(status);
-            news
-        });
-    }
-
-    /// Changes when this node's state or role did: worth a ping of its own.
-    pub(super) fn status_changes(&self) -> watch::Receiver<Option<v1::NodeStatus>> {
-        self.status.subscribe()
-    }
-
-    pub(super) fn status(&self) -> Option<v1::NodeStatus> {
-        self.status.borrow().clone()
-    }
-
-    /// Microseconds since the start of the network.
-    pub(super) fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn set_formed(&self, formed: Formed) {
-        let local = &self.local;
-        let own = formed.id_of(&local.node_name);
-        assert_eq!(own, Some(local.node), "{} is not in {formed:?}", local.node_name);
-        let by_id = formed
-            .members
-            .iter()
-            .filter_map(|(id, name)| Some((*id, Arc::clone(self.peers.get(name)?))))
-            .collect();
-        assert!(self.by_id.set(by_id).is_ok(), "a node forms once");
-        info!(cluster = %formed.cluster, members = formed.members.len(), "formed");
-        self.formed.send_replace(Some(formed));
     }
 }

@@ -1,12 +1,13 @@
 //! What is known about one peer.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::{NodeId, v1};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Greeted;
 use super::lanes::Lanes;
@@ -15,16 +16,28 @@ use crate::config::Address;
 /// Greeted connections that wait for the task of their peer. It takes each at once.
 const INCOMING_MAX: usize = 4;
 
+/// Held by the task of a peer as long as it lives: of two peers of the same name that follow each
+/// other, the second begins when the first has ended.
+pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// Another member of the cluster, and the link to it.
 pub(super) struct Peer {
     pub(super) name: String,
-    /// Where it listens; unknown for a member that is missing from the configuration.
-    pub(super) address: Option<Address>,
-    /// This node dials, the other one only accepts; else the other way round.
+    /// This node dials at once, the other one only when it was not dialed for a while; else the
+    /// other way round.
     pub(super) dials: bool,
     pub(super) lanes: Lanes,
     /// Takes connections that the peer made.
     pub(super) incoming: mpsc::Sender<Greeted>,
+    /// Cancelled when the peer leaves or the network stops.
+    pub(super) stop: CancellationToken,
+    pub(super) turn: Turn,
+    /// Where it listens, where that is known.
+    address: watch::Sender<Option<Address>>,
+    /// 0 until it is known.
+    node: AtomicU64,
+    removed: AtomicBool,
+    busy: AtomicBool,
     connected: AtomicBool,
     rtt_us: AtomicU64,
     last_heard: Mutex<Instant>,
@@ -54,14 +67,21 @@ impl Peer {
         name: String,
         address: Option<Address>,
         dials: bool,
+        stop: CancellationToken,
+        turn: Turn,
     ) -> (Self, mpsc::Receiver<Greeted>) {
         let (incoming, connections) = mpsc::channel(INCOMING_MAX);
         let peer = Self {
             name,
-            address,
             dials,
             lanes: Lanes::default(),
             incoming,
+            stop,
+            turn,
+            address: watch::Sender::new(address),
+            node: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             rtt_us: AtomicU64::new(0),
             last_heard: Mutex::new(Instant::now()),
@@ -70,15 +90,56 @@ impl Peer {
         (peer, connections)
     }
 
-    pub(super) fn view(&self, node: NodeId) -> PeerView {
+    pub(super) fn view(&self) -> PeerView {
         PeerView {
-            node,
+            node: self.node(),
             name: self.name.clone(),
             connected: self.connected.load(Ordering::Relaxed),
             rtt_us: self.rtt_us.load(Ordering::Relaxed),
             status: self.status.lock().expect("nothing panics under this lock").clone(),
             silent_ms: u64::try_from(self.silent().as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// Its id; 0 until it is known.
+    pub(super) fn node(&self) -> NodeId {
+        NodeId(self.node.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_node(&self, node: NodeId) {
+        self.node.store(node.get(), Ordering::Relaxed);
+    }
+
+    /// Where it listens, and whenever that changes.
+    pub(super) fn addresses(&self) -> watch::Receiver<Option<Address>> {
+        self.address.subscribe()
+    }
+
+    pub(super) fn set_address(&self, address: Address) {
+        self.address.send_if_modified(|known| {
+            let news = known.as_ref() != Some(&address);
+            *known = Some(address);
+            news
+        });
+    }
+
+    /// Ends the link; `removed`: the peer is told that it was removed from the cluster.
+    pub(super) fn leave(&self, removed: bool) {
+        self.removed.store(removed, Ordering::Relaxed);
+        self.stop.cancel();
+    }
+
+    pub(super) fn was_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// A connection is being served.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Relaxed);
     }
 
     pub(super) fn heard(&self) {

@@ -22,6 +22,8 @@ use crate::forming::{FormError, Formed};
 use crate::tls::testing::Pki;
 use crate::tls::{ALPN_PEER, Rejection};
 
+mod membership;
+
 /// How long a test waits for what should happen soon, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,7 +72,11 @@ impl Cluster {
             boot: 1,
             listen: self.address(name),
             initial: self.members.clone(),
+            join: Vec::new(),
+            seed: None,
             formed,
+            members: None,
+            members_file: None,
             material: self.pki.material(name),
         }
     }
@@ -321,7 +327,7 @@ async fn strangers_are_refused_and_honest_nodes_are_not_disturbed() {
     let mut n2 = cluster.start("n2", 2, Some(all.clone())).await;
     // A certificate of the CA, but no member; and a client.
     let mut stranger = ByHand::dial(&cluster, "n0", "n2").await;
-    stranger.say(&hello("n0", 5, &all)).await;
+    stranger.say(&hello("n0", 5, &formed(&[5, 6]))).await;
     stranger.closed().await;
     let mut client = ByHand::dial(&cluster, "alice", "n2").await;
     client.closed().await;

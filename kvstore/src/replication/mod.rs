@@ -7,11 +7,11 @@
 mod outbox;
 pub mod raft;
 
-pub use outbox::{Answered, Outbox};
+pub use outbox::{Answered, Outbox, POLL_REPLY_BYTES_MAX, Retired};
 
 use bytes::Bytes;
 use proto::v1::{self, Level};
-use proto::{Failure, LogIndex, NodeId, Revision, log, peer};
+use proto::{Failure, KeyspaceId, LogIndex, NodeId, Revision, log, peer};
 use storage::mvcc::RangeQuery;
 
 use crate::consistency::ReadPlan;
@@ -58,6 +58,23 @@ pub enum Query {
     },
     /// A page of a range.
     Range(RangeQuery),
+    /// A page of the versions of one key, newest first.
+    History {
+        /// The key.
+        key: Bytes,
+        /// Only versions older than this.
+        before: Option<Revision>,
+        /// At most this many; 0 means the largest page.
+        limit: usize,
+        /// Leaves the values out.
+        keys_only: bool,
+    },
+    /// Whether there is such a keyspace.
+    Resolve,
+    /// All open keyspaces and what they hold.
+    Keyspaces,
+    /// Group 0: everything.
+    Catalogue,
 }
 
 /// A read on its way into a group.
@@ -65,8 +82,9 @@ pub enum Query {
 pub struct Read {
     /// Names it in the answer.
     pub id: RequestId,
-    /// Id of the keyspace within the group.
-    pub keyspace: proto::KeyspaceId,
+    /// Name of the keyspace, looked up when the read is served: only then is it certain that this
+    /// replica knows a keyspace that was created before the read.
+    pub keyspace: String,
     /// What is read.
     pub query: Query,
     /// The level that the answer proves.
@@ -82,7 +100,37 @@ pub enum Found {
     Item(Option<v1::Item>),
     /// Answers [`Query::Range`].
     Page(storage::mvcc::RangePage),
+    /// Answers [`Query::History`].
+    History(storage::mvcc::HistoryPage),
+    /// Answers [`Query::Resolve`].
+    Keyspace(KeyspaceId),
+    /// Answers [`Query::Keyspaces`].
+    Keyspaces(Vec<v1::KeyspaceView>),
+    /// Answers [`Query::Catalogue`].
+    Catalogue(Box<crate::node::Catalogue>),
 }
+
+impl Found {
+    /// Memory that the answer takes, roughly.
+    fn bytes(&self) -> usize {
+        const EACH: usize = 128;
+        let item = |item: &v1::Item| item.key.len() + item.value.len() + EACH;
+        match self {
+            Self::Item(found) => found.as_ref().map_or(0, item) + EACH,
+            // Also what it took to find out that there is little to answer.
+            Self::Page(page) => page.items.iter().map(item).sum::<usize>() + PAGE_BYTES_MIN,
+            Self::History(page) => {
+                let items = page.versions.iter().filter_map(|version| version.item.as_ref());
+                items.map(item).sum::<usize>() + PAGE_BYTES_MIN
+            }
+            Self::Keyspace(_) => EACH,
+            Self::Catalogue(_) | Self::Keyspaces(_) => PAGE_BYTES_MIN,
+        }
+    }
+}
+
+/// What a page counts at least.
+const PAGE_BYTES_MIN: usize = 64 * 1024;
 
 /// One replica of one group, as its node sees it.
 pub trait Replication {

@@ -1,5 +1,7 @@
 //! What replicas leave for their node to do.
 
+use std::any::Any;
+
 use proto::v1::Level;
 use proto::{Failure, GroupId, NodeId, Revision, log, peer};
 
@@ -27,6 +29,17 @@ pub enum Answered {
     },
 }
 
+/// A state that another one has replaced.
+#[derive(Debug)]
+pub struct Retired {
+    /// Whose state it was.
+    pub group: GroupId,
+    /// Its directory; empty when it has none.
+    pub dir: String,
+    /// The state itself, which may take long to drop.
+    pub state: Box<dyn Any + Send>,
+}
+
 /// Collects the effects of one poll over all groups of a node.
 ///
 /// All frames of one poll go into one append under one ticket, so that writes of all groups share
@@ -43,9 +56,23 @@ pub struct Outbox {
     pub sync: bool,
     /// Answers to clients of this node.
     pub answers: Vec<(RequestId, Result<Answered, Failure>)>,
+    /// Followers that need a snapshot, with the message of their leader that goes with it.
+    pub offers: Vec<(GroupId, NodeId, peer::RaftMessage)>,
+    /// Damaged nodes that may be given an export of what is applied now, by their names for it.
+    pub repairs: Vec<(GroupId, NodeId, u64)>,
+    /// States that have been replaced; they are no longer needed once the frames are durable.
+    pub retired: Vec<Retired>,
+    /// Bytes of answers that this poll may still produce.
+    pub reply_bytes_left: usize,
+    /// Something is left that could go on at once: poll again soon.
+    pub again: bool,
     /// The node cannot go on.
     pub fatal: Option<String>,
 }
+
+/// Bytes of answers that one poll produces before inputs get their turn again. One answer may
+/// exceed it.
+pub const POLL_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl Outbox {
     /// An empty outbox whose frames will be appended under `ticket`.
@@ -57,6 +84,11 @@ impl Outbox {
             frames: Vec::new(),
             sync: false,
             answers: Vec::new(),
+            offers: Vec::new(),
+            repairs: Vec::new(),
+            retired: Vec::new(),
+            reply_bytes_left: POLL_REPLY_BYTES_MAX,
+            again: false,
             fatal: None,
         }
     }

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use proto::v1::cluster_server::Cluster;
 use proto::v1::{self, Role};
-use proto::{Failure, NodeId};
+use proto::{Applied, Code, Failure, NodeId, log};
 use tonic::{Request, Response, Status};
 
 use super::front::{Front, Identity};
+use super::manage::Management;
 use crate::metrics::{Op, Outcome};
-use crate::node::Summary;
+use crate::node::{Catalogue, Member, OpenChange, Summary};
 use crate::peer::PeerView;
 
 /// A peer that said nothing for this long is shown as unreachable.
@@ -70,28 +71,179 @@ impl Cluster for ClusterService {
 
     async fn members(
         &self,
-        _request: Request<v1::MembersRequest>,
+        request: Request<v1::MembersRequest>,
     ) -> Result<Response<v1::MembersReply>, Status> {
-        Err(not_built().to_status())
+        let call = Management::new(&self.front, Op::Members, "members", request.metadata());
+        let reply = self.list_members(&call).await;
+        call.finish(reply)
     }
 
     async fn change_member(
         &self,
-        _request: Request<v1::ChangeMemberRequest>,
+        request: Request<v1::ChangeMemberRequest>,
     ) -> Result<Response<v1::ChangeMemberReply>, Status> {
-        Err(not_built().to_status())
+        let (meta, _, request) = request.into_parts();
+        let subject = format!("member \"{}\"", request.name.escape_default());
+        let call = Management::new(&self.front, Op::ChangeMember, subject, &meta);
+        let reply = change(&call, request).await;
+        call.finish(reply)
     }
 
     async fn move_leader(
         &self,
-        _request: Request<v1::MoveLeaderRequest>,
+        request: Request<v1::MoveLeaderRequest>,
     ) -> Result<Response<v1::MoveLeaderReply>, Status> {
-        Err(not_built().to_status())
+        let (meta, _, request) = request.into_parts();
+        let subject = format!("leader \"{}\"", request.to.escape_default());
+        let call = Management::new(&self.front, Op::MoveLeader, subject, &meta);
+        let reply = move_leader(&call, &request.to).await;
+        call.finish(reply)
     }
 }
 
-fn not_built() -> Failure {
-    Failure::new(proto::Code::Unimplemented, "membership", "not built yet")
+impl ClusterService {
+    async fn list_members(&self, call: &Management) -> Result<v1::MembersReply, Failure> {
+        let catalogue = call.catalogue().await?;
+        let summary = self.front.running()?.handle.summary().await?;
+        let statuses = nodes(self.front.identity(), &summary, &self.front.peers());
+        let view = |member: &Member, leaving: bool| {
+            let status = statuses.iter().find(|status| {
+                status.member.as_ref().is_some_and(|found| found.id == member.member.id)
+            });
+            let role = match (leaving, member.id(), member.voter) {
+                (true, ..) => "removing",
+                (_, None, _) => "added",
+                (_, _, true) => "voter",
+                (_, _, false) => "learner",
+            };
+            v1::MemberView {
+                member: Some(with_addresses(member.member.clone(), status)),
+                role: role.to_owned(),
+                promote: member.promote,
+                state: status.map_or_else(|| "unreachable".to_owned(), |s| s.state.clone()),
+                leader: member.id().is_some() && member.id() == summary.leader,
+                lag: status.map_or(0, |status| status.lag),
+            }
+        };
+        let members = catalogue.members();
+        let leaving = members.open_change().and_then(|open| open.leaving.as_ref());
+        let all = members.iter().map(|m| view(m, false)).chain(leaving.map(|m| view(m, true)));
+        let voters = members.iter().filter(|member| member.voter).count();
+        Ok(v1::MembersReply {
+            members: all.collect(),
+            change: members.open_change().map(sentence).unwrap_or_default(),
+            voters: count(voters),
+            quorum: count(voters / 2 + 1),
+        })
+    }
+}
+
+/// Says what is being carried out, and what it waits for.
+fn sentence(open: &OpenChange) -> String {
+    use log::change_member::Kind;
+    let name = &open.change.name;
+    match open.change.kind() {
+        Kind::Add => format!("{name} is being added; it waits for {name} to start with join"),
+        Kind::Promote => format!("{name} becomes a voter once it has caught up"),
+        Kind::Remove => format!("{name} is being removed"),
+        Kind::Unspecified => format!("{name} is being changed"),
+    }
+}
+
+/// Changes members, or says what that would mean.
+async fn change(
+    call: &Management,
+    request: v1::ChangeMemberRequest,
+) -> Result<v1::ChangeMemberReply, Failure> {
+    use v1::change_member_request::Kind;
+    let kind = match request.kind() {
+        Kind::Add => log::change_member::Kind::Add,
+        Kind::Promote => log::change_member::Kind::Promote,
+        Kind::Remove => log::change_member::Kind::Remove,
+        Kind::Unspecified => {
+            return Err(Failure::new(Code::InvalidRequest, "", "the kind of change is missing"));
+        }
+    };
+    let change = log::ChangeMember {
+        kind: kind.into(),
+        name: request.name.clone(),
+        peer_address: request.peer_address.clone(),
+        stay_learner: request.learner,
+    };
+    let before = call.catalogue().await?;
+    let (voters_before, mut voters_after) = before
+        .members()
+        .preview(&change)
+        .map_err(|code| Failure::new(code, "", code.page().cause).applied(Applied::No))?;
+    if kind == log::change_member::Kind::Add && !request.learner {
+        // It votes as soon as it has caught up.
+        voters_after += 1;
+    }
+    let mut reply = v1::ChangeMemberReply {
+        voters_before: count(voters_before),
+        quorum_before: count(voters_before / 2 + 1),
+        voters_after: count(voters_after),
+        quorum_after: count(voters_after / 2 + 1),
+        warnings: warnings(voters_before, voters_after),
+    };
+    if request.dry_run {
+        return Ok(reply);
+    }
+    let number = call.manage(log::command::Body::ChangeMember(change)).await?;
+    // An addition waits for a node that may start much later, and a node that is removed itself may
+    // end before it could answer.
+    let own = request.name == call.front().identity().name;
+    if own {
+        reply.warnings.push("it is agreed on and being carried out: kv cluster members".to_owned());
+    } else if kind != log::change_member::Kind::Add {
+        let done = |catalogue: &Catalogue| {
+            let members = catalogue.members();
+            members.change_number() != number || members.open_change().is_none()
+        };
+        if !call.until(done).await {
+            let note = "it is agreed on and still being carried out: kv cluster members";
+            reply.warnings.push(note.to_owned());
+        }
+    }
+    Ok(reply)
+}
+
+fn warnings(before: usize, after: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let tolerated = |voters: usize| (voters.max(1) - 1) / 2;
+    if after == 2 {
+        warnings.push("with two voters, the loss of either stops all writes".to_owned());
+    } else if after.is_multiple_of(2) {
+        let less = after - 1;
+        warnings.push(format!("{after} voters survive no more failures than {less}"));
+    }
+    if tolerated(after) < tolerated(before) {
+        let (from, to) = (tolerated(before), tolerated(after));
+        warnings.push(format!("the cluster survives {to} failed voters instead of {from}"));
+    }
+    warnings
+}
+
+async fn move_leader(call: &Management, to: &str) -> Result<v1::MoveLeaderReply, Failure> {
+    let handle = call.front().handle()?;
+    let catalogue = call.catalogue().await?;
+    let member = catalogue
+        .members()
+        .named(to)
+        .ok_or_else(|| Failure::new(Code::MemberNotFound, "", Code::MemberNotFound.page().cause))?;
+    let Some(id) = member.id().filter(|_| member.voter) else {
+        return Err(Failure::new(Code::InvalidRequest, "", format!("{to} does not vote")));
+    };
+    handle.move_leader(id);
+    let mut summaries = handle.summaries();
+    let moved = summaries.wait_for(|summary| summary.leader == Some(id));
+    match tokio::time::timeout(call.left(), moved).await {
+        Ok(Ok(_)) => Ok(v1::MoveLeaderReply { leader: to.to_owned() }),
+        Ok(Err(_)) | Err(_) => {
+            let why = format!("{to} did not take over in time; is it up and close behind?");
+            Err(Failure::new(Code::NoLeader, "", why).applied(Applied::Unknown))
+        }
+    }
 }
 
 /// This node as it tells its peers and its clients.
@@ -152,6 +304,19 @@ fn name(status: &v1::NodeStatus) -> &str {
     status.member.as_ref().map_or("", |member| &member.name)
 }
 
+/// A member with the addresses that it says itself where the catalogue has none: a new node's stand
+/// there only once it has published them.
+fn with_addresses(mut member: v1::Member, said: Option<&v1::NodeStatus>) -> v1::Member {
+    let own = said.and_then(|status| status.member.as_ref());
+    if member.client_address.is_empty()
+        && let Some(own) = own.filter(|own| !own.client_address.is_empty())
+    {
+        member.client_address.clone_from(&own.client_address);
+        member.peer_address.clone_from(&own.peer_address);
+    }
+    member
+}
+
 /// A peer: what it said last, and what the link says about it.
 fn peer_status(member: &v1::Member, view: Option<&PeerView>, lag: Option<u64>) -> v1::NodeStatus {
     let said = view.and_then(|view| view.status.clone()).unwrap_or_default();
@@ -168,16 +333,8 @@ fn peer_status(member: &v1::Member, view: Option<&PeerView>, lag: Option<u64>) -
     } else {
         (said.role, "serving")
     };
-    // A new node's addresses stand in the catalogue only once it has published them there.
-    let mut member = member.clone();
-    if member.client_address.is_empty()
-        && let Some(own) = &said.member
-    {
-        member.client_address.clone_from(&own.client_address);
-        member.peer_address.clone_from(&own.peer_address);
-    }
     v1::NodeStatus {
-        member: Some(member),
+        member: Some(with_addresses(member.clone(), Some(&said))),
         role,
         state: state.to_owned(),
         lag,
@@ -250,6 +407,18 @@ mod tests {
         assert_eq!((nodes[1].role(), nodes[1].state.as_str()), (Role::Leader, "serving"));
         assert_eq!((nodes[2].role(), nodes[2].state.as_str()), (Role::Follower, "slow"));
         assert_eq!(nodes[2].member.as_ref().unwrap().client_address, "c:1");
+    }
+
+    #[test]
+    fn addresses_that_were_not_published_yet_come_from_the_node_itself() {
+        let said = said(Role::Follower, 0);
+        assert_eq!(with_addresses(member(2), Some(&said)).client_address, "c:1");
+        assert_eq!(with_addresses(member(2), None), member(2));
+        let published = v1::Member { client_address: "p:1".into(), ..member(2) };
+        assert_eq!(with_addresses(published.clone(), Some(&said)), published);
+        let silent = v1::NodeStatus { member: Some(member(2)), ..v1::NodeStatus::default() };
+        let added = v1::Member { peer_address: "p:2".into(), ..member(2) };
+        assert_eq!(with_addresses(added.clone(), Some(&silent)), added);
     }
 
     #[test]

@@ -42,6 +42,22 @@ pub fn range(mut request: v1::RangeRequest) -> Result<Request, Failure> {
     Ok(Request::Range(request))
 }
 
+/// A read of the versions of one key.
+///
+/// # Errors
+/// As [`get`].
+pub fn history(mut request: v1::HistoryRequest) -> Result<Request, Failure> {
+    limits::check_keyspace(&request.keyspace)?;
+    limits::check_key(&request.key)?;
+    known_level(request.level)?;
+    let largest = u32::try_from(limits::PAGE_ITEMS_MAX).expect("a page is small");
+    request.limit = match request.limit {
+        0 => largest,
+        limit => limit.min(largest),
+    };
+    Ok(Request::History(request))
+}
+
 /// Writes one key.
 ///
 /// # Errors

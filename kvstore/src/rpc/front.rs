@@ -36,6 +36,8 @@ pub enum Stage {
     Forming,
     /// Opening the log and the state.
     Opening,
+    /// A part of the node's data does not verify: it is being fetched from the leader.
+    Repairing(String),
     /// The node runs. It may still be replaying or looking for a leader.
     Running(Running),
     /// Stopping: no new requests.
@@ -138,14 +140,22 @@ impl Front {
     /// [`Code::NotReady`], certainly not applied.
     pub fn running(&self) -> Result<Running, Failure> {
         let name = &self.identity.name;
-        let why = match &*self.stage.borrow() {
+        let (code, why) = match &*self.stage.borrow() {
             Stage::Running(running) if running.handle.has_begun() => return Ok(running.clone()),
-            Stage::Running(_) => format!("{name} replays its log"),
-            Stage::Forming => format!("{name} waits for the other members to form the cluster"),
-            Stage::Opening => format!("{name} opens its log"),
-            Stage::Stopping => format!("{name} is stopping"),
+            Stage::Running(_) => (Code::NotReady, format!("{name} replays its log")),
+            Stage::Forming => {
+                (Code::NotReady, format!("{name} waits for the other members to form the cluster"))
+            }
+            Stage::Opening => (Code::NotReady, format!("{name} opens its log")),
+            Stage::Repairing(what) => (Code::Repairing, format!("{name} repairs its data: {what}")),
+            Stage::Stopping => (Code::NotReady, format!("{name} is stopping")),
         };
-        Err(Failure::new(Code::NotReady, "request", why).applied(Applied::No))
+        Err(Failure::new(code, "request", why).applied(Applied::No))
+    }
+
+    /// Whether the node is fetching what it lost.
+    pub fn is_repairing(&self) -> bool {
+        matches!(&*self.stage.borrow(), Stage::Repairing(_))
     }
 
     /// A handle to the running node.

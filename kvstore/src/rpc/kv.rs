@@ -56,10 +56,7 @@ impl Call {
     }
 
     fn is_write(&self) -> bool {
-        match self.op {
-            Op::Put | Op::Delete | Op::Txn => true,
-            Op::Hello | Op::Get | Op::Range | Op::Status => false,
-        }
+        matches!(self.op, Op::Put | Op::Delete | Op::Txn)
     }
 
     /// Names what failed, and makes certain that a write says whether it was applied.
@@ -99,7 +96,7 @@ impl KvService {
     ) -> Result<(log::WriteOutcome, v1::Proof), Failure> {
         match self.ask(call, request).await? {
             Reply::Write { outcome, proof } => Ok((outcome, proof)),
-            Reply::Get(_) | Reply::Range(_) => Err(mixed_up().applied(Applied::Unknown)),
+            _ => Err(mixed_up().applied(Applied::Unknown)),
         }
     }
 
@@ -145,7 +142,7 @@ impl Kv for KvService {
         let call = Call::read(Op::Get, request.level, &request.key, &metadata);
         let reply = match self.ask(&call, convert::get(request)).await {
             Ok(Reply::Get(reply)) => Ok(reply),
-            Ok(Reply::Range(_) | Reply::Write { .. }) => Err(mixed_up()),
+            Ok(_) => Err(mixed_up()),
             Err(failure) => Err(failure),
         };
         self.finish(&call, reply)
@@ -159,7 +156,7 @@ impl Kv for KvService {
         let call = Call::read(Op::Range, request.level, &request.from, &metadata);
         let reply = match self.ask(&call, convert::range(request)).await {
             Ok(Reply::Range(reply)) => Ok(reply),
-            Ok(Reply::Get(_) | Reply::Write { .. }) => Err(mixed_up()),
+            Ok(_) => Err(mixed_up()),
             Err(failure) => Err(failure),
         };
         self.finish(&call, reply)
@@ -199,9 +196,16 @@ impl Kv for KvService {
 
     async fn history(
         &self,
-        _request: Request<v1::HistoryRequest>,
+        request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryReply>, Status> {
-        Err(Failure::new(Code::Unimplemented, "history", "not built yet").to_status())
+        let (metadata, _, request) = request.into_parts();
+        let call = Call::read(Op::History, request.level, &request.key, &metadata);
+        let reply = match self.ask(&call, convert::history(request)).await {
+            Ok(Reply::History(reply)) => Ok(reply),
+            Ok(_) => Err(mixed_up()),
+            Err(failure) => Err(failure),
+        };
+        self.finish(&call, reply)
     }
 }
 

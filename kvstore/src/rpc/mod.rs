@@ -1,7 +1,7 @@
 //! The client port: gRPC over mutual TLS.
 //!
 //! A request passes, in this order: the TLS acceptor (who is it), HTTP/2 limits, [`wrap`] (gives a
-//! code to what the transport refuses), a handler ([`kv`], [`cluster`]) that checks and converts
+//! code to what the transport refuses), a handler ([`kv`], [`cluster`], [`keyspaces`], [`node`]) that checks and converts
 //! ([`convert`]), admission, the node. A reply carries what it proves; an error carries a stable
 //! code and whether a write was applied.
 //!
@@ -11,7 +11,10 @@ pub mod cluster;
 pub mod convert;
 pub mod front;
 pub mod health;
+pub mod keyspaces;
 pub mod kv;
+mod manage;
+pub mod node;
 pub mod patience;
 pub mod wrap;
 
@@ -23,7 +26,9 @@ use std::time::Duration;
 
 use proto::limits::REQUEST_BYTES_MAX;
 use proto::v1::cluster_server::ClusterServer;
+use proto::v1::keyspaces_server::KeyspacesServer;
 use proto::v1::kv_server::KvServer;
+use proto::v1::node_server::NodeServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
 use tonic::body::Body;
@@ -33,7 +38,9 @@ use tower::util::MapResponseLayer;
 
 use self::cluster::ClusterService;
 use self::front::Front;
+use self::keyspaces::KeyspacesService;
 use self::kv::KvService;
+use self::node::NodeService;
 use self::patience::PATIENCE_MAX;
 
 /// Streams of one connection at a time; behind them stands the admission queue.
@@ -77,6 +84,10 @@ where
         .max_decoding_message_size(REQUEST_BYTES_MAX);
     let cluster = ClusterServer::new(ClusterService::new(Arc::clone(&front)))
         .max_decoding_message_size(REQUEST_BYTES_MAX);
+    let keyspaces = KeyspacesServer::new(KeyspacesService::new(Arc::clone(&front)))
+        .max_decoding_message_size(REQUEST_BYTES_MAX);
+    let node = NodeServer::new(NodeService::new(Arc::clone(&front)))
+        .max_decoding_message_size(REQUEST_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reporting = tokio::spawn(health::report(front, reporter));
     let result = Server::builder()
@@ -95,6 +106,8 @@ where
         .add_service(health)
         .add_service(kv)
         .add_service(cluster)
+        .add_service(keyspaces)
+        .add_service(node)
         .serve_with_incoming_shutdown(connections, shutdown)
         .await;
     reporting.abort();

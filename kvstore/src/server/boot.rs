@@ -3,19 +3,20 @@
 //! The record `cluster` is written before the log is created, the file `started` after it. So a
 //! crash in between is told apart from a log that was lost: only the former begins anew.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proto::{ClusterId, Code, Failure, GroupId, LogIndex, NodeId, log};
+use proto::{ClusterId, Code, Failure, NodeId};
 use storage::disk::{Disk, OpenMode, RealDisk};
-use storage::state::StateStore;
-use storage::wal::{Recovered, RecoveredGroup, Tail, Wal, WalOptions};
+use storage::mvcc::MachineOptions;
+use storage::wal::{Tail, Wal, WalOptions};
 
 use super::error::ServerError;
-use crate::node::{CHECKPOINT_LAYER_BYTES, Node, NodeConfig};
-use crate::shell;
+use crate::durable::{
+    Damage, DataFiles, Founding, Opened as FilesOpened, Ready, SledDirs, first_states,
+};
+use crate::node::{CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, Node, NodeConfig};
 
 /// The file that says that a log was created.
 const STARTED: &str = "started";
@@ -33,8 +34,8 @@ pub(super) struct Plan {
     pub(super) boot: u64,
     /// The cluster.
     pub(super) cluster: ClusterId,
-    /// The members it formed with.
-    pub(super) members: Vec<(NodeId, String)>,
+    /// What it formed with.
+    pub(super) founding: Founding,
     /// Length of new segments of the log.
     pub(super) segment_bytes: u64,
     /// Where clients reach this node.
@@ -43,35 +44,57 @@ pub(super) struct Plan {
     pub(super) peer_address: String,
 }
 
-/// A node that can be driven, with what its driver needs.
+impl Plan {
+    /// The files that the node works on.
+    pub(super) fn files(&self) -> DataFiles {
+        let options = WalOptions::new(self.cluster);
+        DataFiles {
+            disk: Arc::new(RealDisk),
+            dir: self.data_dir.clone(),
+            cluster: self.cluster,
+            states: Arc::new(SledDirs::new(&self.data_dir)),
+            wal: WalOptions { segment_bytes: self.segment_bytes, ..options },
+            machine: MachineOptions::default(),
+        }
+    }
+}
+
+/// A node that can be driven, with what its driver needs; or one that has to be repaired first.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) enum Opened {
+    /// It can be driven.
+    Node(Box<OpenNode>),
+    /// It has to be repaired.
+    Damaged(Damage),
+}
+
+/// A node and its log.
+#[derive(Debug)]
+pub(super) struct OpenNode {
     /// The node.
     pub(super) node: Node,
     /// Its log.
     pub(super) wal: Wal,
-    /// Its state store.
-    pub(super) store: Arc<dyn StateStore>,
-    /// The directory of the store.
-    pub(super) store_dir: PathBuf,
     /// The index that the log knew to be committed in the data group.
     pub(super) commit: u64,
 }
 
 /// Creates or opens the log, opens the state, makes the node. Blocks on the disk.
 pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
-    let dir = plan.data_dir.join("wal");
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (wal, recovered) = open_log(&disk, &dir, &plan)?;
-    if let Tail::Torn { segment, offset } = recovered.tail {
+    let files = plan.files();
+    create_log(&files, &plan)?;
+    let ready = match files.open(&plan.founding)? {
+        FilesOpened::Ready(ready) => ready,
+        FilesOpened::Damaged(damage) => return Ok(Opened::Damaged(damage)),
+    };
+    let started = plan.data_dir.join(STARTED);
+    mark_started(files.disk.as_ref(), &plan.data_dir, &started)
+        .map_err(|source| ServerError::System { what: "mark the log as created", source })?;
+    let Ready { wal, start, epoch, commit } = ready;
+    if let Tail::Torn { segment, offset } = start.recovered.tail {
         tracing::info!(segment, offset, "the log ended in an unfinished batch, which was cut");
     }
-    let data = recovered.groups.get(&GroupId::DATA);
-    let last = data.map_or(LogIndex(0), last_index);
-    let commit = data.map_or(0, |group| group.hard_state.commit);
-    let checkpoint = data.map_or(LogIndex(0), |group| group.checkpoint);
-    let state = shell::open_state(&plan.data_dir, GroupId::DATA, last, checkpoint)?;
-    tracing::info!(%last, commit, applied = %state.machine.applied(), "log and state are open");
+    tracing::info!(%commit, applied = %start.machine.applied(), "log and state are open");
     let config = NodeConfig {
         id: plan.id,
         name: plan.name,
@@ -81,34 +104,37 @@ pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
         boot: plan.boot,
         seed: rand::random(),
         checkpoint_layer_bytes: CHECKPOINT_LAYER_BYTES,
+        epoch,
+        export_log_bytes: EXPORT_LOG_BYTES,
+        log_bytes: wal.bytes_on_disk(),
     };
-    let node = Node::new(config, &plan.members, recovered, state.machine)
-        .map_err(|error| ServerError::node(dir, &error))?;
-    Ok(Opened { node, wal, store: state.store, store_dir: state.dir, commit })
+    let node =
+        Node::new(config, start).map_err(|error| ServerError::node(files.wal_dir(), &error))?;
+    Ok(Opened::Node(Box::new(OpenNode { node, wal, commit: commit.get() })))
 }
 
-fn open_log(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    plan: &Plan,
-) -> Result<(Wal, Recovered), ServerError> {
-    let failed = |error| ServerError::log(dir.to_owned(), error);
-    let options = WalOptions { cluster: plan.cluster, segment_bytes: plan.segment_bytes };
-    let exists = Wal::exists(disk.as_ref(), dir)
+/// Creates the log of a node that has none yet.
+fn create_log(files: &DataFiles, plan: &Plan) -> Result<(), ServerError> {
+    let dir = files.wal_dir();
+    let failed = |error| ServerError::log(dir.clone(), error);
+    Wal::finish_replace(files.disk.as_ref(), &files.dir).map_err(failed)?;
+    let exists = Wal::exists(files.disk.as_ref(), &dir)
         .map_err(|source| ServerError::System { what: "look for the log", source })?;
-    let started = plan.data_dir.join(STARTED);
-    if !exists {
-        // Either proves that there was a log.
-        if started.exists() || plan.data_dir.join("state").exists() {
-            return Err(log_lost(dir, &plan.name).into());
-        }
-        let groups = first_states(&plan.members);
-        Wal::create(Arc::clone(disk), dir, options.clone(), groups).map_err(failed)?;
+    if exists {
+        return Ok(());
     }
-    let opened = Wal::open(Arc::clone(disk), dir, options).map_err(failed)?;
-    mark_started(disk.as_ref(), &plan.data_dir, &started)
-        .map_err(|source| ServerError::System { what: "mark the log as created", source })?;
-    Ok(opened)
+    // Either proves that there was a log.
+    if plan.data_dir.join(STARTED).exists() || plan.data_dir.join("state").exists() {
+        return Err(log_lost(&dir, &plan.name).into());
+    }
+    let seeded = plan.data_dir.join("seed.exp").exists();
+    let states = if seeded && !plan.founding.joined {
+        files.plant_seed(&plan.founding).map_err(|error| ServerError::seed(&error))?
+    } else {
+        first_states(&plan.founding)
+    };
+    drop(Wal::create(Arc::clone(&files.disk), &dir, files.wal.clone(), states).map_err(failed)?);
+    Ok(())
 }
 
 /// Notes that the log was created, durably, before anything is written to it.
@@ -128,27 +154,6 @@ fn log_lost(dir: &Path, name: &str) -> Failure {
     Failure::new(Code::DataLost, format!("node \"{name}\""), why)
 }
 
-/// The states with which the log of a new cluster begins: every member votes, nothing happened.
-fn first_states(members: &[(NodeId, String)]) -> BTreeMap<GroupId, log::GroupState> {
-    let mut voters: Vec<u64> = members.iter().map(|(id, _)| id.get()).collect();
-    voters.sort_unstable();
-    let state = |state_dir| log::GroupState {
-        hard_state: Some(log::HardState::default()),
-        conf_state: Some(log::ConfState { voters: voters.clone(), ..log::ConfState::default() }),
-        state_dir,
-        ..log::GroupState::default()
-    };
-    BTreeMap::from([
-        // The catalogue lives in memory.
-        (GroupId::META, state(String::new())),
-        (GroupId::DATA, state(shell::dir_name(GroupId::DATA))),
-    ])
-}
-
-fn last_index(group: &RecoveredGroup) -> LogIndex {
-    group.entries.last().map_or(group.start_index, |entry| LogIndex(entry.index))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,21 +165,31 @@ mod tests {
             name: "n1".into(),
             boot: 1,
             cluster: ClusterId([3; 16]),
-            members: vec![(NodeId(9), "n2".into()), (NodeId(7), "n1".into())],
+            founding: Founding {
+                members: vec![(NodeId(9), "n2".into()), (NodeId(7), "n1".into())],
+                joined: false,
+            },
             segment_bytes: storage::wal::SEGMENT_BYTES_MIN,
             client_address: "127.0.0.1:7610".into(),
             peer_address: "127.0.0.1:7611".into(),
         }
     }
 
+    fn opened(dir: &Path) -> OpenNode {
+        match open(plan(dir)).unwrap() {
+            Opened::Node(node) => *node,
+            Opened::Damaged(damage) => panic!("{damage:?}"),
+        }
+    }
+
     #[test]
     fn a_new_node_begins_with_all_members_as_voters() {
         let dir = tempfile::tempdir().unwrap();
-        let opened = open(plan(dir.path())).unwrap();
-        assert_eq!(opened.node.summary().voters, [NodeId(7), NodeId(9)]);
-        assert_eq!(opened.commit, 0);
-        drop(opened);
-        let again = open(plan(dir.path())).unwrap();
+        let first = opened(dir.path());
+        assert_eq!(first.node.summary().voters, [NodeId(7), NodeId(9)]);
+        assert_eq!(first.commit, 0);
+        drop(first);
+        let again = opened(dir.path());
         assert_eq!(again.node.summary().voters, [NodeId(7), NodeId(9)]);
     }
 

@@ -10,11 +10,11 @@ use storage::state::StateError;
 use storage::wal::WalError;
 
 use crate::config::ConfigError;
+use crate::durable::{Damage, OpenError, SeedError};
 use crate::forming::FormError;
 use crate::identity::DataDirError;
 use crate::node::NodeError;
 use crate::peer::NetworkError;
-use crate::shell::StateDirError;
 use crate::tls::TlsError;
 
 /// Exit code of a server that failed at run time.
@@ -36,9 +36,6 @@ pub enum ServerError {
         /// The cause.
         source: io::Error,
     },
-    /// The state cannot be opened, not even an empty one.
-    #[error("cannot open the state: {0}")]
-    State(StateDirError),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     System {
@@ -64,16 +61,29 @@ impl From<ConfigError> for ServerError {
     }
 }
 
-impl From<StateDirError> for ServerError {
-    fn from(error: StateDirError) -> Self {
+impl From<OpenError> for ServerError {
+    fn from(error: OpenError) -> Self {
         match &error {
-            StateDirError::Store { path, source: source @ StateError::Newer { .. } } => {
-                Self::data(Code::DataForeign, format!("state in {}", path.display()), source)
+            OpenError::State { name, source: source @ StateError::Newer { .. } } => {
+                Self::data(Code::DataForeign, format!("state directory {name}"), source)
             }
-            StateDirError::LogBehind { path, .. } => {
-                Self::data(Code::DataDamaged, format!("state in {}", path.display()), &error)
+            OpenError::LogBehind { what, .. } => {
+                Self::data(Code::DataDamaged, what.clone(), &error)
             }
-            StateDirError::Store { .. } | StateDirError::Io { .. } => Self::State(error),
+            OpenError::GroupMissing(_) => Self::data(Code::DataDamaged, "log".to_owned(), &error),
+            OpenError::Log(WalError::Damaged { path, .. }) => {
+                Self::data(Code::DataDamaged, format!("log in {}", path.display()), &error)
+            }
+            OpenError::Log(WalError::Foreign { path, .. }) => {
+                Self::data(Code::DataForeign, format!("log in {}", path.display()), &error)
+            }
+            OpenError::Export(_)
+            | OpenError::Log(_)
+            | OpenError::Io { .. }
+            | OpenError::State { .. } => {
+                let source = io::Error::other(error);
+                Self::System { what: "open the node's data", source }
+            }
         }
     }
 }
@@ -126,6 +136,21 @@ impl ServerError {
         Self::data(Code::DataDamaged, format!("log in {}", dir.display()), error)
     }
 
+    /// Something that was synced does not verify, and no repair can help, for this reason.
+    pub fn damaged(damage: &Damage, reason: &str) -> Self {
+        let subject = format!("{} at byte {}", damage.path.display(), damage.offset);
+        let why = format!(
+            "{}; {reason}; as a last resort, when no other node has the data: kvstore recover",
+            damage.why
+        );
+        Self::Failure(Failure::new(Code::DataDamaged, subject, why))
+    }
+
+    /// The seed of a restored cluster cannot be begun with.
+    pub fn seed(error: &SeedError) -> Self {
+        Self::data(Code::ExportInvalid, "seed.exp".to_owned(), error)
+    }
+
     fn data(code: Code, subject: String, error: &dyn std::error::Error) -> Self {
         Self::Failure(Failure::new(code, subject, error.to_string()))
     }
@@ -135,9 +160,7 @@ impl ServerError {
     pub const fn exit(&self) -> u8 {
         match self {
             Self::Failure(failure) => failure.code.exit(),
-            Self::Listen { .. } | Self::State(_) | Self::System { .. } | Self::Fatal(_) => {
-                EXIT_RUNTIME
-            }
+            Self::Listen { .. } | Self::System { .. } | Self::Fatal(_) => EXIT_RUNTIME,
         }
     }
 
@@ -156,9 +179,7 @@ impl ServerError {
                 let advice = "stop whatever listens there, or change the address";
                 writeln!(text, "error: {self}\n  try:   {advice}")
             }
-            Self::State(_) | Self::System { .. } | Self::Fatal(_) => {
-                writeln!(text, "error: {self}")
-            }
+            Self::System { .. } | Self::Fatal(_) => writeln!(text, "error: {self}"),
         };
         written.expect("writing to a string cannot fail");
         text

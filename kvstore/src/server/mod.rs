@@ -21,8 +21,11 @@ pub use error::ServerError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use proto::Failure;
+use proto::v1;
 use storage::disk::RealDisk;
 use storage::wal::SEGMENT_BYTES_DEFAULT;
 use tokio::net::TcpListener;
@@ -30,17 +33,21 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::Instrument;
 
-use self::boot::Plan;
+use self::boot::{OpenNode, Opened, Plan};
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::forming::Formed;
+use crate::durable::{Damage, DataFiles, Founding};
+use crate::forming::{FormError, Formed};
 use crate::identity::DataDir;
 use crate::metrics::{Metrics, Snapshot};
+use crate::node::Summary;
 use crate::peer::{LinkEvent, Network, NetworkConfig};
 use crate::rpc;
 use crate::rpc::cluster::own_status;
 use crate::rpc::front::{Front, Identity, Running, Stage};
-use crate::shell::{Admission, Fatal, Inbox, Mailbox, Shell, ShellParts};
+use crate::shell::{
+    self, Admission, Fatal, Inbox, Mailbox, Repaired, SendToPeer, Shell, ShellParts,
+};
 use crate::tls::{AcceptCounters, Acceptor, AcceptorOptions, Material, Rejection};
 
 /// How often this node's state is refreshed for the pings to its peers.
@@ -80,6 +87,7 @@ pub struct Server {
     admission: Arc<Admission>,
     network: Arc<Network>,
     node: NodeState,
+    stop_repair: Arc<AtomicBool>,
     rpc: JoinHandle<()>,
     stop_rpc: oneshot::Sender<()>,
     background: Vec<AbortHandle>,
@@ -107,7 +115,7 @@ enum NodeState {
 #[derive(Debug)]
 struct Booted {
     shell: Shell,
-    data_dir: DataDir,
+    data_dir: Arc<DataDir>,
 }
 
 impl Server {
@@ -127,12 +135,7 @@ impl Server {
         span: tracing::Span,
     ) -> Result<Self, ServerError> {
         let material = Material::load(&config.tls, &config.node.name)?;
-        let data_dir = DataDir::open(
-            Arc::new(RealDisk),
-            &config.node.data_dir,
-            &config.node.name,
-            &config.cluster.name,
-        )?;
+        let data_dir = open_data_dir(&config).await?;
         let admin = listen_admin(config.listen.admin).await?;
         let acceptor = Acceptor::bind(
             config.listen.client,
@@ -173,10 +176,12 @@ impl Server {
             tokio::spawn(admin_page.serve(admin.0).in_current_span()).abort_handle(),
             tokio::spawn(tell_peers(Arc::clone(&front), Arc::clone(&network))).abort_handle(),
         ];
+        let stop_repair = Arc::new(AtomicBool::new(false));
         let booting = Booting {
             config,
             boot,
-            data_dir,
+            data_dir: Arc::new(data_dir),
+            stop: Arc::clone(&stop_repair),
             front: Arc::clone(&front),
             network: Arc::clone(&network),
             mailbox,
@@ -185,12 +190,34 @@ impl Server {
             options,
         };
         let node = NodeState::Booting(tokio::spawn(booting.run().in_current_span()));
-        Ok(Self { addresses, front, admission, network, node, rpc, stop_rpc, background, span })
+        Ok(Self {
+            addresses,
+            front,
+            admission,
+            network,
+            node,
+            stop_repair,
+            rpc,
+            stop_rpc,
+            background,
+            span,
+        })
     }
 
     /// The addresses that were bound.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Waits until the cluster has removed this node, for good: it has to stop. Cancel-safe.
+    pub fn removed(&self) -> impl Future<Output = ServerError> + Send + use<> {
+        let name = self.front.identity().name.clone();
+        let removed = self.network.removed();
+        async move {
+            let subject = format!("node \"{name}\"");
+            let error = FormError::Removed { name, witness: removed.await };
+            Failure::from(error).subject(subject).into()
+        }
     }
 
     /// Returns once everything that was committed at the start is applied and confirmed by one
@@ -215,6 +242,18 @@ impl Server {
             Err(_) => Err(ServerError::Fatal("the node has stopped".into())),
         }
     }
+}
+
+/// Reads the records of the data directory, and the whole seed of one that was restored.
+async fn open_data_dir(config: &Config) -> Result<DataDir, ServerError> {
+    let (path, name) = (config.node.data_dir.clone(), config.node.name.clone());
+    let cluster = config.cluster.name.clone();
+    let span = tracing::Span::current();
+    let open = move || span.in_scope(|| DataDir::open(Arc::new(RealDisk), &path, &name, &cluster));
+    let opened = tokio::task::spawn_blocking(open).await.map_err(|error| {
+        ServerError::Fatal(format!("opening the data directory panicked: {error}"))
+    })?;
+    Ok(opened?)
 }
 
 /// The address told to other nodes: the advertised one, or the one that was bound.
@@ -244,6 +283,9 @@ fn start_network(
         LinkEvent::Up(node) => inbox.link(node, true),
         LinkEvent::Down(node) => inbox.link(node, false),
         LinkEvent::Message { from, message } => inbox.message(from, message),
+        LinkEvent::Joining { name, node } => inbox.joining(name, node),
+        // Whoever runs the server waits for it with `Server::removed`.
+        LinkEvent::Removed { .. } => {}
     };
     let network = NetworkConfig {
         cluster_name: config.cluster.name.clone(),
@@ -252,7 +294,11 @@ fn start_network(
         boot,
         listen: config.listen.peer,
         initial: config.cluster.initial.clone(),
+        join: config.cluster.join.clone(),
+        seed: data_dir.seed(),
         formed: data_dir.formed().cloned(),
+        members: data_dir.members().cloned(),
+        members_file: Some(data_dir.members_file()),
         material: material.clone(),
     };
     Ok(Arc::new(Network::start(network, Arc::new(sink))?))
@@ -275,6 +321,9 @@ async fn tell_peers(front: Arc<Front>, network: Arc<Network>) {
         period.tick().await;
         if let Some(summary) = front.summary() {
             network.set_status(own_status(front.identity(), &summary));
+        } else if front.is_repairing() {
+            let status = own_status(front.identity(), &Summary::default());
+            network.set_status(v1::NodeStatus { state: "repairing".to_owned(), ..status });
         }
     }
 }
@@ -317,7 +366,11 @@ impl Scrape {
 struct Booting {
     config: Config,
     boot: u64,
-    data_dir: DataDir,
+    /// Shared with what runs on the disk: the directory stays locked until that has ended, also when
+    /// nobody waits for it any more.
+    data_dir: Arc<DataDir>,
+    /// Ends a repair.
+    stop: Arc<AtomicBool>,
     front: Arc<Front>,
     network: Arc<Network>,
     mailbox: Mailbox,
@@ -336,7 +389,8 @@ impl Booting {
             Some(formed) => formed,
             None => {
                 let formed = self.network.form().await?;
-                self.data_dir.save_formed(&formed)?;
+                let data_dir = Arc::get_mut(&mut self.data_dir);
+                data_dir.expect("nothing runs on the disk yet").save_formed(&formed)?;
                 formed
             }
         };
@@ -347,15 +401,15 @@ impl Booting {
             name: identity.name.clone(),
             boot: self.boot,
             cluster: formed.cluster,
-            members: formed.members.clone(),
+            founding: Founding { members: formed.members.clone(), joined: formed.joined },
             segment_bytes: self.options.segment_bytes,
             client_address: identity.client_address.clone(),
             peer_address: identity.peer_address.clone(),
         };
-        let span = tracing::Span::current();
-        let opened = tokio::task::spawn_blocking(move || span.in_scope(|| boot::open(plan)))
-            .await
-            .map_err(|error| ServerError::Fatal(format!("opening the log panicked: {error}")))??;
+        let files = plan.files();
+        let network = Arc::clone(&self.network);
+        let send: SendToPeer = Arc::new(move |to, message| network.send(to, message));
+        let opened = self.open(plan, &files, &send).await?;
         let commit_at_start = opened.commit;
         let cluster = formed.cluster;
         let campaign_with_links = self.campaign(&formed);
@@ -367,11 +421,11 @@ impl Booting {
             name: identity.name,
             node: opened.node,
             wal: opened.wal,
-            store: opened.store,
-            store_dir: opened.store_dir,
+            files,
             mailbox: self.mailbox,
             admission: self.admission,
-            send: Box::new(move |to, message| network.send(to, message)),
+            send,
+            tell_members: Box::new(move |members, removed| network.set_members(members, removed)),
             metrics: self.metrics,
             fatal: self.options.fatal,
             campaign_with_links,
@@ -383,6 +437,65 @@ impl Booting {
         Ok(Booted { shell, data_dir: self.data_dir })
     }
 
+    /// Opens the node, after a repair if need be.
+    async fn open(
+        &mut self,
+        plan: Plan,
+        files: &DataFiles,
+        send: &SendToPeer,
+    ) -> Result<OpenNode, ServerError> {
+        let damage = match open_blocking(plan.clone(), Arc::clone(&self.data_dir)).await? {
+            Opened::Node(node) => return Ok(*node),
+            Opened::Damaged(damage) => damage,
+        };
+        let (path, offset) = (damage.path.display().to_string(), damage.offset);
+        tracing::error!(path, offset, why = damage.why, "data does not verify");
+        check_repairable(&damage)?;
+        let what = format!("{path} at byte {offset}: {}", damage.why);
+        self.front.set_stage(Stage::Repairing(what));
+        self.repair(files.clone(), &damage, send).await?;
+        tracing::warn!(path, "the data was fetched anew from the leader");
+        self.front.set_stage(Stage::Opening);
+        match open_blocking(plan, Arc::clone(&self.data_dir)).await? {
+            Opened::Node(node) => Ok(*node),
+            Opened::Damaged(damage) => Err(ServerError::damaged(&damage, "right after a repair")),
+        }
+    }
+
+    /// Fetches what was lost and begins a new log with it.
+    async fn repair(
+        &mut self,
+        files: DataFiles,
+        damage: &Damage,
+        send: &SendToPeer,
+    ) -> Result<(), ServerError> {
+        let mailbox = std::mem::take(&mut self.mailbox);
+        let groups = damage.groups.keys().copied().collect();
+        let (send, stop, span) =
+            (Arc::clone(send), Arc::clone(&self.stop), tracing::Span::current());
+        let (inside, lock) = (files.clone(), Arc::clone(&self.data_dir));
+        let repair = move || {
+            let outcome = span.in_scope(|| shell::repair(&inside, groups, &mailbox, &send, &stop));
+            drop(lock);
+            (outcome, mailbox)
+        };
+        let (outcome, mailbox) = tokio::task::spawn_blocking(repair)
+            .await
+            .map_err(|error| ServerError::Fatal(format!("the repair panicked: {error}")))?;
+        self.mailbox = mailbox;
+        match outcome {
+            Repaired::Fetched(exports) => files
+                .replace_log(damage, &exports)
+                .map_err(|error| ServerError::log(files.wal_dir(), error)),
+            Repaired::NoLeader => {
+                let minutes = shell::REPAIR_PATIENCE.as_secs() / 60;
+                let why = format!("no leader offered the data within {minutes} minutes");
+                Err(ServerError::damaged(damage, &why))
+            }
+            Repaired::Stopped => Err(ServerError::Fatal("stopped during a repair".into())),
+        }
+    }
+
     /// The first member stands for election as soon as it reaches a majority, so that a cluster
     /// that forms, or starts again as a whole, need not wait for an election timeout. Where there
     /// is a leader, the pre-vote fails and nothing changes (Raft thesis 9.6).
@@ -391,4 +504,30 @@ impl Booting {
         let others_needed = formed.members.len() / 2;
         (first.name == self.config.node.name).then_some(others_needed)
     }
+}
+
+async fn open_blocking(plan: Plan, lock: Arc<DataDir>) -> Result<Opened, ServerError> {
+    let span = tracing::Span::current();
+    let open = move || {
+        let opened = span.in_scope(|| boot::open(plan));
+        drop(lock);
+        opened
+    };
+    tokio::task::spawn_blocking(open)
+        .await
+        .map_err(|error| ServerError::Fatal(format!("opening the log panicked: {error}")))?
+}
+
+/// Whether a damaged node may be repaired by others: it must know what it voted, and there must be
+/// others.
+fn check_repairable(damage: &Damage) -> Result<(), ServerError> {
+    if damage.groups.is_empty() || damage.groups.values().any(|group| group.hard_state.is_none()) {
+        let reason = "a vote may have been lost with it, so the node must not come back as it is; \
+                      remove it from the cluster and add it anew";
+        return Err(ServerError::damaged(damage, reason));
+    }
+    if damage.groups.values().any(|group| group.voters < 2) {
+        return Err(ServerError::damaged(damage, "there is no other voter to fetch it from"));
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The end of a server.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -31,7 +32,10 @@ impl Server {
     }
 
     async fn stop_inside(self) {
-        let Self { front, admission, network, node, rpc, stop_rpc, background, .. } = self;
+        let Self {
+            front, admission, network, node, stop_repair, rpc, stop_rpc, background, ..
+        } = self;
+        stop_repair.store(true, Ordering::Release);
         front.set_stage(Stage::Stopping);
         // An end that is gone has stopped already.
         let _ = stop_rpc.send(());
@@ -61,7 +65,8 @@ impl Server {
 }
 
 /// What runs, if the start has come that far. A start in progress is given up: it leaves nothing
-/// behind that the next start does not expect.
+/// behind that the next start does not expect. If it is stuck on the disk, it keeps the directory
+/// locked until it is through, or the process ends.
 async fn booted_of(node: NodeState) -> Option<Booted> {
     match node {
         NodeState::Running(booted) => Some(booted),

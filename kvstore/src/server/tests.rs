@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use client::{CallOptions, Client, pki};
 use proto::Code;
+use storage::disk::RealDisk;
 use storage::wal::SEGMENT_BYTES_DEFAULT;
 
 use super::{Server, ServerError, ServerOptions};
 use crate::config::{
     AdvertiseSection, ClusterSection, Config, InitialMember, ListenSection, NodeSection,
 };
+use crate::identity::{DataDir, MemberList};
 use crate::rpc::front::Stage;
 use crate::shell::Fatal;
 use crate::tls::testing::Pki;
@@ -57,6 +59,7 @@ impl Site {
             cluster: ClusterSection {
                 name: "test".into(),
                 initial: members.iter().map(member).collect(),
+                join: Vec::new(),
             },
             tls: self.pki.section("n1"),
         }
@@ -164,5 +167,91 @@ async fn a_lost_log_is_refused() {
         ServerError::Failure(failure) => assert_eq!(failure.code, Code::DataLost, "{failure}"),
         other => panic!("{other}"),
     }
+    stop(server).await;
+}
+
+/// A start that is stuck on the disk may still write when it comes through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_stuck_keeps_the_directory_locked() {
+    let site = Site::new();
+    let mut server = site.start(&["n1"]).await.unwrap();
+    ready(&mut server).await;
+    stop(server).await;
+    // A pipe without a writer: whoever opens it to read hangs, as on a dead disk.
+    let wal = site.data_dir().join("wal");
+    let first = std::fs::read_dir(&wal).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    let kept = first.with_extension("kept");
+    std::fs::rename(&first, &kept).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&first).status().unwrap();
+    assert!(made.success());
+    let server = site.start(&["n1"]).await.unwrap();
+    let opening = async {
+        let mut stages = server.front.stages();
+        stages.wait_for(|stage| matches!(stage, Stage::Opening)).await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, opening).await.unwrap();
+    stop(server).await;
+    let refused = site.start(&["n1"]).await.unwrap_err();
+    assert!(refused.describe().contains("KV1704"), "{}", refused.describe());
+    // The disk comes back: whoever opens the pipe to write waits for the reader, and frees it.
+    let pipe = first.clone();
+    let open = move || std::fs::OpenOptions::new().write(true).open(pipe).map(drop);
+    tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(open))
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    std::fs::rename(&kept, &first).unwrap();
+    let freed = async {
+        loop {
+            match site.start(&["n1"]).await {
+                Ok(server) => return server,
+                Err(error) => assert!(error.describe().contains("KV1704"), "{error}"),
+            }
+        }
+    };
+    let mut server = tokio::time::timeout(PATIENCE, freed).await.unwrap();
+    ready(&mut server).await;
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b20_a_node_that_knows_that_it_was_removed_says_so_and_what_to_do() {
+    let site = Site::new();
+    let mut server = site.start(&["n1"]).await.unwrap();
+    ready(&mut server).await;
+    stop(server).await;
+    let dir = DataDir::open(Arc::new(RealDisk), site.data_dir(), "n1", "test").unwrap();
+    let list = MemberList { members: Vec::new(), removed: [dir.node()].into() };
+    dir.members_file().write(&list).unwrap();
+    drop(dir);
+    let server = site.start(&["n1"]).await.unwrap();
+    let error = tokio::time::timeout(PATIENCE, server.removed()).await.unwrap();
+    assert_eq!(error.exit(), 9);
+    let text = error.describe();
+    for part in ["error[KV1708]: node \"n1\"", "has removed n1", "empty data_dir", "kv cluster add"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_waits_and_a_seed_is_refused() {
+    let site = Site::new();
+    let start = || async {
+        let mut config = site.config(&[]);
+        config.cluster.join = vec!["127.0.0.1:1".parse().unwrap()];
+        Server::start(config, ServerOptions::new(Fatal::new(|_| {}))).await.unwrap()
+    };
+    let server = start().await;
+    assert!(matches!(*server.front.stages().borrow(), Stage::Forming));
+    stop(server).await;
+    assert!(!site.data_dir().join("wal").exists(), "nothing was decided yet");
+    std::fs::write(site.data_dir().join("seed.exp"), "an export").unwrap();
+    let mut server = start().await;
+    let refused = tokio::time::timeout(PATIENCE, server.ready()).await.unwrap().unwrap_err();
+    assert_eq!(refused.exit(), 2);
+    assert!(refused.describe().contains("seed.exp"), "{}", refused.describe());
     stop(server).await;
 }

@@ -114,6 +114,11 @@ impl Inbox {
         let _ = self.events.send(Event::Input(input));
     }
 
+    /// A node that was added to the cluster says which id it minted.
+    pub fn joining(&self, name: String, node: NodeId) {
+        let _ = self.events.send(Event::Input(Input::Joining { name, node }));
+    }
+
     /// Messages dropped since the start.
     pub fn dropped(&self) -> usize {
         self.dropped.load(Ordering::Relaxed)
@@ -146,6 +151,7 @@ fn payload_bytes(message: &peer::PeerMessage) -> usize {
             | Body::ReadIndexReply(_)
             | Body::SnapshotFetch(_)
             | Body::Repair(_)
+            | Body::MoveLeader(_)
             | Body::Ping(_)
             | Body::Pong(_),
         )

@@ -5,13 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use prost::Message;
-use proto::{Applied, Code, Failure};
+use proto::{Applied, Code, Failure, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::admission::{Admission, Permit};
 use super::event::{Answer, Event};
 use super::health::{Heartbeat, LogSpace};
-use crate::node::{Reply, Request, RequestId, Summary, Ticks};
+use crate::node::{Input, Reply, Request, RequestId, Summary, Ticks};
 
 /// How much longer than the request's patience its caller waits for the node's own answer, which
 /// says more than "no answer". Covers a tick and a busy machine.
@@ -63,7 +63,7 @@ impl NodeHandle {
     /// failures; [`Code::WriteTimedOut`] (outcome unknown) or [`Code::ReadTimedOut`] when the node
     /// gave no answer; [`Code::NotReady`] when it has stopped.
     pub async fn call(&self, request: Request, patience: Duration) -> Result<Reply, Failure> {
-        let write = matches!(request, Request::Write { .. });
+        let write = matches!(request, Request::Write { .. } | Request::Manage(_));
         if write && self.0.log_space.is_full() {
             return Err(read_only());
         }
@@ -113,6 +113,11 @@ impl NodeHandle {
         self.0.log_space.is_full()
     }
 
+    /// Asks for leadership of every group to go to `to`; it shows in the summary.
+    pub fn move_leader(&self, to: NodeId) {
+        self.post(Event::Input(Input::MoveLeader(to)));
+    }
+
     pub(super) fn post(&self, event: Event) {
         // A node that has stopped takes no more events; whoever waits notices by its own channel.
         let _ = self.0.events.send(event);
@@ -146,6 +151,9 @@ fn request_bytes(request: &Request) -> usize {
         Request::Get(get) => get.encoded_len(),
         Request::Range(range) => range.encoded_len(),
         Request::Write { keyspace, write } => keyspace.len() + write.encoded_len(),
+        Request::History(history) => history.encoded_len(),
+        Request::Manage(command) => command.encoded_len(),
+        Request::Keyspaces | Request::Catalogue | Request::Export => 0,
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) struct LogThread {
     blocked: bool,
     /// When the last append came.
     quiet_since: Instant,
+    /// A frame says that the log begins later: segments may be of no use once it is synced.
+    frees: bool,
 }
 
 impl LogThread {
@@ -86,6 +88,7 @@ impl LogThread {
             retry_at: None,
             blocked: false,
             quiet_since: Instant::now(),
+            frees: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl LogThread {
         while let Some(Append { ticket, frames, sync }) = next {
             assert!(self.open.is_none_or(|last| last < ticket), "tickets rise");
             self.wal.append(&frames);
+            self.frees |= frames.iter().any(moves_start);
             wanted |= sync;
             self.open = Some(ticket);
             let room = self.wal.pending_bytes() < BATCH_BYTES_MAX;
@@ -181,6 +185,10 @@ impl LogThread {
             // A node that has stopped needs no report.
             let _ = self.events.send(Event::Input(Input::WalDurable(ticket)));
         }
+        if std::mem::take(&mut self.frees) {
+            let freed = self.wal.free()?;
+            tracing::info!(freed, left = self.wal.bytes_on_disk(), "log freed behind an export");
+        }
         Ok(())
     }
 
@@ -193,6 +201,7 @@ impl LogThread {
                 self.retry_at = None;
                 self.blocked &= !ready;
                 if ready && self.space.set_full(false) {
+                    self.tell_space(false);
                     tracing::info!("the disk has space again; writes are accepted");
                 }
                 Ok(())
@@ -213,10 +222,16 @@ impl LogThread {
 
     fn found_full(&mut self) {
         if self.space.set_full(true) {
+            self.tell_space(true);
             tracing::error!("the disk has no space for the log; writes are refused until it has");
         }
         self.prepared = false;
         self.retry_at = Some(Instant::now() + FULL_RETRY);
+    }
+
+    /// A node that has stopped needs no report.
+    fn tell_space(&self, full: bool) {
+        let _ = self.events.send(Event::Input(Input::LogFull(full)));
     }
 
     /// The node is gone: leave the log synced and sealed. Nobody waits for a report, so a disk
@@ -229,5 +244,17 @@ impl LogThread {
             self.seal()?;
         }
         Ok(())
+    }
+}
+
+/// Whether a frame says that the log of its group begins later than before.
+fn moves_start(frame: &log::Frame) -> bool {
+    use log::frame::Body;
+    match &frame.body {
+        Some(Body::LogStart(_) | Body::Installed(_)) => true,
+        Some(
+            Body::Entries(_) | Body::HardState(_) | Body::GroupState(_) | Body::CheckpointDone(_),
+        )
+        | None => false,
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  gRPC tasks --call--> NodeHandle --+             +--> log thread --fdatasync--+
-//!  peer links --------> Inbox -------+--> node ----+--> checkpoint thread ------+--> node
-//!                                         thread   +--> peer links (never blocks)
+//!  peer links --------> Inbox -------+--> node ----+--> store thread -----------+--> node
+//!                                         thread   +--> transfer thread --------+
+//!                                                  +--> peer links (never blocks)
 //!                                                  +--> answers (oneshot)
 //! ```
 //!
@@ -11,22 +12,25 @@
 //!   each, polls it once and carries out the effects in their order: that is what makes many
 //!   writes share one fdatasync. It ticks by the monotonic clock.
 //! - The **log thread** owns the write-ahead log. While it syncs one batch, the next one queues up.
-//! - The **checkpoint thread** writes the memory layer into the state store, in small steps.
+//! - The **store thread** moves the memory layer into the state store, in small steps, and writes
+//!   exports between two checkpoints.
+//! - The **transfer thread** serves exports to peers, receives them, and builds states from them.
 //!
 //! Bounds: requests pass [`Admission`], peer messages an [`Inbox`] of bounded bytes; what the node
 //! thread sends to the log is bounded by what it may propose and accept unacknowledged. Nothing
 //! here decides anything about the protocol; order and safety are tested in the node.
 
 mod admission;
-mod checkpoint_thread;
 mod event;
 mod fatal;
 mod handle;
 mod health;
 mod log_thread;
 mod node_thread;
-mod state_dir;
+mod repair_thread;
+mod store_thread;
 mod ticker;
+mod transfer_thread;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -38,23 +42,23 @@ pub use event::Inbox;
 pub use fatal::Fatal;
 pub use handle::NodeHandle;
 pub use health::{Heartbeat, LogSpace};
-pub use node_thread::SendToPeer;
-pub use state_dir::{OpenState, StateDirError, dir_name, open as open_state};
+pub use node_thread::{SendToPeer, TellMembers};
+pub use repair_thread::{REPAIR_PATIENCE, Repaired, repair};
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use storage::state::StateStore;
 use storage::wal::Wal;
 use tokio::sync::watch;
 
-use self::checkpoint_thread::CheckpointThread;
 use self::event::Event;
 use self::log_thread::LogThread;
 use self::node_thread::NodeThread;
+use self::store_thread::{StoreSignals, StoreThread};
+use self::transfer_thread::TransferThread;
+use crate::durable::DataFiles;
 use crate::metrics::Metrics;
 use crate::node::{Input, Node};
 
@@ -90,16 +94,16 @@ pub struct ShellParts {
     pub node: Node,
     /// Its log.
     pub wal: Wal,
-    /// Its state store.
-    pub store: Arc<dyn StateStore>,
-    /// The directory of the store.
-    pub store_dir: PathBuf,
+    /// Its files.
+    pub files: DataFiles,
     /// What was said to it so far.
     pub mailbox: Mailbox,
     /// The queue in front of it.
     pub admission: Arc<Admission>,
     /// Sends to peers.
     pub send: SendToPeer,
+    /// Tells the links who belongs to the cluster.
+    pub tell_members: TellMembers,
     /// Where measurements go.
     pub metrics: Arc<Metrics>,
     /// Called when the node cannot go on.
@@ -112,7 +116,8 @@ pub struct ShellParts {
 #[derive(Debug)]
 pub struct Shell {
     handle: NodeHandle,
-    stop_checkpoints: Arc<AtomicBool>,
+    store_signals: Arc<StoreSignals>,
+    stop_transfers: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -126,9 +131,11 @@ impl Shell {
         let events = mailbox.sender;
         let log_space = Arc::new(LogSpace::default());
         let heartbeat = Arc::new(Heartbeat::default());
-        let stop_checkpoints = Arc::new(AtomicBool::new(false));
+        let store_signals = Arc::new(StoreSignals::default());
+        let stop_transfers = Arc::new(AtomicBool::new(false));
         let (log, appends) = mpsc::channel();
-        let (checkpoints, jobs) = mpsc::channel();
+        let (store_jobs, jobs) = mpsc::channel();
+        let (transfers, transfer_jobs) = mpsc::channel();
         let (summary, summaries) = watch::channel(node.summary());
         let handle = NodeHandle::new(
             events.clone(),
@@ -140,13 +147,16 @@ impl Shell {
         let node_thread = NodeThread {
             node,
             events: mailbox.receiver,
-            send: parts.send,
+            send: Arc::clone(&parts.send),
             log,
-            checkpoints,
+            store_jobs,
+            store_signals: Arc::clone(&store_signals),
+            transfers,
+            tell_members: parts.tell_members,
+            states: Arc::clone(&parts.files.states),
             summary,
             heartbeat,
             fatal: parts.fatal.clone(),
-            store_dir: parts.store_dir.clone(),
             campaign_with_links: parts.campaign_with_links,
         };
         let log_thread = LogThread::new(
@@ -157,20 +167,27 @@ impl Shell {
             parts.metrics,
             parts.fatal.clone(),
         );
-        let checkpoint_thread = CheckpointThread {
+        let store_thread = StoreThread {
             jobs,
-            store: parts.store,
-            dir: parts.store_dir,
+            files: parts.files.clone(),
+            events: events.clone(),
+            signals: Arc::clone(&store_signals),
+        };
+        let transfer_thread = TransferThread {
+            jobs: transfer_jobs,
+            files: parts.files,
+            send: parts.send,
             events,
-            stop: Arc::clone(&stop_checkpoints),
+            stop: Arc::clone(&stop_transfers),
         };
         let fatal = parts.fatal;
         let threads = vec![
             spawn(&name, "log", &fatal, || log_thread.run())?,
-            spawn(&name, "checkpoint", &fatal, || checkpoint_thread.run())?,
+            spawn(&name, "store", &fatal, || store_thread.run())?,
+            spawn(&name, "transfer", &fatal, || transfer_thread.run())?,
             spawn(&name, "node", &fatal, || node_thread.run())?,
         ];
-        Ok(Self { handle, stop_checkpoints, threads })
+        Ok(Self { handle, store_signals, stop_transfers, threads })
     }
 
     /// A handle to the node.
@@ -186,7 +203,8 @@ impl Shell {
     /// Answers what is still open with "outcome unknown", syncs and seals the log, ends the
     /// threads and waits for them.
     pub fn stop(self) {
-        self.stop_checkpoints.store(true, Ordering::Release);
+        self.store_signals.stop.store(true, Ordering::Release);
+        self.stop_transfers.store(true, Ordering::Release);
         self.handle.post(Event::Shutdown);
         for thread in self.threads {
             thread.join().expect("a panic is caught inside the thread");

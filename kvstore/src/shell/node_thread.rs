@@ -1,21 +1,22 @@
 //! The thread that owns a node.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use proto::{NodeId, peer};
-use storage::mvcc::CheckpointJob;
+use proto::{NodeId, peer, v1};
 use tokio::sync::watch;
 
 use super::event::{Answer, Event};
 use super::fatal::Fatal;
 use super::health::Heartbeat;
 use super::log_thread::Append;
-use super::state_dir::mark_suspect;
+use super::store_thread::{StoreJob, StoreSignals};
 use super::ticker::Ticker;
+use super::transfer_thread::TransferJob;
+use crate::durable::StateDirs;
 use crate::node::{Effect, Input, Node, RequestId, Summary};
 
 /// Most events taken before the node is polled. Everything in one turn shares one append and one
@@ -23,7 +24,10 @@ use crate::node::{Effect, Input, Node, RequestId, Summary};
 const EVENTS_PER_TURN_MAX: usize = 4_096;
 
 /// Sends to a peer; never blocks, may lose the message.
-pub type SendToPeer = Box<dyn Fn(NodeId, peer::PeerMessage) + Send>;
+pub type SendToPeer = Arc<dyn Fn(NodeId, peer::PeerMessage) + Send + Sync>;
+
+/// Tells the links who belongs to the cluster, and which ids never come back.
+pub type TellMembers = Box<dyn Fn(Vec<v1::Member>, BTreeSet<NodeId>) + Send>;
 
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +43,14 @@ pub(super) struct NodeThread {
     pub(super) events: Receiver<Event>,
     pub(super) send: SendToPeer,
     pub(super) log: Sender<Append>,
-    pub(super) checkpoints: Sender<CheckpointJob>,
+    pub(super) store_jobs: Sender<StoreJob>,
+    pub(super) store_signals: Arc<StoreSignals>,
+    pub(super) transfers: Sender<TransferJob>,
+    pub(super) tell_members: TellMembers,
+    pub(super) states: Arc<dyn StateDirs>,
     pub(super) summary: watch::Sender<Summary>,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) fatal: Fatal,
-    /// The directory of the state store.
-    pub(super) store_dir: PathBuf,
     /// Links that must be up before this node stands for election at once; `None`: it waits for
     /// its election timeout.
     pub(super) campaign_with_links: Option<usize>,
@@ -59,9 +65,12 @@ impl NodeThread {
             node: self.node,
             send: self.send,
             log: self.log,
-            checkpoints: self.checkpoints,
+            store_jobs: self.store_jobs,
+            store_signals: self.store_signals,
+            transfers: self.transfers,
+            tell_members: self.tell_members,
+            states: self.states,
             fatal: self.fatal,
-            store_dir: self.store_dir,
             answers: HashMap::new(),
             campaign: self.campaign_with_links.map(Campaign::new),
         };
@@ -73,7 +82,9 @@ impl NodeThread {
         publish(&summary, turns.node.summary());
         while flow == Flow::Continue {
             heartbeat.beat(Instant::now());
-            flow = turns.take_all(&events, ticker.wait(Instant::now()));
+            let wait =
+                if turns.node.wants_poll() { Duration::ZERO } else { ticker.wait(Instant::now()) };
+            flow = turns.take_all(&events, wait);
             let ticks = ticker.take(Instant::now());
             for _ in 0..ticks {
                 turns.node.step(Input::Tick);
@@ -96,9 +107,12 @@ struct Turns {
     node: Node,
     send: SendToPeer,
     log: Sender<Append>,
-    checkpoints: Sender<CheckpointJob>,
+    store_jobs: Sender<StoreJob>,
+    store_signals: Arc<StoreSignals>,
+    transfers: Sender<TransferJob>,
+    tell_members: TellMembers,
+    states: Arc<dyn StateDirs>,
     fatal: Fatal,
-    store_dir: PathBuf,
     /// Requests inside the node. Keyed by ids of our own choosing, so no order is needed.
     answers: HashMap<RequestId, Answer>,
     campaign: Option<Campaign>,
@@ -106,7 +120,7 @@ struct Turns {
 
 impl Turns {
     /// Waits at most `wait` for the first event, then takes all that are there.
-    fn take_all(&mut self, events: &Receiver<Event>, wait: std::time::Duration) -> Flow {
+    fn take_all(&mut self, events: &Receiver<Event>, wait: Duration) -> Flow {
         match events.recv_timeout(wait) {
             Ok(event) => {
                 if self.take(event) == Flow::End {
@@ -170,13 +184,36 @@ impl Turns {
                     let answer = self.answers.remove(&id);
                     answer.expect("a request is answered exactly once").give(reply);
                 }
-                Effect::Checkpoint(job) => {
-                    if self.checkpoints.send(job).is_err() {
-                        tracing::warn!("no checkpoint: its thread has ended");
-                    }
+                Effect::Members { members, removed } => (self.tell_members)(members, removed),
+                Effect::Checkpoint { id, job, store } => {
+                    self.on_store(StoreJob::Checkpoint { id, job, store });
                 }
+                Effect::Export { header, source } => {
+                    self.on_store(StoreJob::Export { header, source });
+                }
+                Effect::AbortExport(_) => {
+                    self.store_signals.abort_export.store(true, Ordering::Release);
+                }
+                Effect::ServeChunk { to, file, offset } => {
+                    self.transfer(TransferJob::Serve { to, file, offset });
+                }
+                Effect::Receive { group, index, bytes, sha256 } => {
+                    self.transfer(TransferJob::Receive { group, index, bytes, sha256 });
+                }
+                Effect::WriteChunk { group, index, offset, data } => {
+                    self.transfer(TransferJob::Write { group, index, offset, data });
+                }
+                Effect::Build { group, index, state_dir } => {
+                    self.transfer(TransferJob::Build { group, index, state_dir });
+                }
+                Effect::Discard(group) => self.transfer(TransferJob::Discard(group)),
+                Effect::RemoveExport(path) => self.transfer(TransferJob::RemoveExport(path)),
+                Effect::RemoveState { name, state } => {
+                    self.transfer(TransferJob::RemoveState(name, state));
+                }
+                Effect::SuspectState(name) => self.give_up_store(&name),
                 Effect::Fatal(why) => {
-                    self.give_up_store();
+                    self.give_up_store(self.node.state_dir());
                     self.fatal.report(&why);
                     return Flow::End;
                 }
@@ -185,9 +222,21 @@ impl Turns {
         Flow::Continue
     }
 
-    /// The state store failed: the next start rebuilds it from the log.
-    fn give_up_store(&self) {
-        if let Err(error) = mark_suspect(&self.store_dir) {
+    fn on_store(&self, job: StoreJob) {
+        if self.store_jobs.send(job).is_err() {
+            tracing::warn!("no checkpoint or export: their thread has ended");
+        }
+    }
+
+    fn transfer(&self, job: TransferJob) {
+        if self.transfers.send(job).is_err() {
+            tracing::warn!("no snapshots: their thread has ended");
+        }
+    }
+
+    /// The state store failed: the next start rebuilds it.
+    fn give_up_store(&self, name: &str) {
+        if let Err(error) = self.states.mark_suspect(name) {
             tracing::error!(%error, "cannot mark the state directory as suspect");
         }
     }
@@ -229,6 +278,8 @@ fn publish(summary: &watch::Sender<Summary>, new: Summary) {
             || old.leader != new.leader
             || old.members != new.members
             || old.groups_led != new.groups_led
+            || old.change != new.change
+            || old.exported != new.exported
             || (old.applied < old.commit) != (new.applied < new.commit);
         *old = new;
         announce

@@ -1,21 +1,19 @@
 //! A running node of a cluster of one, over a simulated disk.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proto::v1::{self, op::Op};
-use proto::{ClusterId, Failure, GroupId, NodeId, log};
+use proto::{ClusterId, Failure, NodeId, log};
 use storage::disk::SimDisk;
-use storage::mvcc::{Machine, MachineOptions};
-use storage::state::MemoryStore;
+use storage::mvcc::MachineOptions;
 use storage::wal::{SEGMENT_BYTES_MIN, Wal, WalOptions};
 
 use super::{Admission, Fatal, Mailbox, NodeHandle, Shell, ShellParts};
+use crate::durable::{DataFiles, Founding, MemoryDirs, Opened, first_states};
 use crate::metrics::Metrics;
-use crate::node::{Node, NodeConfig, Reply, Request};
+use crate::node::{EXPORT_LOG_BYTES, Node, NodeConfig, Reply, Request};
 
 /// Longer than anything in a test takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,22 +35,24 @@ pub(crate) struct SingleNode {
 impl SingleNode {
     /// Creates a log on `disk`, or opens the one that is there.
     pub(crate) fn start(disk: &SimDisk) -> Self {
-        let dir = Path::new("/wal");
-        let options = WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES_MIN * 2 };
-        let shared: Arc<SimDisk> = Arc::new(disk.clone());
-        if !Wal::exists(shared.as_ref(), dir).unwrap() {
-            let voters = log::ConfState { voters: vec![1], ..log::ConfState::default() };
-            let state = log::GroupState {
-                hard_state: Some(log::HardState::default()),
-                conf_state: Some(voters),
-                ..log::GroupState::default()
-            };
-            let groups = BTreeMap::from([(GroupId::META, state.clone()), (GroupId::DATA, state)]);
-            Wal::create(shared.clone(), dir, options.clone(), groups).unwrap();
+        let options = WalOptions::new(CLUSTER);
+        let files = DataFiles {
+            disk: Arc::new(disk.clone()),
+            dir: "/data".into(),
+            cluster: CLUSTER,
+            states: Arc::new(MemoryDirs::default()),
+            wal: WalOptions { segment_bytes: SEGMENT_BYTES_MIN * 2, ..options },
+            machine: MachineOptions::default(),
+        };
+        let founding = Founding { members: vec![(NodeId(1), "n1".into())], joined: false };
+        if !Wal::exists(disk, &files.wal_dir()).unwrap() {
+            let states = first_states(&founding);
+            Wal::create(files.disk.clone(), &files.wal_dir(), files.wal.clone(), states).unwrap();
         }
-        let (wal, recovered) = Wal::open(shared, dir, options).unwrap();
-        let store = Arc::new(MemoryStore::new());
-        let machine = Machine::open(store.clone(), MachineOptions::default()).unwrap();
+        let ready = match files.open(&founding).unwrap() {
+            Opened::Ready(ready) => ready,
+            Opened::Damaged(damage) => panic!("{damage:?}"),
+        };
         let config = NodeConfig {
             id: NodeId(1),
             name: "n1".into(),
@@ -62,8 +62,11 @@ impl SingleNode {
             boot: 1,
             seed: 1,
             checkpoint_layer_bytes: LAYER_BYTES,
+            epoch: 0,
+            export_log_bytes: EXPORT_LOG_BYTES,
+            log_bytes: 0,
         };
-        let node = Node::new(config, &[(NodeId(1), "n1".into())], recovered, machine).unwrap();
+        let node = Node::new(config, ready.start).unwrap();
         let metrics = Arc::new(Metrics::default());
         let (failed, failures) = mpsc::channel();
         let fatal = Fatal::new(move |why| {
@@ -73,12 +76,12 @@ impl SingleNode {
         let shell = Shell::start(ShellParts {
             name: "n1".into(),
             node,
-            wal,
-            store,
-            store_dir: "/state".into(),
+            wal: ready.wal,
+            files,
             mailbox: Mailbox::default(),
             admission: Arc::new(Admission::default()),
-            send: Box::new(|_, _| {}),
+            send: Arc::new(|_, _| {}),
+            tell_members: Box::new(|_, _| {}),
             metrics: Arc::clone(&metrics),
             fatal,
             campaign_with_links: Some(0),

@@ -101,13 +101,24 @@ impl Material {
     /// TLS towards the peer port of one node.
     #[must_use]
     pub fn peer_dialer(&self, node: &str) -> Arc<ClientConfig> {
+        self.dialer(Some(node.to_owned()))
+    }
+
+    /// TLS towards the peer port of any node of the cluster: for one that joins and knows addresses
+    /// only.
+    #[must_use]
+    pub fn any_peer_dialer(&self) -> Arc<ClientConfig> {
+        self.dialer(None)
+    }
+
+    fn dialer(&self, node: Option<String>) -> Arc<ClientConfig> {
         let inner = WebPkiServerVerifier::builder_with_provider(
             Arc::clone(&self.roots),
             Arc::clone(&self.provider),
         )
         .build()
         .expect("there is a CA and no revocation list");
-        let verifier = NodeVerifier::new(inner, node.to_owned(), self.cluster.clone());
+        let verifier = NodeVerifier::new(inner, node, self.cluster.clone());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])
             .expect("the provider speaks TLS 1.3")

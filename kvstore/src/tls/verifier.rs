@@ -120,7 +120,7 @@ impl ClientCertVerifier for RoleVerifier {
 }
 
 /// Verifies the certificate of a node that was dialed: by the CA, for the host that was dialed,
-/// and of the node that was expected there.
+/// and of the node that was expected there, if a certain one was.
 #[derive(Debug)]
 pub(super) struct NodeVerifier {
     inner: Arc<WebPkiServerVerifier>,
@@ -130,11 +130,11 @@ pub(super) struct NodeVerifier {
 impl NodeVerifier {
     pub(super) fn new(
         inner: Arc<WebPkiServerVerifier>,
-        node: String,
+        node: Option<String>,
         cluster: Option<String>,
     ) -> Self {
         let throttle = Throttle::default();
-        let expected = Expected { role: Role::Node, name: Some(node), cluster, throttle };
+        let expected = Expected { role: Role::Node, name: node, cluster, throttle };
         Self { inner, expected }
     }
 }

@@ -263,11 +263,11 @@ catalogue! {
     DataLost = 1707, DataLoss, exit 9, "data directory lost",
         cause "The directory is empty, but the cluster has formed with this node in it. A node that votes again without its memory loses acknowledged writes.",
         check "Is data_dir mounted?",
-        fix "Bring the directory back, or remove the node from the cluster and join it anew.";
+        fix "Bring the directory back; or `kv cluster remove NAME`, `kv cluster add NAME=ADDR`, and start it with join.";
     Removed = 1708, DataLoss, exit 9, "node was removed from the cluster",
         cause "The cluster removed this node. Its id never comes back.",
         check "kv cluster members",
-        fix "To use the machine again: empty data_dir, `kv cluster add`, start with join.";
+        fix "To use the machine again: empty data_dir, `kv cluster add NAME=ADDR`, start with join.";
     ExportInvalid = 1709, DataLoss, exit 9, "export refused",
         cause "The file does not verify, is of a newer format, or belongs to another cluster.",
         check "kvstore snapshot verify FILE",

@@ -55,11 +55,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// What the system reports; some of the ancestors may have been created.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
-    /// Gives a file another name in the same directory, replacing a file of that name. Atomic:
-    /// after a crash either both changes hold or neither.
+    /// Gives a file or a directory another name, also in another directory of the same file system.
+    /// A file replaces a file of that name; a directory replaces an empty one at most. Atomic: after
+    /// a crash either both changes hold or neither. Durable once the directories that hold the new
+    /// name and the old one are synced, in this order.
     ///
     /// # Errors
-    /// What the system reports.
+    /// `NotFound` when `from` is absent, `DirectoryNotEmpty`, and what the system reports.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file. Open files keep their content.
@@ -67,6 +69,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// `NotFound` for an absent file, and what the system reports.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with all below it; fine when it is absent. Not atomic: a crash, or an
+    /// error, leaves any part of it. Durable once the directory above is synced.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes all earlier changes of names in this directory durable.
     ///

@@ -65,6 +65,13 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
@@ -138,5 +145,26 @@ mod tests {
         assert_eq!(absent.kind(), io::ErrorKind::NotFound);
         disk.remove_file(&dir.join("y")).unwrap();
         assert!(disk.list(&dir).unwrap().is_empty());
+    }
+
+    #[test]
+    fn directories_are_renamed_and_removed_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = RealDisk;
+        let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+        disk.create_dir_all(&old.join("below")).unwrap();
+        disk.create_dir_all(&new).unwrap();
+        drop(disk.open(&old.join("below/x"), OpenMode::CreateNew).unwrap());
+        disk.rename(&old, &new).unwrap();
+        assert_eq!(disk.list(temp.path()).unwrap(), ["new"]);
+        assert_eq!(disk.list(&new.join("below")).unwrap(), ["x"]);
+        disk.create_dir_all(&old).unwrap();
+        let full = disk.rename(&old, &new).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::DirectoryNotEmpty);
+        disk.rename(&new.join("below/x"), &old.join("y")).unwrap();
+        assert_eq!(disk.list(&old).unwrap(), ["y"]);
+        disk.remove_dir_all(&old).unwrap();
+        disk.remove_dir_all(&old).unwrap();
+        assert_eq!(disk.list(temp.path()).unwrap(), ["new"]);
     }
 }

@@ -2,118 +2,45 @@
 //!
 //! A checkpoint at index A runs in steps, each at most one batch or one flush:
 //!
-//! 1. the versions of the frozen layer, in batches;
-//! 2. the outcomes kept since the last checkpoint, in batches;
-//! 3. a flush;
-//! 4. the checkpoint record, in a batch of its own;
-//! 5. a flush: from here on the store is at A;
-//! 6. the records of dropped outcomes are deleted, in batches.
+//! 1. remains that were found when the store was opened are deleted, in batches;
+//! 2. the versions of the frozen layer, in batches;
+//! 3. the outcomes kept since the last checkpoint, in batches;
+//! 4. a record for each keyspace, in batches;
+//! 5. a flush;
+//! 6. the base record, in a batch of its own;
+//! 7. a flush: from here on the store is at A;
+//! 8. garbage: the records of dropped outcomes, dead versions, what closed keyspaces held, and the
+//!    keyspace records of earlier checkpoints are deleted, in batches;
+//! 9. a flush, and then the tombstones that are dead (`garbage.rs` says why they are last).
 //!
 //! The applied index and the effects it stands for thus become visible in one atomic batch, and
 //! only after the effects are durable (the inverse order lost entries in etcd 3.5,
-//! etcd-io/etcd#13766). A crash before step 5 leaves the store at the previous checkpoint, with
+//! etcd-io/etcd#13766). A crash before step 7 leaves the store at the previous checkpoint, with
 //! remains above it that no reader sees (see the page of the module); a crash after it leaves the
-//! store at A. A deletion that is lost in step 6 is found when the table is next read back.
+//! store at A. A deletion that is lost is found when the store is next opened.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use prost::Message;
-use proto::{KeyspaceId, LogIndex, Revision, Term};
+use proto::{KeyspaceId, LogIndex, Term};
 
-use super::digest::ContentSum;
+use super::cover::Cover;
+use super::garbage::{self, Deletions, Garbage, Remains};
 use super::key::{self, KeyPrefix};
 use super::layer::Layer;
 use super::outcome::{Kept, OutcomeRecord};
+use super::{item, survey};
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
-
-/// Version of the layout of the store.
-const FORMAT: u32 = 1;
-
-/// The record that says what the store holds. It is the one record that is overwritten.
-#[derive(Clone, PartialEq, Message)]
-pub struct CheckpointRecord {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    /// Log index up to which the store holds everything.
-    #[prost(uint64, tag = "2")]
-    pub index: u64,
-    /// Term of that entry.
-    #[prost(uint64, tag = "3")]
-    pub term: u64,
-    /// Floor of the exactly-once table.
-    #[prost(uint64, tag = "4")]
-    pub floor: u64,
-    #[prost(message, repeated, tag = "5")]
-    pub keyspaces: Vec<KeyspaceRecord>,
-    /// Sum over all versions up to `index`.
-    #[prost(bytes = "bytes", tag = "6")]
-    sum: Bytes,
-}
-
-/// A keyspace at the index of a checkpoint.
-#[derive(Clone, PartialEq, Message)]
-pub struct KeyspaceRecord {
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-    #[prost(string, tag = "2")]
-    pub name: String,
-    #[prost(uint64, tag = "3")]
-    pub revision: u64,
-    #[prost(uint64, tag = "4")]
-    pub compacted: u64,
-}
-
-impl CheckpointRecord {
-    /// The record of a checkpoint whose sum is not known yet.
-    pub fn new(
-        index: LogIndex,
-        term: Term,
-        floor: LogIndex,
-        keyspaces: Vec<KeyspaceRecord>,
-    ) -> Self {
-        Self {
-            format: FORMAT,
-            index: index.get(),
-            term: term.get(),
-            floor: floor.get(),
-            keyspaces,
-            sum: Bytes::new(),
-        }
-    }
-
-    /// Reads the record; `None` when the store never finished a checkpoint.
-    ///
-    /// # Errors
-    /// Those of the store; [`StateError::Damaged`]; [`StateError::Newer`].
-    pub fn load(store: &dyn StateStore) -> Result<Option<Self>, StateError> {
-        let Some(bytes) = store.get(&key::checkpoint())? else { return Ok(None) };
-        let record = Self::decode(bytes)
-            .map_err(|error| StateError::Damaged { why: format!("checkpoint record: {error}") })?;
-        if record.format > FORMAT {
-            return Err(StateError::Newer { found: record.format, known: FORMAT });
-        }
-        record.sum()?;
-        Ok(Some(record))
-    }
-
-    /// The sum over all versions.
-    ///
-    /// # Errors
-    /// [`StateError::Damaged`].
-    pub fn sum(&self) -> Result<ContentSum, StateError> {
-        ContentSum::from_bytes(&self.sum).ok_or_else(|| StateError::Damaged {
-            why: format!("checkpoint record: the sum has {} bytes", self.sum.len()),
-        })
-    }
-}
 
 /// Reads all outcomes in the store, in the order of the log.
 pub fn load_outcomes(
     store: &dyn StateStore,
 ) -> impl Iterator<Item = Result<(LogIndex, Kept), StateError>> {
     let (from, to) = key::outcome_bounds();
-    store.scan(&from, &to).map(|item| {
+    item::scan(store, &from, &to).map(|item| {
         let (key, record) = item?;
         let read = key::outcome_index(&key)
             .and_then(|index| Some((index, OutcomeRecord::decode(record).ok()?.read(index)?)));
@@ -136,28 +63,42 @@ pub enum CheckpointProgress {
 /// Owns what it writes, so it runs beside the machine, on a thread of its own if the caller likes.
 /// A crash may fall between any two steps. After an error the store is of no use.
 ///
-/// Before the step that writes the record, the log has to hold every entry up to
+/// Before the step that writes the base record, the log has to hold every entry up to
 /// [`CheckpointJob::index`] durably on this node: a store that is ahead of its log cannot be
 /// replayed from.
 #[derive(Debug)]
 pub struct CheckpointJob {
-    record: CheckpointRecord,
+    cover: Arc<Cover>,
+    remains: std::vec::IntoIter<Bytes>,
+    remaining_ranges: VecDeque<(Bytes, Bytes)>,
     versions: VersionItems,
-    outcomes: std::vec::IntoIter<(LogIndex, Kept)>,
-    garbage: std::vec::IntoIter<LogIndex>,
-    /// Tells the machine the new sum.
-    result: Arc<OnceLock<ContentSum>>,
+    outcomes: btree_map::IntoIter<LogIndex, Arc<Kept>>,
+    /// How many keyspace records are written.
+    keyspaces: usize,
+    dropped: std::vec::IntoIter<LogIndex>,
+    dead: Deletions,
+    ranges: VecDeque<(Bytes, Bytes)>,
+    tombstones: std::vec::IntoIter<Bytes>,
+    /// Tells the machine that all is done.
+    done: Arc<AtomicBool>,
     phase: Phase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    Remains,
+    RemainingRanges,
     Versions,
     Outcomes,
+    Keyspaces,
     FlushContent,
-    Record,
-    FlushRecord,
-    Garbage,
+    Base,
+    FlushBase,
+    DroppedOutcomes,
+    DeadVersions,
+    DeadRanges,
+    FlushGarbage,
+    Tombstones,
     Done,
 }
 
@@ -165,43 +106,54 @@ enum Phase {
 #[derive(Debug)]
 pub struct CheckpointParts {
     /// What the store will hold.
-    pub record: CheckpointRecord,
+    pub cover: Arc<Cover>,
     /// The frozen layer.
     pub layer: Arc<Layer>,
-    /// Sum over the versions below the layer.
-    pub sum: ContentSum,
     /// Outcomes to write.
-    pub outcomes: Vec<(LogIndex, Kept)>,
+    pub outcomes: BTreeMap<LogIndex, Arc<Kept>>,
+    /// What to delete first.
+    pub remains: Remains,
     /// Outcomes to delete in the end.
-    pub garbage: Vec<LogIndex>,
-    /// Where the new sum is left.
-    pub result: Arc<OnceLock<ContentSum>>,
+    pub dropped: Vec<LogIndex>,
+    /// What else to delete in the end.
+    pub garbage: Garbage,
+    /// Set with the last step.
+    pub done: Arc<AtomicBool>,
 }
 
 impl CheckpointJob {
     /// A checkpoint that has not begun.
     pub(super) fn new(parts: CheckpointParts) -> Self {
-        let CheckpointParts { record, layer, sum, outcomes, garbage, result } = parts;
+        let CheckpointParts { cover, layer, outcomes, remains, dropped, garbage, done } = parts;
+        let Garbage { versions, mut tombstones, mut ranges } = garbage;
+        tombstones.extend(remains.tombstones);
+        ranges.extend(survey::other_keyspace_records(cover.index));
         Self {
-            record,
-            versions: VersionItems { layer, sum, last: None, place: None },
+            cover,
+            remains: remains.keys.into_iter(),
+            remaining_ranges: remains.ranges,
+            versions: VersionItems { layer, last: None, place: None },
             outcomes: outcomes.into_iter(),
-            garbage: garbage.into_iter(),
-            result,
-            phase: Phase::Versions,
+            keyspaces: 0,
+            dropped: dropped.into_iter(),
+            dead: Deletions::new(versions),
+            ranges,
+            tombstones: tombstones.into_iter(),
+            done,
+            phase: Phase::Remains,
         }
     }
 
     /// Log index that the store will cover.
     #[must_use]
     pub fn index(&self) -> LogIndex {
-        LogIndex(self.record.index)
+        self.cover.index
     }
 
     /// Term of the entry at that index.
     #[must_use]
     pub fn term(&self) -> Term {
-        Term(self.record.term)
+        self.cover.term
     }
 
     /// Does the next step on `store`, which must be the machine's own.
@@ -209,46 +161,71 @@ impl CheckpointJob {
     /// # Errors
     /// Those of the store; the checkpoint is lost and so is the store.
     pub fn step(&mut self, store: &dyn StateStore) -> Result<CheckpointProgress, StateError> {
-        self.phase = match self.phase {
-            Phase::Versions => {
-                let done = write_batch(store, &mut self.versions)?;
-                if done { Phase::Outcomes } else { Phase::Versions }
+        let phase = self.phase;
+        let finished = match phase {
+            Phase::Remains => write_batch(store, self.remains.by_ref().map(deletion))?,
+            Phase::RemainingRanges => garbage::sweep(store, &mut self.remaining_ranges)?,
+            Phase::Versions => write_batch(store, &mut self.versions)?,
+            Phase::Outcomes => write_batch(store, self.outcomes.by_ref().map(outcome_item))?,
+            Phase::Keyspaces => self.write_keyspaces(store)?,
+            Phase::Base => {
+                store.write(&[self.cover.item()])?;
+                true
             }
-            Phase::Outcomes => {
-                let done = write_batch(store, self.outcomes.by_ref().map(outcome_item))?;
-                if done { Phase::FlushContent } else { Phase::Outcomes }
-            }
-            Phase::FlushContent => {
+            Phase::FlushContent | Phase::FlushBase => {
                 store.flush()?;
-                Phase::Record
+                true
             }
-            Phase::Record => {
-                self.record.sum = self.versions.sum.to_bytes();
-                let record = Bytes::from(self.record.encode_to_vec());
-                store.write(&[(key::checkpoint(), Some(record))])?;
-                Phase::FlushRecord
+            Phase::DroppedOutcomes => {
+                let dropped = self.dropped.by_ref().map(key::outcome);
+                write_batch(store, dropped.map(deletion))?
             }
-            Phase::FlushRecord => {
-                store.flush()?;
-                self.result.set(self.versions.sum).expect("a checkpoint finishes once");
-                Phase::Garbage
+            Phase::DeadVersions => write_batch(store, &mut self.dead)?,
+            Phase::DeadRanges => garbage::sweep(store, &mut self.ranges)?,
+            Phase::FlushGarbage => {
+                if self.tombstones.len() > 0 {
+                    store.flush()?;
+                }
+                true
             }
-            Phase::Garbage => {
-                let delete = |index| (key::outcome(index), None);
-                let done = write_batch(store, self.garbage.by_ref().map(delete))?;
-                if done { Phase::Done } else { Phase::Garbage }
-            }
-            Phase::Done => Phase::Done,
+            Phase::Tombstones => write_batch(store, self.tombstones.by_ref().map(deletion))?,
+            Phase::Done => false,
         };
-        Ok(match self.phase {
-            Phase::Done => CheckpointProgress::Done,
-            Phase::Versions
-            | Phase::Outcomes
-            | Phase::FlushContent
-            | Phase::Record
-            | Phase::FlushRecord
-            | Phase::Garbage => CheckpointProgress::Continue,
-        })
+        if finished {
+            self.phase = phase.next();
+        }
+        if self.phase == Phase::Done {
+            self.done.store(true, Ordering::Release);
+            return Ok(CheckpointProgress::Done);
+        }
+        Ok(CheckpointProgress::Continue)
+    }
+
+    fn write_keyspaces(&mut self, store: &dyn StateStore) -> Result<bool, StateError> {
+        let left = self.cover.keyspaces[self.keyspaces..].iter();
+        let finished = write_batch(store, left.map(|covered| covered.item(self.cover.index)))?;
+        self.keyspaces = (self.keyspaces + BATCH_ITEMS_MAX).min(self.cover.keyspaces.len());
+        Ok(finished)
+    }
+}
+
+impl Phase {
+    fn next(self) -> Self {
+        match self {
+            Self::Remains => Self::RemainingRanges,
+            Self::RemainingRanges => Self::Versions,
+            Self::Versions => Self::Outcomes,
+            Self::Outcomes => Self::Keyspaces,
+            Self::Keyspaces => Self::FlushContent,
+            Self::FlushContent => Self::Base,
+            Self::Base => Self::FlushBase,
+            Self::FlushBase => Self::DroppedOutcomes,
+            Self::DroppedOutcomes => Self::DeadVersions,
+            Self::DeadVersions => Self::DeadRanges,
+            Self::DeadRanges => Self::FlushGarbage,
+            Self::FlushGarbage => Self::Tombstones,
+            Self::Tombstones | Self::Done => Self::Done,
+        }
     }
 }
 
@@ -264,16 +241,19 @@ fn write_batch(
     Ok(batch.len() < BATCH_ITEMS_MAX)
 }
 
-fn outcome_item((index, kept): (LogIndex, Kept)) -> BatchItem {
-    let record = OutcomeRecord::new(index, &kept).encode_to_vec();
-    (key::outcome(index), Some(Bytes::from(record)))
+fn deletion(key: Bytes) -> BatchItem {
+    (key, None)
 }
 
-/// Iterator over the items of all versions of a layer; adds each version to the sum on the way.
+fn outcome_item((index, kept): (LogIndex, Arc<Kept>)) -> BatchItem {
+    let record = OutcomeRecord::new(index, &kept).encode_to_vec();
+    item::seal(key::outcome(index), &[&record])
+}
+
+/// Iterator over the items of all versions of a layer.
 #[derive(Debug)]
 struct VersionItems {
     layer: Arc<Layer>,
-    sum: ContentSum,
     /// The key that was finished last.
     last: Option<(KeyspaceId, Bytes)>,
     place: Option<Place>,
@@ -308,9 +288,6 @@ impl Iterator for VersionItems {
                 self.last = self.place.take().map(|place| place.key);
                 continue;
             };
-            if place.chunk == 0 {
-                self.sum.add(&place.prefix, version);
-            }
             let item = version.chunk(&place.prefix, place.chunk);
             place.chunk += 1;
             if place.chunk == version.chunks(&place.prefix) {
@@ -320,9 +297,4 @@ impl Iterator for VersionItems {
             return Some(item);
         }
     }
-}
-
-/// Reads the revisions of a record's keyspaces.
-pub fn revisions(record: &CheckpointRecord) -> impl Iterator<Item = (KeyspaceId, Revision)> {
-    record.keyspaces.iter().map(|keyspace| (KeyspaceId(keyspace.id), Revision(keyspace.revision)))
 }

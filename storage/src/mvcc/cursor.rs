@@ -5,7 +5,8 @@ use std::iter::Peekable;
 use bytes::Bytes;
 use proto::{KeyspaceId, Revision};
 
-use super::key::{self, KeyPrefix, VersionKey};
+use super::item;
+use super::key::{self, VersionKey};
 use super::layer::{Chain, Layer};
 use super::version::{StoredVersion, Version, damaged};
 use super::view::{Found, Horizon, Layers};
@@ -15,16 +16,20 @@ use crate::state::{Scan, StateError, StateStore};
 /// as this many steps.
 const SKIPPED_RECORDS_MAX: usize = 16;
 
-/// Iterator over keys, each with its newest version that is not newer than some revision.
+/// Iterator over keys, each with its newest version that is not newer than some revision; `None`
+/// for a key that has no such version, so that each step is short.
 ///
 /// Ends after the first error.
 pub struct Keys<'a> {
     active: Peekable<LayerKeys<'a>>,
     frozen: Peekable<LayerKeys<'a>>,
-    stored: Peekable<StoredKeys<'a>>,
+    stored: StoredKeys<'a>,
+    /// What `stored` gave last, if it was not used yet.
+    peeked: Option<Result<(Bytes, Option<StoredVersion>), StateError>>,
+    returned: usize,
 }
 
-type LayerKeys<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Version)> + 'a>;
+type LayerKeys<'a> = Box<dyn Iterator<Item = (&'a Bytes, Option<&'a Version>)> + 'a>;
 
 impl<'a> Keys<'a> {
     /// The keys in `[from, to)` of `layers` at revision `at`; none when `to` is not behind `from`.
@@ -39,134 +44,199 @@ impl<'a> Keys<'a> {
             let Some(layer) = layer.filter(|_| to.is_empty() || from < to) else {
                 return Box::new(std::iter::empty());
             };
-            let read = move |(key, chain): (&'a Bytes, &'a Chain)| Some((key, chain.at(at)?));
-            Box::new(layer.range(keyspace, from, to).filter_map(read))
+            let read = move |(key, chain): (&'a Bytes, &'a Chain)| (key, chain.at(at));
+            Box::new(layer.range(keyspace, from, to).map(read))
         };
         Self {
             active: in_layer(Some(&layers.active)).peekable(),
             frozen: in_layer(layers.frozen.as_deref()).peekable(),
-            stored: StoredKeys(StoredVersions::range(layers, keyspace, from, to, at)).peekable(),
+            stored: StoredKeys(Walk::new(layers, keyspace, from, to, at)),
+            peeked: None,
+            returned: 0,
         }
+    }
+
+    /// How much was looked at: keys that were returned, and records of the store.
+    pub fn looked(&self) -> usize {
+        self.returned + self.stored.0.looked
     }
 }
 
 impl<'a> Iterator for Keys<'a> {
-    type Item = Result<(Bytes, Found<'a>), StateError>;
+    type Item = Result<(Bytes, Option<Found<'a>>), StateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(Err(_)) = self.stored.peek() {
-            let failed = self.stored.next();
-            return failed.map(|item| item.map(|(key, stored)| (key, Found::Stored(stored))));
+        if self.peeked.is_none() {
+            self.peeked = self.stored.next();
         }
-        let stored = self.stored.peek().and_then(|item| item.as_ref().ok()).map(|(key, _)| key);
+        let stored = match &self.peeked {
+            Some(Err(_)) => return self.peeked.take()?.err().map(Err),
+            Some(Ok((key, _))) => Some(key),
+            None => None,
+        };
         let active = self.active.peek().map(|(key, _)| *key);
         let frozen = self.frozen.peek().map(|(key, _)| *key);
         let smallest = [active, frozen, stored].into_iter().flatten().min()?.clone();
-        // The topmost source that has the key wins; the others step over it.
-        let from_stored =
-            self.stored.next_if(|item| matches!(item, Ok((key, _)) if *key == smallest));
-        let from_frozen = self.frozen.next_if(|(key, _)| **key == smallest);
+        self.returned += 1;
+        // The topmost source that has a version wins; the others step over the key.
         let from_active = self.active.next_if(|(key, _)| **key == smallest);
-        if let Some((_, version)) = from_active.or(from_frozen) {
-            return Some(Ok((smallest, Found::Layer(version))));
-        }
-        from_stored.map(|item| item.map(|(key, stored)| (key, Found::Stored(stored))))
+        let from_frozen = self.frozen.next_if(|(key, _)| **key == smallest);
+        let in_layers = [from_active, from_frozen].into_iter().flatten();
+        let newest = in_layers.filter_map(|(_, version)| version).next();
+        let from_stored = self.peeked.take_if(|item| matches!(item, Ok((k, _)) if *k == smallest));
+        let stored = from_stored.and_then(Result::ok).and_then(|(_, version)| version);
+        let found = newest.map(Found::Layer).or(stored.map(Found::Stored));
+        Some(Ok((smallest, found)))
     }
 }
 
-/// Iterator over the newest stored version of each key, with the key decoded.
-struct StoredKeys<'a>(StoredVersions<'a>);
-
-impl Iterator for StoredKeys<'_> {
-    type Item = Result<(Bytes, StoredVersion), StateError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let stored = self.0.next()?;
-        Some(stored.and_then(|stored| match stored.prefix.user_key() {
-            Some(key) => Ok((key, stored)),
-            None => Err(damaged(&stored.prefix, stored.head.revision, "has no valid key")),
-        }))
-    }
-}
-
-/// Iterator over versions in the store that are visible and not newer than some revision, by key,
-/// newest first; of each key all of them or only the newest.
-///
-/// Ends after the first error.
-pub struct StoredVersions<'a> {
+/// Records of a keyspace in the store, one after the other.
+struct Walk<'a> {
     store: &'a dyn StateStore,
     horizon: &'a Horizon,
     /// `None` at the end.
     scan: Option<Scan<'a>>,
+    /// A record that was read and belongs to what comes next.
+    pending: Option<Record>,
     to: Bytes,
     at: Revision,
-    only_newest: bool,
-    /// Key of the version returned last.
-    last: Option<KeyPrefix>,
+    looked: usize,
 }
 
-impl<'a> StoredVersions<'a> {
-    /// The newest version of each key in `[from, to)`.
-    fn range(
-        layers: &'a Layers,
-        keyspace: KeyspaceId,
-        from: &[u8],
-        to: &[u8],
-        at: Revision,
-    ) -> Self {
+struct Record {
+    key: Bytes,
+    found: VersionKey,
+    stored: Bytes,
+}
+
+impl<'a> Walk<'a> {
+    fn new(layers: &'a Layers, keyspace: KeyspaceId, from: &[u8], to: &[u8], at: Revision) -> Self {
         let (from, to) = key::bounds(keyspace, from, to);
         let horizon = layers.horizon.of(keyspace);
         Self {
             store: &*layers.store,
             horizon: &layers.horizon,
             scan: horizon.map(|_| layers.store.scan(&from, &to)),
+            pending: None,
             to,
             at: horizon.map_or(at, |horizon| horizon.min(at)),
-            only_newest: true,
-            last: None,
+            looked: 0,
         }
     }
 
-    /// Every version of the keyspace.
-    pub fn all(layers: &'a Layers, keyspace: KeyspaceId) -> Self {
-        let range = Self::range(layers, keyspace, &[], &[], Revision(u64::MAX));
-        Self { only_newest: false, ..range }
+    fn next(&mut self) -> Result<Option<Record>, StateError> {
+        if let Some(pending) = self.pending.take() {
+            return Ok(Some(pending));
+        }
+        let Some((key, stored)) = self.scan.as_mut().and_then(Iterator::next).transpose()? else {
+            return Ok(None);
+        };
+        self.looked += 1;
+        let found = VersionKey::parse(&key).ok_or_else(|| StateError::Damaged {
+            why: "a key in a keyspace is too short".into(),
+        })?;
+        Ok(Some(Record { key, found, stored }))
     }
 
     fn seek(&mut self, from: &[u8]) {
         self.scan = Some(self.store.scan(from, &self.to));
     }
 
+    /// Passes over records until `wanted`, seeking to `target` when there are many.
+    fn skip_until(
+        &mut self,
+        target: &Bytes,
+        wanted: impl Fn(&VersionKey) -> bool,
+    ) -> Result<(), StateError> {
+        for _ in 0..=SKIPPED_RECORDS_MAX {
+            let Some(record) = self.next()? else { return Ok(()) };
+            if wanted(&record.found) {
+                self.pending = Some(record);
+                return Ok(());
+            }
+        }
+        self.seek(target);
+        Ok(())
+    }
+
+    /// The version whose header is in `record`.
+    fn decode(&self, record: Record) -> Result<StoredVersion, StateError> {
+        let VersionKey { prefix, revision, chunk } = record.found;
+        if chunk != 0 {
+            return Err(damaged(&prefix, revision, "has lost its header"));
+        }
+        let content = item::open(&record.key, record.stored)?;
+        let stored = StoredVersion::decode(prefix, revision, content)?;
+        self.horizon.check(&stored.prefix, &stored.head)?;
+        Ok(stored)
+    }
+
+    /// Ends the walk after an error or at its end.
+    fn fused<T>(&mut self, next: Result<Option<T>, StateError>) -> Option<Result<T, StateError>> {
+        let next = next.transpose();
+        if !matches!(next, Some(Ok(_))) {
+            self.scan = None;
+        }
+        next
+    }
+}
+
+/// Iterator over the keys in the store, each with its newest version that is visible and not newer
+/// than some revision.
+struct StoredKeys<'a>(Walk<'a>);
+
+impl StoredKeys<'_> {
+    fn next_key(&mut self) -> Result<Option<(Bytes, Option<StoredVersion>)>, StateError> {
+        let walk = &mut self.0;
+        let Some(first) = walk.next()? else { return Ok(None) };
+        let (prefix, revision, at) = (first.found.prefix.clone(), first.found.revision, walk.at);
+        let key =
+            prefix.user_key().ok_or_else(|| damaged(&prefix, revision, "has no valid key"))?;
+        walk.pending = Some(first);
+        walk.skip_until(&prefix.version(at, 0), |found| {
+            found.prefix != prefix || found.revision <= at
+        })?;
+        let version = match walk.next()? {
+            Some(record) if record.found.prefix == prefix => Some(walk.decode(record)?),
+            other => {
+                walk.pending = other;
+                None
+            }
+        };
+        if version.is_some() {
+            walk.skip_until(&prefix.end(), |found| found.prefix != prefix)?;
+        }
+        Ok(Some((key, version)))
+    }
+}
+
+impl Iterator for StoredKeys<'_> {
+    type Item = Result<(Bytes, Option<StoredVersion>), StateError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_key();
+        self.0.fused(next)
+    }
+}
+
+/// Iterator over every version in the store that is visible, the dead included, by key, newest
+/// first.
+///
+/// Ends after the first error.
+pub struct StoredVersions<'a>(Walk<'a>);
+
+impl<'a> StoredVersions<'a> {
+    /// Every version of the keyspace.
+    pub fn all(layers: &'a Layers, keyspace: KeyspaceId) -> Self {
+        Self(Walk::new(layers, keyspace, &[], &[], Revision(u64::MAX)))
+    }
+
     fn next_version(&mut self) -> Result<Option<StoredVersion>, StateError> {
-        let mut skipped = 0;
-        while let Some((state_key, record)) =
-            self.scan.as_mut().and_then(Iterator::next).transpose()?
-        {
-            let Some(found) = VersionKey::parse(&state_key) else {
-                return Err(StateError::Damaged { why: "a key in a keyspace is too short".into() });
-            };
-            let known = self.last.as_ref() == Some(&found.prefix);
-            let too_new = found.revision > self.at;
-            let wanted = !too_new && (!known || !self.only_newest);
-            if wanted && found.chunk == 0 {
-                let stored = StoredVersion::decode(found.prefix, found.revision, record)?;
-                self.horizon.check(&stored.prefix, &stored.head)?;
-                self.last = Some(stored.prefix.clone());
-                return Ok(Some(stored));
-            }
-            if !too_new && !known {
-                return Err(damaged(&found.prefix, found.revision, "has lost its header"));
-            }
-            skipped += 1;
-            if skipped > SKIPPED_RECORDS_MAX {
-                skipped = 0;
-                if too_new {
-                    self.seek(&found.prefix.version(self.at, 0));
-                } else if self.only_newest {
-                    self.seek(&found.prefix.end());
-                } else {
-                    self.seek(&found.prefix.version(found.revision, u16::MAX));
-                }
+        let walk = &mut self.0;
+        while let Some(record) = walk.next()? {
+            let visible = record.found.revision <= walk.at;
+            if visible && record.found.chunk == 0 {
+                return walk.decode(record).map(Some);
             }
         }
         Ok(None)
@@ -177,10 +247,7 @@ impl Iterator for StoredVersions<'_> {
     type Item = Result<StoredVersion, StateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.next_version().transpose();
-        if !matches!(next, Some(Ok(_))) {
-            self.scan = None;
-        }
-        next
+        let next = self.next_version();
+        self.0.fused(next)
     }
 }

@@ -6,12 +6,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use proto::KeyspaceId;
+use proto::{KeyspaceId, Revision};
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::KeyspaceRecord;
+use super::cover::Covered;
 use super::key::KeyPrefix;
 use super::layer::Chain;
+use super::liveness::Liveness;
 use super::outcome::OutcomeRecord;
 use super::session::Sessions;
 use super::version::Version;
@@ -20,32 +21,39 @@ use crate::state::StateError;
 
 const LANES: usize = 4;
 
-/// Sum of the SHA-256 hashes of versions, as four lanes of 64 bits that wrap.
+/// Sum over the names of versions, each hashed with SHA-256 and added as four lanes of 64 bits that
+/// wrap.
 ///
-/// Does not depend on the order in which versions are added. It finds damage and omissions, not
-/// the work of someone who chooses versions so that their hashes cancel out.
+/// Does not depend on the order in which versions are added, and a version can be subtracted
+/// without reading it. It tells which versions there are; that each is what was written, its own
+/// checksums tell (`item.rs`), for what is stored under the name of a version never changes. It
+/// finds damage and omissions, not the work of someone who chooses keys so that hashes cancel out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentSum([u64; LANES]);
 
 impl ContentSum {
     /// Adds a version.
-    pub fn add(&mut self, prefix: &KeyPrefix, version: &Version) {
-        let mut hash = Sha256::new();
-        version.hash_into(prefix, &mut hash);
-        let hash: [u8; 32] = hash.finalize().into();
-        for (lane, bytes) in self.0.iter_mut().zip(hash.as_chunks().0) {
-            *lane = lane.wrapping_add(u64::from_be_bytes(*bytes));
+    pub fn add(&mut self, prefix: &KeyPrefix, revision: Revision) {
+        for (lane, part) in self.0.iter_mut().zip(lanes(prefix, revision)) {
+            *lane = lane.wrapping_add(part);
         }
     }
 
-    /// The form in the checkpoint record: the lanes, each as 8 bytes BE.
+    /// Subtracts a version that was added.
+    pub fn subtract(&mut self, prefix: &KeyPrefix, revision: Revision) {
+        for (lane, part) in self.0.iter_mut().zip(lanes(prefix, revision)) {
+            *lane = lane.wrapping_sub(part);
+        }
+    }
+
+    /// The form in the record of a keyspace: the lanes, each as 8 bytes BE.
     pub fn to_bytes(self) -> Bytes {
         let mut out = BytesMut::with_capacity(LANES * 8);
         self.0.iter().for_each(|lane| out.put_u64(*lane));
         out.freeze()
     }
 
-    /// Reads the form in the checkpoint record.
+    /// Reads the form in the record of a keyspace.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (lanes, rest) = bytes.as_chunks();
         if !rest.is_empty() {
@@ -56,36 +64,35 @@ impl ContentSum {
     }
 }
 
-/// The sum over every visible version in the store, read anew.
-///
-/// # Errors
-/// Those of the store.
-pub fn stored_sum(layers: &Layers) -> Result<ContentSum, StateError> {
-    let mut sum = ContentSum::default();
-    for keyspace in layers.horizon.revisions.keys() {
-        for stored in layers.stored_versions(*keyspace) {
-            let stored = stored?;
-            let value = layers.stored_value(&stored)?;
-            sum.add(&stored.prefix, &Version { head: stored.head, value });
-        }
+fn lanes(prefix: &KeyPrefix, revision: Revision) -> [u64; LANES] {
+    let mut hash = Sha256::new();
+    hash.update(prefix.as_bytes());
+    hash.update(revision.get().to_be_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut lanes = [0; LANES];
+    for (lane, bytes) in lanes.iter_mut().zip(hash.as_chunks().0) {
+        *lane = u64::from_be_bytes(*bytes);
     }
-    Ok(sum)
+    lanes
 }
 
-/// SHA-256 over keyspaces, versions and the exactly-once table. Reads everything.
+/// SHA-256 over keyspaces, living versions and the exactly-once table. Reads everything.
 ///
 /// # Errors
 /// Those of the store.
 pub fn digest(
     layers: &Layers,
-    keyspaces: &[KeyspaceRecord],
+    keyspaces: &[Covered],
     sessions: &Sessions,
 ) -> Result<[u8; 32], StateError> {
     let mut hash = Sha256::new();
-    hash.update(b"kvstore state 1");
+    hash.update(b"kvstore state 2");
     for keyspace in keyspaces {
-        hash.update(keyspace.encode_length_delimited_to_vec());
-        hash_versions(layers, KeyspaceId(keyspace.id), &mut hash)?;
+        hash.update(keyspace.state.encode_length_delimited_to_vec());
+        if !keyspace.state.closed {
+            let compacted = Revision(keyspace.state.compacted);
+            hash_versions(layers, keyspace.id(), compacted, &mut hash)?;
+        }
     }
     hash.update(sessions.floor().get().to_be_bytes());
     for (index, kept) in sessions.kept() {
@@ -94,10 +101,11 @@ pub fn digest(
     Ok(hash.finalize().into())
 }
 
-/// Hashes every version of a keyspace, by key, newest first, and then how many there were.
+/// Hashes every living version of a keyspace, by key, newest first, and then how many there were.
 fn hash_versions(
     layers: &Layers,
     keyspace: KeyspaceId,
+    compacted: Revision,
     hash: &mut Sha256,
 ) -> Result<(), StateError> {
     let in_layer = |layer| {
@@ -125,12 +133,15 @@ fn hash_versions(
         else {
             break;
         };
+        let mut liveness = Liveness::new(compacted);
         // Layers first: what lies in them is newer than anything below.
         for layer in [&mut active, &mut frozen] {
             if let Some((_, chain)) = layer.next_if(|(key, _)| *key == prefix) {
                 for version in chain.newest_first() {
-                    version.hash_into(&prefix, hash);
-                    count += 1;
+                    if liveness.lives(version.head.revision, version.head.tombstone) {
+                        version.hash_into(&prefix, hash);
+                        count += 1;
+                    }
                 }
             }
         }
@@ -138,9 +149,11 @@ fn hash_versions(
             stored.next_if(|found| found.as_ref().is_ok_and(|found| found.prefix == prefix))
         {
             let found = found?;
-            let value = layers.stored_value(&found)?;
-            Version { head: found.head, value }.hash_into(&prefix, hash);
-            count += 1;
+            if liveness.lives(found.head.revision, found.head.tombstone) {
+                let value = layers.stored_value(&found)?;
+                Version { head: found.head, value }.hash_into(&prefix, hash);
+                count += 1;
+            }
         }
     }
     hash.update(count.to_be_bytes());
@@ -151,4 +164,28 @@ fn with_prefix<'a>(
     keyspace: KeyspaceId,
 ) -> impl Fn((&'a Bytes, &'a Chain)) -> (KeyPrefix, &'a Chain) {
     move |(key, chain)| (KeyPrefix::new(keyspace, key), chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_forgets_order_and_what_was_subtracted() {
+        let names: Vec<(KeyPrefix, Revision)> = (1..=20)
+            .map(|n| (KeyPrefix::new(KeyspaceId(1 + n % 2), &[n as u8 % 5]), Revision(n)))
+            .collect();
+        let mut forward = ContentSum::default();
+        names.iter().for_each(|(prefix, revision)| forward.add(prefix, *revision));
+        let mut backward = ContentSum::default();
+        names.iter().rev().for_each(|(prefix, revision)| backward.add(prefix, *revision));
+        assert_eq!(forward, backward);
+        assert_eq!(ContentSum::from_bytes(&forward.to_bytes()), Some(forward));
+        assert_eq!(ContentSum::from_bytes(&[0; 31]), None);
+        for (prefix, revision) in &names {
+            assert_ne!(forward, ContentSum::default());
+            forward.subtract(prefix, *revision);
+        }
+        assert_eq!(forward, ContentSum::default());
+    }
 }

@@ -3,6 +3,10 @@
 //! ```text
 //! version   keyspace id, 8 bytes BE | user key, encoded | !revision, 8 bytes BE | chunk, 2 bytes BE
 //! own       0, 8 bytes              | kind, 1 byte      | suffix of the kind
+//!
+//! kinds     C: checkpoint record, no suffix
+//!           K: keyspace record, checkpoint index, 8 bytes BE | keyspace id, 8 bytes BE
+//!           O: outcome, log index, 8 bytes BE
 //! ```
 //!
 //! Keyspace ids begin at 1, so id 0 is free for the machine's own records. The revision is stored
@@ -17,7 +21,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::{KeyspaceId, LogIndex, Revision, limits};
 
-use crate::state::ITEM_BYTES_MAX;
+use super::item;
 
 const GROUP_BYTES: usize = 8;
 const MARKER_MORE: u8 = GROUP_BYTES as u8 + 1;
@@ -32,7 +36,7 @@ const OWN: KeyspaceId = KeyspaceId(0);
 const VERSION_KEY_BYTES_MAX: usize =
     KEYSPACE_BYTES + encoded_bytes(limits::KEY_BYTES_MAX) + SUFFIX_BYTES;
 // At least a kilobyte of each item is left for the value.
-const _: () = assert!(VERSION_KEY_BYTES_MAX + 1024 <= ITEM_BYTES_MAX);
+const _: () = assert!(item::capacity(VERSION_KEY_BYTES_MAX) >= 1024);
 
 const fn encoded_bytes(key_bytes: usize) -> usize {
     let groups = if key_bytes == 0 { 1 } else { key_bytes.div_ceil(GROUP_BYTES) };
@@ -81,6 +85,14 @@ impl KeyPrefix {
         self.0.len() + SUFFIX_BYTES
     }
 
+    /// Length of the user key; `None` when the prefix is not one that [`KeyPrefix::new`] makes.
+    pub fn user_key_bytes(&self) -> Option<usize> {
+        let encoded = self.0.get(KEYSPACE_BYTES..)?;
+        let (counted, full) = (usize::from(*encoded.last()?), encoded.len() / (GROUP_BYTES + 1));
+        let whole = encoded.len() % (GROUP_BYTES + 1) == 0 && counted <= GROUP_BYTES;
+        whole.then(|| (full - 1) * GROUP_BYTES + counted)
+    }
+
     /// The user key; `None` when the prefix is not one that [`KeyPrefix::new`] makes.
     pub fn user_key(&self) -> Option<Bytes> {
         decode_key(self.0.get(KEYSPACE_BYTES..)?)
@@ -121,9 +133,37 @@ pub fn bounds(keyspace: KeyspaceId, from: &[u8], to: &[u8]) -> (Bytes, Bytes) {
     (KeyPrefix::new(keyspace, from).0, end)
 }
 
+/// Bounds in the store of everything in the keyspaces `[from, to)`.
+pub fn keyspace_bounds(from: KeyspaceId, to: KeyspaceId) -> (Bytes, Bytes) {
+    let bound = |id: KeyspaceId| Bytes::copy_from_slice(&id.get().to_be_bytes());
+    (bound(from), bound(to))
+}
+
+/// The keyspace in the key of an item; 0 for the machine's own records.
+pub fn keyspace_of(state_key: &[u8]) -> Option<KeyspaceId> {
+    let id = state_key.first_chunk::<KEYSPACE_BYTES>()?;
+    Some(KeyspaceId(u64::from_be_bytes(*id)))
+}
+
 /// The key of the checkpoint record.
 pub fn checkpoint() -> Bytes {
     own(b'C', &[])
+}
+
+/// The key of the record of a keyspace in the checkpoint at `index`.
+pub fn keyspace_record(index: LogIndex, id: KeyspaceId) -> Bytes {
+    own(b'K', &[index.get().to_be_bytes(), id.get().to_be_bytes()].concat())
+}
+
+/// Bounds in the store of the keyspace records of the checkpoint at `index`.
+pub fn keyspace_record_bounds(index: LogIndex) -> (Bytes, Bytes) {
+    let bound = |index: LogIndex| own(b'K', &index.get().to_be_bytes());
+    (bound(index), bound(index.next()))
+}
+
+/// Bounds in the store of the keyspace records of all checkpoints.
+pub fn all_keyspace_record_bounds() -> (Bytes, Bytes) {
+    (own(b'K', &[]), own(b'K' + 1, &[]))
 }
 
 /// The key of the outcome of the write at `index`.
@@ -213,7 +253,9 @@ mod tests {
             prop_assert_eq!(parsed.revision, Revision(revision));
             prop_assert_eq!(parsed.chunk, chunk);
             prop_assert_eq!(&parsed.prefix, &KeyPrefix::new(KeyspaceId(7), &key));
+            prop_assert_eq!(parsed.prefix.user_key_bytes(), Some(key.len()));
             prop_assert_eq!(parsed.prefix.user_key().unwrap(), key);
+            prop_assert_eq!(keyspace_of(parsed.prefix.as_bytes()), Some(KeyspaceId(7)));
         }
 
         #[test]
@@ -254,5 +296,11 @@ mod tests {
         assert!(!(low..high).contains(&checkpoint()));
         assert!(checkpoint() < bounds(KeyspaceId(1), b"", b"").0);
         assert_eq!(outcome_index(&checkpoint()), None);
+        let (first, last) = (keyspace_record(index, KeyspaceId(1)), KeyspaceId(u64::MAX));
+        let (low, high) = keyspace_record_bounds(index);
+        assert!(low < first && keyspace_record(index, last) < high);
+        let (low, high) = all_keyspace_record_bounds();
+        assert!(low < first && first < high && !(low..high).contains(&outcome(index)));
+        assert_eq!(keyspace_of(&first), Some(OWN));
     }
 }

@@ -1,6 +1,6 @@
 //! Versions in memory that no checkpoint covers yet, sorted by keyspace, key and revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -14,7 +14,14 @@ const VERSION_OVERHEAD_BYTES: usize = 128;
 /// Versions of keys, all of them newer than what lies below the layer.
 #[derive(Debug, Default)]
 pub struct Layer {
-    keyspaces: BTreeMap<KeyspaceId, BTreeMap<Bytes, Chain>>,
+    keyspaces: BTreeMap<KeyspaceId, Keys>,
+    bytes: usize,
+}
+
+/// The keys of one keyspace in a layer.
+#[derive(Debug, Default)]
+struct Keys {
+    chains: BTreeMap<Bytes, Chain>,
     bytes: usize,
 }
 
@@ -25,7 +32,9 @@ pub struct Layer {
 pub struct Chain {
     newest: Version,
     /// Ascending.
-    older: Vec<Version>,
+    older: VecDeque<Version>,
+    /// When the first of them was written, something of the key lay below the layer.
+    below: bool,
 }
 
 impl Chain {
@@ -35,7 +44,7 @@ impl Chain {
             return Some(&self.newest);
         }
         let count = self.older.partition_point(|version| version.head.revision <= at);
-        self.older[..count].last()
+        self.older.get(count.checked_sub(1)?)
     }
 
     /// All versions, newest first.
@@ -51,36 +60,82 @@ impl Chain {
     fn push(&mut self, version: Version) {
         let (last, next) = (self.newest.head.revision, version.head.revision);
         assert!(last < next, "revision {next} of a key follows its revision {last}");
-        self.older.push(std::mem::replace(&mut self.newest, version));
+        self.older.push_back(std::mem::replace(&mut self.newest, version));
+    }
+
+    fn oldest(&self) -> &Version {
+        self.older.front().unwrap_or(&self.newest)
     }
 }
 
 impl Layer {
-    /// Adds the version of a key.
+    /// Adds the version of a key. `below`: something of the key, be it dead, lies below the layer.
     ///
     /// # Panics
     /// When the layer holds the same or a newer revision of the key.
-    pub fn push(&mut self, keyspace: KeyspaceId, key: Bytes, version: Version) {
-        self.bytes += key.len() + version.value.len() + VERSION_OVERHEAD_BYTES;
+    pub fn push(&mut self, keyspace: KeyspaceId, key: Bytes, version: Version, below: bool) {
         let keys = self.keyspaces.entry(keyspace).or_default();
-        match keys.get_mut(&key) {
+        let bytes = cost(&key, &version);
+        keys.bytes += bytes;
+        self.bytes += bytes;
+        match keys.chains.get_mut(&key) {
             Some(chain) => chain.push(version),
             None => {
-                keys.insert(key, Chain { newest: version, older: Vec::new() });
+                keys.chains.insert(key, Chain { newest: version, older: VecDeque::new(), below });
             }
         }
     }
 
-    /// Frees some of its keys with all their versions, in order.
+    /// Frees the versions of a key below `revision`, which are dead, and the one at `revision` too
+    /// if it is a tombstone; a tombstone with something below the layer stays, for it hides that.
+    ///
+    /// Returns whether a version at `revision` stays.
+    pub fn bury(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        revision: Revision,
+        tombstone: bool,
+    ) -> bool {
+        let Some(keys) = self.keyspaces.get_mut(&keyspace) else { return false };
+        let Some(chain) = keys.chains.get_mut(key) else { return false };
+        let mut freed = 0;
+        while chain.oldest().head.revision < revision {
+            let Some(dead) = chain.older.pop_front() else { break };
+            freed += cost(key, &dead);
+        }
+        let here = chain.oldest().head.revision == revision;
+        let goes = here && tombstone && !chain.below;
+        if goes {
+            freed += cost(key, chain.oldest());
+            if chain.older.pop_front().is_none() {
+                keys.chains.remove(key);
+            }
+        }
+        keys.bytes -= freed;
+        self.bytes -= freed;
+        here && !goes
+    }
+
+    /// Takes everything of a keyspace out.
+    pub fn take(&mut self, keyspace: KeyspaceId) -> Self {
+        let Some(keys) = self.keyspaces.remove(&keyspace) else { return Self::default() };
+        let bytes = keys.bytes;
+        self.bytes -= bytes;
+        Self { keyspaces: BTreeMap::from([(keyspace, keys)]), bytes }
+    }
+
+    /// Frees some of its keys with all their versions, in order; true when none is left.
     ///
     /// Freeing a whole layer at once takes some 2 us per version.
-    pub fn shed(&mut self, keys: usize) {
+    pub fn shed(&mut self, keys: usize) -> bool {
         for _ in 0..keys {
-            let Some(mut keyspace) = self.keyspaces.first_entry() else { return };
-            if keyspace.get_mut().pop_first().is_none() {
+            let Some(mut keyspace) = self.keyspaces.first_entry() else { break };
+            if keyspace.get_mut().chains.pop_first().is_none() {
                 keyspace.remove();
             }
         }
+        self.keyspaces.is_empty()
     }
 
     /// Memory it takes, roughly.
@@ -90,7 +145,7 @@ impl Layer {
 
     /// The versions of `key`, with the key as it is stored.
     pub fn chain(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<(&Bytes, &Chain)> {
-        self.keyspaces.get(&keyspace)?.get_key_value(key)
+        self.keyspaces.get(&keyspace)?.chains.get_key_value(key)
     }
 
     /// The keys in `[from, to)` in order; empty `to` means to the end of the keyspace.
@@ -105,7 +160,8 @@ impl Layer {
     ) -> impl Iterator<Item = (&'a Bytes, &'a Chain)> + use<'a> {
         let to = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
         let keys = self.keyspaces.get(&keyspace);
-        keys.map(|keys| keys.range::<[u8], _>((Bound::Included(from), to))).into_iter().flatten()
+        let range = |keys: &'a Keys| keys.chains.range::<[u8], _>((Bound::Included(from), to));
+        keys.map(range).into_iter().flatten()
     }
 
     /// The first key behind `after`, over all keyspaces; the very first without `after`.
@@ -119,12 +175,16 @@ impl Layer {
                 Some((_, key)) => Bound::Excluded(&key[..]),
                 None => Bound::Unbounded,
             };
-            if let Some((key, _)) = keys.range::<[u8], _>((start, Bound::Unbounded)).next() {
+            if let Some((key, _)) = keys.chains.range::<[u8], _>((start, Bound::Unbounded)).next() {
                 return Some((*id, key.clone()));
             }
         }
         None
     }
+}
+
+fn cost(key: &[u8], version: &Version) -> usize {
+    key.len() + version.value.len() + VERSION_OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -147,7 +207,7 @@ mod tests {
         for (keyspace, name, revision) in
             [(1, "b", 2), (1, "a", 3), (1, "b", 5), (3, "a", 2), (1, "b", 9)]
         {
-            layer.push(KeyspaceId(keyspace), key(name), version(revision));
+            layer.push(KeyspaceId(keyspace), key(name), version(revision), false);
         }
         layer
     }
@@ -209,12 +269,57 @@ mod tests {
         assert_eq!(left[0], Some((KeyspaceId(1), key("a"))));
         assert_eq!(left[1], Some((KeyspaceId(3), key("a"))), "both keys of keyspace 1 are gone");
         assert_eq!(left[3], None);
-        layer.shed(1);
+        assert!(layer.shed(1));
+    }
+
+    fn tombstone(revision: u64) -> Version {
+        let head = Head::delete(Revision(revision), LogIndex(revision));
+        Version { head, value: Bytes::new() }
+    }
+
+    fn revisions(layer: &Layer) -> Vec<u64> {
+        let chain = layer.chain(KeyspaceId(1), b"k");
+        let versions = chain.into_iter().flat_map(|(_, chain)| chain.newest_first());
+        versions.map(|version| version.head.revision.get()).collect()
+    }
+
+    #[test]
+    fn the_dead_are_buried_and_tombstones_with_them_unless_they_hide_something() {
+        for below in [false, true] {
+            let mut layer = Layer::default();
+            layer.push(KeyspaceId(1), key("k"), version(2), below);
+            layer.push(KeyspaceId(1), key("k"), version(3), true);
+            layer.push(KeyspaceId(1), key("k"), tombstone(5), true);
+            let full = layer.bytes();
+            assert!(layer.bury(KeyspaceId(1), b"k", Revision(3), false));
+            assert_eq!(revisions(&layer), [5, 3]);
+            assert!(layer.bytes() < full);
+            assert_eq!(layer.bury(KeyspaceId(1), b"k", Revision(5), true), below);
+            let kept: &[u64] = if below { &[5] } else { &[] };
+            assert_eq!(revisions(&layer), kept);
+            assert_eq!(layer.bytes() == 0, !below);
+            layer.push(KeyspaceId(1), key("k"), version(7), below);
+            layer.push(KeyspaceId(1), key("k"), version(8), below);
+            assert!(layer.bury(KeyspaceId(1), b"k", Revision(8), false));
+            assert_eq!(revisions(&layer), [8], "a tombstone that hides nothing more is gone");
+            assert!(!layer.bury(KeyspaceId(1), b"other", Revision(8), true));
+        }
+    }
+
+    #[test]
+    fn a_keyspace_is_taken_out_whole() {
+        let mut layer = layer();
+        let all = layer.bytes();
+        let taken = layer.take(KeyspaceId(1));
+        assert_eq!(taken.bytes() + layer.bytes(), all);
+        assert!(taken.chain(KeyspaceId(1), b"b").is_some());
+        assert_eq!(layer.key_after(None), Some((KeyspaceId(3), key("a"))));
+        assert_eq!(layer.take(KeyspaceId(2)).bytes(), 0);
     }
 
     #[test]
     #[should_panic(expected = "revision 9 of a key follows its revision 9")]
     fn a_revision_holds_one_version_of_a_key() {
-        layer().push(KeyspaceId(1), key("b"), version(9));
+        layer().push(KeyspaceId(1), key("b"), version(9), false);
     }
 }

@@ -6,10 +6,16 @@
 //! one. A transaction that changes nothing (a failed condition without an else branch, the delete
 //! of an absent key) adds none. A key's *versions* are immutable: each carries the revision that
 //! wrote it, the revision that created the key and the number of changes since; a delete is a
-//! tombstone version, and the next put creates the key anew. All versions are kept, so every
-//! revision from [`compacted`](Machine::compacted) on can be read.
+//! tombstone version, and the next put creates the key anew. Every revision from
+//! [`compacted`](Machine::compacted) to the current one can be read.
 //!
 //! Every write is a transaction, see `transaction.rs`; writes with an id run once, see `session.rs`.
+//!
+//! # Keyspaces
+//!
+//! Keyspaces are opened, altered and closed by entries of the log (`directory.rs`). An id is used
+//! once: what is closed stays closed. Apply keeps count of the keys and bytes that live in each and
+//! refuses what would exceed its limits (`keyspace.rs`).
 //!
 //! # Layers
 //!
@@ -23,21 +29,47 @@
 //! # Checkpoints
 //!
 //! The store is updated in place and a crash may keep any part of an unfinished checkpoint. What a
-//! reader may see is decided by one small record, written last (`checkpoint.rs`): it names the log
-//! index A that the store covers and the revision of each keyspace at A. The rules:
+//! reader may see is decided by one small record, written last (`cover.rs`, `checkpoint.rs`): it
+//! names the log index A that the store covers and makes the records of the keyspaces at A valid,
+//! with the revision of each. The rules:
 //!
 //! 1. Every other record is immutable and carries its place in time in its key: a version its
-//!    revision, an outcome of the exactly-once table its log index. So a checkpoint only adds.
-//! 2. A version in the store is visible when its revision is at most the keyspace's revision in
-//!    the checkpoint record. Revisions rise with the log, so this is the same as "was written at
-//!    or before A" and needs no sweep when the store opens: what a lost checkpoint left behind is
-//!    skipped by the bound of the search, at no cost. An outcome is visible when its index is at
-//!    most A.
-//! 3. Replay from A + 1 is deterministic and writes the same records again, byte for byte.
-//! 4. Records are deleted only after the checkpoint that no longer needs them is durable.
+//!    revision, an outcome of the exactly-once table its log index, the record of a keyspace the
+//!    index of its checkpoint. So a checkpoint only adds.
+//! 2. A version in the store is visible when its revision is at most the keyspace's revision at A.
+//!    Revisions rise with the log, so this is the same as "was written at or before A": what a lost
+//!    checkpoint left behind is skipped by the bound of the search. An outcome is visible when its
+//!    index is at most A.
+//! 3. What a lost checkpoint left behind is found when the store opens (`survey.rs`) and deleted
+//!    before the next checkpoint writes. Replay writes most of it again, byte for byte; but what a
+//!    compaction has made superfluous by then is not written, and must not come to light instead.
+//! 4. Records are deleted only after the checkpoint that no longer needs them is durable, and
+//!    tombstones only after what they hide (`garbage.rs`).
 //!
 //! Each version also carries the log index that wrote it; where that contradicts rule 2, the store
-//! is damaged and says so.
+//! is damaged and says so. Each item carries a checksum (`item.rs`), and each checkpoint a sum over
+//! the versions of each keyspace; opening a store verifies all of them.
+//!
+//! # Compaction
+//!
+//! A compaction entry raises the oldest revision of a keyspace that can be read. Versions that no
+//! revision shows any more are *dead* (`liveness.rs`): they count in no sum and no digest from this
+//! entry on. They are found in a list in memory (`superseded.rs`), not in the store; those in the
+//! active layer are freed at once, those in the store by the next checkpoint. What is due is
+//! decided by the leader, see [`Machine::compaction_due`].
+//!
+//! # Exports
+//!
+//! [`Machine::begin_export`] gives the state of the last finished checkpoint as records
+//! (`export.rs`); an [`ImportJob`] builds a store from them. Both work in bounded steps and can be
+//! dropped at any of them. How records become a file is described elsewhere.
+//!
+//! # When the store fails
+//!
+//! A [`StateError`](crate::state::StateError) from apply or a read: the store is given up, and the
+//! log is replayed into another one. From a checkpoint: [`Machine::abandon_checkpoint`] keeps the
+//! machine in service until it can be replaced. From an export: the receiver's error leaves the
+//! machine as it was; one of the store is as one from a read.
 //!
 //! # Determinism
 //!
@@ -48,23 +80,44 @@
 //! is local: nothing was applied, the store is given up, and the log is replayed into another one.
 
 mod checkpoint;
+mod cover;
 mod cursor;
 mod digest;
+mod directory;
 mod error;
+mod export;
+mod garbage;
+mod history;
+mod import;
+mod item;
 mod key;
+mod keyspace;
 mod layer;
+mod liveness;
 mod machine;
 mod outcome;
 mod range;
+mod retention;
+mod retired;
 mod session;
+mod superseded;
+mod survey;
 mod transaction;
 mod version;
 mod view;
 
 pub use checkpoint::{CheckpointJob, CheckpointProgress};
+pub use directory::DEFAULT_KEYSPACE;
 pub use error::ReadError;
-pub use machine::{DEFAULT_KEYSPACE, Machine, MachineOptions};
-pub use range::{RangePage, RangeQuery};
+pub use export::{ExportJob, ExportProgress, ExportStepError};
+pub use history::HistoryPage;
+pub use import::{ImportError, ImportJob};
+pub use keyspace::KeyspaceInfo;
+pub use machine::{Machine, MachineOptions};
+pub use range::{RangePage, RangeQuery, SCAN_ENTRIES_MAX};
+pub use retention::{
+    COMPACTION_REVISIONS_MAX, COMPACTION_VERSIONS_MAX, HISTORY_REVISIONS, HistoryClock,
+};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,10 @@ use proto::{KeyspaceId, Revision, v1};
 use super::view::Layers;
 use crate::state::StateError;
 
+/// Most entries that one page looks at: keys, deleted ones too, and records of the store. Takes
+/// about 20 ms.
+pub const SCAN_ENTRIES_MAX: usize = 20_000;
+
 /// Which keys to read, and how.
 #[derive(Clone, Debug, Default)]
 pub struct RangeQuery {
@@ -22,7 +26,8 @@ pub struct RangeQuery {
     pub at: Option<Revision>,
     /// Leaves the values out; [`v1::Item::value_size`] still tells their length.
     pub keys_only: bool,
-    /// Returns the number of keys in the whole range and no items. Takes time in proportion.
+    /// Returns the number of keys and no items. A long range is counted page by page; the caller
+    /// adds.
     pub count_only: bool,
 }
 
@@ -30,11 +35,16 @@ pub struct RangeQuery {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangePage {
     /// The items in the order of their keys: as many as fit into the limit and into
-    /// [`PAGE_BYTES_MAX`], at least one if there is any.
+    /// [`PAGE_BYTES_MAX`], the first one whatever its size. A page that had to look at
+    /// [`SCAN_ENTRIES_MAX`] entries ends there, so it may hold few items or none although others
+    /// follow.
     pub items: Vec<v1::Item>,
-    /// Further items follow the last one of this page.
+    /// The range goes on at `next`. Unless the page ended for want of room, what is left of it may
+    /// turn out to be empty.
     pub more: bool,
-    /// The number of keys, where only it was asked for; else 0.
+    /// The first key that this page says nothing about; empty when the range is finished.
+    pub next: Bytes,
+    /// The number of keys up to `next`, where only it was asked for; else 0.
     pub count: u64,
     /// The revision that was read.
     pub revision: Revision,
@@ -51,26 +61,32 @@ pub fn read(
     at: Revision,
 ) -> Result<RangePage, StateError> {
     let limit = if query.limit == 0 { PAGE_ITEMS_MAX } else { query.limit.min(PAGE_ITEMS_MAX) };
-    let mut page = RangePage { items: Vec::new(), more: false, count: 0, revision: at };
+    let mut page =
+        RangePage { items: Vec::new(), more: false, next: Bytes::new(), count: 0, revision: at };
     let mut bytes = 0;
-    for entry in layers.keys(keyspace, &query.from, &query.to, at) {
+    let mut keys = layers.keys(keyspace, &query.from, &query.to, at);
+    loop {
+        let exhausted = keys.looked() >= SCAN_ENTRIES_MAX;
+        let Some(entry) = keys.next() else { return Ok(page) };
         let (key, found) = entry?;
-        let head = found.head();
-        if head.tombstone {
-            continue;
+        let found = found.filter(|found| !found.head().tombstone);
+        let value_bytes = found.as_ref().map_or(0, |found| found.head().value_bytes as usize);
+        let value_bytes = if query.keys_only { 0 } else { value_bytes };
+        bytes += if found.is_some() { key.len() + value_bytes } else { 0 };
+        let full = found.is_some()
+            && !query.count_only
+            && (page.items.len() == limit || (bytes > PAGE_BYTES_MAX && !page.items.is_empty()));
+        if exhausted || full {
+            page.more = true;
+            page.next = key;
+            return Ok(page);
         }
+        let Some(found) = found else { continue };
         if query.count_only {
             page.count += 1;
             continue;
         }
-        let value_bytes = if query.keys_only { 0 } else { head.value_bytes as usize };
-        bytes += key.len() + value_bytes;
-        if page.items.len() == limit || (bytes > PAGE_BYTES_MAX && !page.items.is_empty()) {
-            page.more = true;
-            break;
-        }
         let value = if query.keys_only { Bytes::new() } else { layers.value(&found)? };
-        page.items.push(head.item(key, value));
+        page.items.push(found.head().item(key, value));
     }
-    Ok(page)
 }

@@ -22,15 +22,17 @@
 //!    Therefore the kept outcomes, each with the `first_open` of its moment, say all there is to
 //!    know, and the table can be read back from their records alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proto::{ClientId, Code, LogIndex, WriteSeq, v1};
 
 use super::outcome::{Kept, Outcome};
 use crate::state::StateError;
 
-/// What keeping an outcome costs, roughly, over the three maps.
-const KEPT_BYTES: usize = 192;
+/// What keeping an outcome costs over all maps, roughly: 96 bytes for itself and 24 + 32 + 32 in the
+/// nodes of the maps, which are two thirds full; and 30 more until the next checkpoint.
+const KEPT_BYTES: usize = 272;
 /// What each effect of an outcome costs on top, where they take memory of their own.
 const EFFECT_BYTES: usize = 16;
 
@@ -83,7 +85,9 @@ pub enum Admission {
 pub struct Sessions {
     outcomes_max: usize,
     bytes_max: usize,
-    kept: BTreeMap<LogIndex, Kept>,
+    kept: BTreeMap<LogIndex, Arc<Kept>>,
+    /// Those of `kept` that no checkpoint holds yet: taken whole when one begins.
+    fresh: BTreeMap<LogIndex, Arc<Kept>>,
     by_name: BTreeMap<(ClientId, WriteSeq), LogIndex>,
     clients: BTreeMap<ClientId, Client>,
     bytes: usize,
@@ -108,6 +112,7 @@ impl Sessions {
             outcomes_max,
             bytes_max,
             kept: BTreeMap::new(),
+            fresh: BTreeMap::new(),
             by_name: BTreeMap::new(),
             clients: BTreeMap::new(),
             bytes: 0,
@@ -124,7 +129,7 @@ impl Sessions {
 
     /// The kept outcomes in the order of the log.
     pub fn kept(&self) -> impl ExactSizeIterator<Item = (LogIndex, &Kept)> {
-        self.kept.iter().map(|(index, kept)| (*index, kept))
+        self.kept.iter().map(|(index, kept)| (*index, &**kept))
     }
 
     /// Decides about a write. Changes nothing.
@@ -151,7 +156,9 @@ impl Sessions {
     pub fn record(&mut self, index: LogIndex, name: &Name, outcome: Outcome) {
         let known = self.clients.get(&name.client).map_or(WriteSeq(0), |known| known.first_open);
         let first_open = known.max(name.first_open);
-        self.insert(index, Kept { client: name.client, seq: name.seq, first_open, outcome });
+        let kept = Kept { client: name.client, seq: name.seq, first_open, outcome };
+        let kept = self.insert(index, kept);
+        self.fresh.insert(index, kept);
         // The newest stays, whatever the bound: without it the floor would reach this very index.
         while self.kept.len() > 1
             && (self.kept.len() > self.outcomes_max || self.bytes > self.bytes_max)
@@ -162,7 +169,7 @@ impl Sessions {
         }
     }
 
-    fn insert(&mut self, index: LogIndex, kept: Kept) {
+    fn insert(&mut self, index: LogIndex, kept: Kept) -> Arc<Kept> {
         let last = self.kept.last_key_value().map(|(index, _)| *index);
         assert!(last < Some(index), "outcome {index} is kept after {last:?}");
         assert!(kept.seq >= kept.first_open, "write {} was answered before", kept.seq);
@@ -174,14 +181,17 @@ impl Sessions {
         let twice = self.by_name.insert((client, kept.seq), index);
         assert!(twice.is_none(), "write {} of client {client} ran twice", kept.seq);
         self.bytes += cost(&kept);
-        self.kept.insert(index, kept);
+        let kept = Arc::new(kept);
+        self.kept.insert(index, Arc::clone(&kept));
         let known = self.clients.entry(client).or_default();
         known.kept += 1;
         known.first_open = first_open;
+        kept
     }
 
     fn remove(&mut self, index: LogIndex) {
         let kept = self.kept.remove(&index).expect("names point at kept outcomes");
+        self.fresh.remove(&index);
         self.by_name.remove(&(kept.client, kept.seq));
         self.bytes -= cost(&kept);
         let client = self.clients.get_mut(&kept.client).expect("kept outcomes have a client");
@@ -194,18 +204,16 @@ impl Sessions {
         }
     }
 
-    /// Takes what a checkpoint at `to` has to write and to delete, given that an earlier one at
-    /// `from` is finished: the outcomes kept since, and the indexes of dropped ones whose records
-    /// may be in the store.
-    pub fn checkpoint(
-        &mut self,
-        from: LogIndex,
-        to: LogIndex,
-    ) -> (Vec<(LogIndex, Kept)>, Vec<LogIndex>) {
-        let fresh = self.kept.range(from.next()..);
-        let fresh = fresh.map(|(index, kept)| (*index, kept.clone())).collect();
+    /// Takes what a checkpoint at `to` has to write and to delete: the outcomes kept since the last
+    /// one, and the indexes of dropped ones whose records may be in the store. Copies nothing.
+    pub fn checkpoint(&mut self, to: LogIndex) -> (BTreeMap<LogIndex, Arc<Kept>>, Vec<LogIndex>) {
         self.recorded = self.recorded.max(to);
-        (fresh, std::mem::take(&mut self.garbage))
+        (std::mem::take(&mut self.fresh), std::mem::take(&mut self.garbage))
+    }
+
+    /// The dropped outcomes whose records may be in the store.
+    pub fn dropped(&self) -> BTreeSet<LogIndex> {
+        self.garbage.iter().copied().collect()
     }
 
     /// Reads the table of the checkpoint at `index` back from its floor and the records found in
@@ -237,7 +245,7 @@ impl Sessions {
                 let why = format!("the outcome at index {at} contradicts an earlier one");
                 return Err(StateError::Damaged { why });
             } else {
-                self.insert(at, kept);
+                drop(self.insert(at, kept));
             }
         }
         Ok(())
@@ -400,8 +408,8 @@ mod tests {
         let records = all.iter().cloned().chain(lost).map(Ok);
         copy.restore(LogIndex(8), table.floor, records).unwrap();
         assert_same(&copy, &table);
-        let (fresh, mut garbage) = copy.checkpoint(LogIndex(8), LogIndex(8));
-        assert_eq!(fresh, []);
+        let (fresh, mut garbage) = copy.checkpoint(LogIndex(8));
+        assert!(fresh.is_empty());
         garbage.sort();
         let kept: Vec<LogIndex> = table.kept().map(|(index, _)| index).collect();
         let dropped: Vec<LogIndex> =
@@ -415,12 +423,12 @@ mod tests {
         let mut table = table(10);
         run(&mut table, 1, name(1, 1, 1, 0));
         run(&mut table, 2, name(1, 2, 2, 0));
-        let (fresh, garbage) = table.checkpoint(LogIndex(0), LogIndex(2));
-        assert_eq!(fresh.iter().map(|(index, _)| index.get()).collect::<Vec<_>>(), [2]);
+        let (fresh, garbage) = table.checkpoint(LogIndex(2));
+        assert_eq!(fresh.keys().map(|index| index.get()).collect::<Vec<_>>(), [2]);
         assert_eq!(garbage, [], "write 1 was dropped before any checkpoint");
         run(&mut table, 3, name(1, 3, 3, 0));
-        let (fresh, garbage) = table.checkpoint(LogIndex(2), LogIndex(3));
-        assert_eq!(fresh.iter().map(|(index, _)| index.get()).collect::<Vec<_>>(), [3]);
+        let (fresh, garbage) = table.checkpoint(LogIndex(3));
+        assert_eq!(fresh.keys().map(|index| index.get()).collect::<Vec<_>>(), [3]);
         assert_eq!(garbage, [LogIndex(2)]);
     }
 }

@@ -22,6 +22,7 @@ use v1::compare::Target;
 use v1::op::Op;
 use v1::op_result::Result as OpResult;
 
+use super::keyspace::Growth;
 use super::version::{Head, Version};
 use super::view::{Found, Layers};
 use crate::state::StateError;
@@ -39,7 +40,39 @@ pub struct Done {
     /// One result per operation of the branch that ran.
     pub results: Vec<v1::OpResult>,
     /// The versions to write, each key once. All carry the next revision of the keyspace.
-    pub writes: Vec<(Bytes, Version)>,
+    pub writes: Vec<Written>,
+}
+
+/// A version to write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The key.
+    pub key: Bytes,
+    /// Its new version.
+    pub version: Version,
+    /// The version that was the newest until now, unless that was a tombstone or none.
+    pub replaces: Option<Head>,
+    /// Some version of the key, a tombstone perhaps, was found.
+    pub known: bool,
+}
+
+impl Done {
+    /// What the writes add to the counters of the keyspace.
+    pub fn growth(&self) -> Growth {
+        let mut growth = Growth::default();
+        for Written { key, version, replaces, .. } in &self.writes {
+            let size = |head: &Head| i64::from(head.value_bytes) + key.len() as i64;
+            if !version.head.tombstone {
+                growth.keys += 1;
+                growth.bytes += size(&version.head);
+            }
+            if let Some(old) = replaces {
+                growth.keys -= 1;
+                growth.bytes -= size(old);
+            }
+        }
+        growth
+    }
 }
 
 /// Why a transaction came to nothing.
@@ -103,8 +136,13 @@ struct State<'a> {
 impl<'a> State<'a> {
     /// The newest version of a key, unless it is a tombstone.
     fn live(&self, key: &[u8]) -> Result<Option<Found<'a>>, StateError> {
-        let found = self.layers.version_at(self.keyspace, key, self.now)?;
+        let found = self.newest(key)?;
         Ok(found.filter(|found| !found.head().tombstone))
+    }
+
+    /// The newest version of a key.
+    fn newest(&self, key: &[u8]) -> Result<Option<Found<'a>>, StateError> {
+        self.layers.version_at(self.keyspace, key, self.now)
     }
 
     fn holds(&self, compare: &v1::Compare) -> Result<bool, StateError> {
@@ -134,7 +172,7 @@ struct Branch<'a> {
     /// Revision of the transaction, if it writes anything.
     next: Revision,
     index: LogIndex,
-    writes: Vec<(Bytes, Version)>,
+    writes: Vec<Written>,
     /// Where in `writes` each operation began.
     starts: Vec<usize>,
     returned: usize,
@@ -153,14 +191,17 @@ impl Branch<'_> {
     }
 
     fn put(&mut self, put: &v1::PutOp) -> Result<Option<v1::Item>, Stop> {
-        let previous = self.state.live(&put.key)?;
-        let prev = match &previous {
+        let newest = self.state.newest(&put.key)?;
+        let known = newest.is_some();
+        let live = newest.filter(|found| !found.head().tombstone);
+        let prev = match &live {
             Some(found) if put.prev => Some(self.take(put.key.clone(), found)?),
             Some(_) | None => None,
         };
-        let head = previous.as_ref().map(Found::head);
-        let head = Head::put(head, self.next, self.index, &put.value);
-        self.writes.push((put.key.clone(), Version { head, value: put.value.clone() }));
+        let replaces = live.as_ref().map(|found| *found.head());
+        let head = Head::put(replaces.as_ref(), self.next, self.index, &put.value);
+        let version = Version { head, value: put.value.clone() };
+        self.writes.push(Written { key: put.key.clone(), version, replaces, known });
         Ok(prev)
     }
 
@@ -175,9 +216,7 @@ impl Branch<'_> {
         let State { layers, keyspace, now } = self.state;
         for entry in layers.keys(keyspace, &delete.key, &delete.range_end, now) {
             let (key, found) = entry?;
-            if found.head().tombstone {
-                continue;
-            }
+            let Some(found) = found.filter(|found| !found.head().tombstone) else { continue };
             if result.deleted == RANGE_DELETE_KEYS_MAX as u64 {
                 return Err(Stop::Refused(Code::RangeDeleteTooLarge));
             }
@@ -198,7 +237,8 @@ impl Branch<'_> {
         }
         result.deleted += 1;
         let head = Head::delete(self.next, self.index);
-        self.writes.push((key, Version { head, value: Bytes::new() }));
+        let version = Version { head, value: Bytes::new() };
+        self.writes.push(Written { key, version, replaces: Some(*found.head()), known: true });
         Ok(())
     }
 
@@ -206,7 +246,7 @@ impl Branch<'_> {
         for (position, op) in earlier.iter().enumerate() {
             match &op.op {
                 Some(Op::Put(put)) if put.key == *key => {
-                    let (key, version) = self.writes[self.starts[position]].clone();
+                    let Written { key, version, .. } = self.writes[self.starts[position]].clone();
                     return self.take(key, &Found::Layer(&version)).map(Some);
                 }
                 Some(Op::Delete(delete)) if covers(delete, key) => return Ok(None),

@@ -1,8 +1,8 @@
 //! Versions of keys, in memory and as records of the state store.
 //!
 //! A version is stored as one or more *chunks*, each an item of at most
-//! [`ITEM_BYTES_MAX`](crate::state::ITEM_BYTES_MAX) bytes, key included. Chunk 0 begins with the
-//! header:
+//! [`ITEM_BYTES_MAX`](crate::state::ITEM_BYTES_MAX) bytes, key and checksum included (`item.rs`).
+//! The content of chunk 0 begins with the header:
 //!
 //! ```text
 //! flags        1 byte, bit 0: tombstone
@@ -14,11 +14,13 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use proto::{LogIndex, Revision, v1};
+use proto::limits::VALUE_BYTES_MAX;
+use proto::{KeyspaceId, LogIndex, Revision, log, v1};
 use sha2::{Digest, Sha256};
 
+use super::item;
 use super::key::KeyPrefix;
-use crate::state::{BatchItem, ITEM_BYTES_MAX, StateError};
+use crate::state::{BatchItem, StateError};
 
 const HEADER_BYTES: usize = 1 + 4 * 8 + 4;
 const FLAG_TOMBSTONE: u8 = 1;
@@ -92,6 +94,20 @@ impl Head {
         })
     }
 
+    /// The record of the version in an export.
+    pub fn export(&self, keyspace: KeyspaceId, key: Bytes, value: Bytes) -> log::VersionState {
+        log::VersionState {
+            keyspace: keyspace.get(),
+            key,
+            mod_rev: self.revision.get(),
+            create_rev: self.create_rev.get(),
+            version: self.version,
+            index: self.index.get(),
+            tombstone: self.tombstone,
+            value,
+        }
+    }
+
     /// The item that clients see, with `value` as its value.
     pub fn item(&self, key: Bytes, value: Bytes) -> v1::Item {
         v1::Item {
@@ -118,9 +134,7 @@ pub struct Version {
 impl Version {
     /// Number of chunks it is stored in, at least 1.
     pub fn chunks(&self, prefix: &KeyPrefix) -> u16 {
-        let rest = self.value.len().saturating_sub(first_capacity(prefix));
-        let chunks = 1 + rest.div_ceil(later_capacity(prefix));
-        u16::try_from(chunks).expect("the longest value fits in 700 chunks")
+        chunks(prefix, self.value.len())
     }
 
     /// One of its chunks as an item of the store.
@@ -129,18 +143,14 @@ impl Version {
     /// When there is no such chunk.
     pub fn chunk(&self, prefix: &KeyPrefix, chunk: u16) -> BatchItem {
         let first = first_capacity(prefix).min(self.value.len());
-        let record = if chunk == 0 {
-            let mut record = BytesMut::with_capacity(HEADER_BYTES + first);
-            record.put_slice(&self.head.encode());
-            record.put_slice(&self.value[..first]);
-            record.freeze()
-        } else {
-            let capacity = later_capacity(prefix);
-            let start = first + (usize::from(chunk) - 1) * capacity;
-            assert!(start < self.value.len(), "a version has no chunk {chunk}");
-            self.value.slice(start..self.value.len().min(start + capacity))
-        };
-        (prefix.version(self.head.revision, chunk), Some(record))
+        let key = prefix.version(self.head.revision, chunk);
+        if chunk == 0 {
+            return item::seal(key, &[&self.head.encode(), &self.value[..first]]);
+        }
+        let capacity = later_capacity(prefix);
+        let start = first + (usize::from(chunk) - 1) * capacity;
+        assert!(start < self.value.len(), "a version has no chunk {chunk}");
+        item::seal(key, &[&self.value[start..self.value.len().min(start + capacity)]])
     }
 
     /// Feeds everything about the version to `hash`, so that no two versions feed the same bytes.
@@ -174,6 +184,7 @@ impl StoredVersion {
         mut record: Bytes,
     ) -> Result<Self, StateError> {
         let head = Head::decode(revision, &mut record)
+            .filter(|head| head.value_bytes as usize <= VALUE_BYTES_MAX)
             .filter(|head| record.len() == first_capacity(&prefix).min(head.value_bytes as usize))
             .ok_or_else(|| damaged(&prefix, revision, "has no valid header"))?;
         Ok(Self { prefix, head, first: record })
@@ -219,6 +230,13 @@ pub fn damaged(prefix: &KeyPrefix, revision: Revision, what: &str) -> StateError
     }
 }
 
+/// Number of chunks in which a value of this length is stored, at least 1.
+pub fn chunks(prefix: &KeyPrefix, value_bytes: usize) -> u16 {
+    let rest = value_bytes.saturating_sub(first_capacity(prefix));
+    let chunks = 1 + rest.div_ceil(later_capacity(prefix));
+    u16::try_from(chunks).expect("the longest value fits in 700 chunks")
+}
+
 /// Bytes of the value that fit into chunk 0.
 fn first_capacity(prefix: &KeyPrefix) -> usize {
     later_capacity(prefix) - HEADER_BYTES
@@ -226,18 +244,24 @@ fn first_capacity(prefix: &KeyPrefix) -> usize {
 
 /// Bytes of the value that fit into every other chunk.
 fn later_capacity(prefix: &KeyPrefix) -> usize {
-    ITEM_BYTES_MAX - prefix.version_key_bytes()
+    item::capacity(prefix.version_key_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::{KeyspaceId, limits};
+    use crate::state::ITEM_BYTES_MAX;
+    use proto::limits;
 
     fn version(value: Vec<u8>) -> Version {
         let mut head = Head::put(None, Revision(7), LogIndex(9), &value);
         head.lease = 5;
         Version { head, value: Bytes::from(value) }
+    }
+
+    fn opened((key, stored): BatchItem) -> (Bytes, Bytes) {
+        let content = item::open(&key, stored.unwrap()).unwrap();
+        (key, content)
     }
 
     #[test]
@@ -247,7 +271,7 @@ mod tests {
             let (first, later) = (first_capacity(&prefix), later_capacity(&prefix));
             let edges = [0, 1, first, first + later, first + 7 * later, limits::VALUE_BYTES_MAX];
             for edge in edges {
-                for bytes in [edge.saturating_sub(1), edge, edge + 1] {
+                for bytes in [edge.saturating_sub(1), edge, VALUE_BYTES_MAX.min(edge + 1)] {
                     check_cut(&prefix, version((0..bytes).map(|n| (n / 3) as u8).collect()));
                 }
             }
@@ -257,9 +281,13 @@ mod tests {
     fn check_cut(prefix: &KeyPrefix, version: Version) {
         let items: Vec<BatchItem> =
             (0..version.chunks(prefix)).map(|n| version.chunk(prefix, n)).collect();
-        let mut stored = items.into_iter().map(|(key, value)| (key, value.unwrap()));
+        assert!(
+            items.iter().all(|(key, stored)| {
+                key.len() + stored.as_ref().unwrap().len() <= ITEM_BYTES_MAX
+            })
+        );
+        let mut stored = items.into_iter().map(opened);
         let (_, record) = stored.next().unwrap();
-        assert!(stored.clone().all(|(key, value)| key.len() + value.len() <= ITEM_BYTES_MAX));
         let first = StoredVersion::decode(prefix.clone(), Revision(7), record).unwrap();
         assert_eq!(first.head, version.head);
         assert_eq!(first.is_whole(), stored.len() == 0);
@@ -275,8 +303,7 @@ mod tests {
     #[test]
     fn a_record_that_is_none_is_damage() {
         let prefix = KeyPrefix::new(KeyspaceId(1), b"k");
-        let (_, record) = version(vec![1, 2, 3]).chunk(&prefix, 0);
-        let record = record.unwrap();
+        let (_, record) = opened(version(vec![1, 2, 3]).chunk(&prefix, 0));
         let unknown_flag = [&[2], &record[1..]].concat();
         for bad in [&record[..5], &record[..record.len() - 1], &unknown_flag[..]] {
             let read =

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proto::{KeyspaceId, LogIndex, Revision, v1};
 
 use super::cursor::{Keys, StoredVersions};
+use super::item;
 use super::key::{KeyPrefix, VersionKey};
 use super::layer::Layer;
 use super::version::{Head, StoredVersion, Version, damaged};
@@ -22,8 +23,8 @@ pub struct Layers {
     /// On its way into the store.
     pub frozen: Option<Arc<Layer>>,
     /// Moved into the store by the last finished checkpoint, and kept to find keys faster that were
-    /// written lately. Holds nothing that the store does not show. Gone when the next layer is
-    /// frozen.
+    /// written lately. Holds no living version that the store does not hold. Gone when the next
+    /// layer is frozen.
     pub settled: Option<Arc<Layer>>,
     /// Everything a finished checkpoint covers, and remains of lost ones.
     pub store: Arc<dyn StateStore>,
@@ -31,7 +32,7 @@ pub struct Layers {
     pub horizon: Horizon,
 }
 
-/// What the last finished checkpoint covers: nothing newer in the store is visible.
+/// How far the last finished checkpoint reaches: nothing newer in the store is visible.
 #[derive(Clone, Debug, Default)]
 pub struct Horizon {
     /// Log index of the checkpoint.
@@ -120,7 +121,8 @@ impl Layers {
         };
         match VersionKey::parse(&state_key) {
             Some(VersionKey { revision, chunk: 0, .. }) => {
-                let stored = StoredVersion::decode(prefix, revision, record)?;
+                let content = item::open(&state_key, record)?;
+                let stored = StoredVersion::decode(prefix, revision, content)?;
                 self.horizon.check(&stored.prefix, &stored.head)?;
                 Ok(Some(stored))
             }
@@ -152,7 +154,7 @@ impl Layers {
         }
         let from = stored.prefix.version(stored.head.revision, 1);
         let to = stored.prefix.version(stored.head.revision, u16::MAX);
-        stored.join(self.store.scan(&from, &to))
+        stored.join(item::scan(&*self.store, &from, &to))
     }
 
     /// What clients see of `key` at revision `at`; `None` when it does not exist there.
@@ -180,13 +182,14 @@ impl Layers {
         }
     }
 
-    /// The keys in `[from, to)` that have a version not newer than `at`, in order, each with the
-    /// newest such version; tombstones included. Empty `to` means to the end of the keyspace.
+    /// The keys in `[from, to)` in order, each with its newest version that is not newer than `at`,
+    /// if it has one; tombstones included. Empty `to` means to the end of the keyspace.
     pub fn keys(&self, keyspace: KeyspaceId, from: &[u8], to: &[u8], at: Revision) -> Keys<'_> {
         Keys::new(self, keyspace, from, to, at)
     }
 
-    /// Every visible version of the keyspace that lies in the store, by key, newest first.
+    /// Every visible version of the keyspace that lies in the store, the dead included, by key,
+    /// newest first.
     pub fn stored_versions(&self, keyspace: KeyspaceId) -> StoredVersions<'_> {
         StoredVersions::all(self, keyspace)
     }

@@ -22,7 +22,7 @@ pub struct MemoryStore {
     content: Arc<RwLock<Content>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     /// What reads see.
     live: BTreeMap<Bytes, Bytes>,
@@ -37,6 +37,12 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A copy that shares nothing with this store.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { content: Arc::new(RwLock::new(self.read_lock().clone())) }
     }
 
     /// Does what a crash does: keeps the flushed content and a random subset of the batches

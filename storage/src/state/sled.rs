@@ -4,49 +4,62 @@
 //!
 //! - Its `flush` ends in `sync_file_range` on Linux, which leaves the drive's cache and the
 //!   metadata alone (spacejam/sled#1452). [`SledStore`] follows it with `fdatasync` through a
-//!   handle of its own on the file `db`, and syncs the directory after opening.
+//!   handle of its own on the file `db`, opened before sled's; after opening it syncs `conf`, `db`
+//!   and the directory, of which sled syncs none.
 //! - A crash while it opens can leave `snap.X.generating`, which a later open takes for the newest
-//!   snapshot and fails on (spacejam/sled#1527). Such files are removed before opening.
+//!   snapshot and fails on (spacejam/sled#1527), or half of a `conf`. Such files are removed before
+//!   opening.
+//! - A store that has lost its snapshot may open without an error and empty. Every store gets one
+//!   when it is created, and is refused without.
 //! - Large nodes go to `blobs/`, which is never synced. Items are bounded
-//!   ([`ITEM_BYTES_MAX`](super::ITEM_BYTES_MAX)) and `blobs/` must be empty at open.
+//!   ([`ITEM_BYTES_MAX`](super::ITEM_BYTES_MAX)) and `blobs/` must be empty at open and after every
+//!   flush.
 //! - `flush_async` can deadlock (spacejam/sled#1308) and the background flusher only logs its
 //!   errors: neither is used.
 //! - After a handle is dropped its threads may hold the lock on `db` a little longer; opening waits
 //!   for them.
-//! - It panics on damaged files: every call is guarded, and a panic becomes a [`StateError`].
+//! - It panics on damaged files. Opening, every later call and closing are guarded, and a panic
+//!   becomes [`StateError::Panicked`]. After one, the handle is not closed but forgotten, with its
+//!   memory and its file: closing would write, through structures of which nothing is known.
+//! - On damaged files it may also open without an error and lack what was there, for it takes
+//!   damage for the torn end of its log. That cannot be noticed here: the state machine compares
+//!   counts and sums of what it finds with those of the last checkpoint.
 //! - Its reverse iterator may not end, see [`StateStore::first_in`]: it is not used.
 
+mod directory;
+
+pub use self::directory::move_aside;
+
 use std::any::Any;
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::directory::{at, await_lock, check_no_blobs, end_creation, open_data, prepare, sync_all};
 use super::{BatchItem, Scan, StateError, StateStore, StoredItem, assert_batch};
 
 /// Size of sled's page cache. Its real use of memory is a multiple of the setting
 /// (spacejam/sled#1309), so it stays small.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How often opening looks whether the lock of an earlier handle is gone, and the pause between:
-/// ten seconds in all. Processes keep apart by the lock of the data directory, so a handle that
-/// still holds this one is of our process and on its way out.
+/// How often opening looks whether the lock of an earlier handle is gone: for ten seconds in all.
+/// Processes keep apart by the lock of the data directory, so a handle that still holds this one is
+/// of our process and on its way out.
 const LOCK_ATTEMPTS: u32 = 1_000;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A state store in a directory of its own, kept by sled.
 #[derive(Debug)]
 pub struct SledStore {
-    db: sled::Db,
+    /// Taken when the store is dropped.
+    db: Option<sled::Db>,
     /// Our own handle on sled's data file, for `fdatasync`.
     data: File,
     dir: PathBuf,
     failed: AtomicBool,
+    panicked: AtomicBool,
 }
 
 impl SledStore {
@@ -63,17 +76,31 @@ impl SledStore {
 
     fn open_patiently(dir: &Path, lock_attempts: u32) -> Result<Self, StateError> {
         fs::create_dir_all(dir).map_err(at(dir))?;
-        await_lock(&dir.join("db"), lock_attempts)?;
-        remove_unfinished_snapshots(dir)?;
+        let data = open_data(dir, lock_attempts)?;
+        let fresh = prepare(dir, &data)?;
         check_no_blobs(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = guarded("open", || config.open())?;
-        let path = dir.join("db");
-        let data = File::open(&path).map_err(at(&path))?;
-        data.sync_data().map_err(at(&path))?;
-        sync_dir(dir)?;
-        sync_dir(parent_of(dir))?;
-        Ok(Self { db, data, dir: dir.to_owned(), failed: AtomicBool::new(false) })
+        if fresh {
+            // sled writes a snapshot when it opens a store that holds something, not before.
+            guarded("create", || config.open()?.flush().map(drop))?;
+            await_lock(&data, &dir.join("db"), lock_attempts)?;
+        }
+        let store = Self {
+            db: Some(guarded("open", || config.open())?),
+            data,
+            dir: dir.to_owned(),
+            failed: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        };
+        sync_all(dir, &store.data)?;
+        if fresh {
+            end_creation(dir, &store.data)?;
+        }
+        Ok(store)
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("the handle is taken when the store is dropped, not before")
     }
 
     /// Runs one call of sled; after a failure no further call gets there.
@@ -85,13 +112,37 @@ impl SledStore {
         if self.failed.load(Ordering::Acquire) {
             return Err(StateError::Poisoned);
         }
-        guarded(what, call).inspect_err(|_| self.failed.store(true, Ordering::Release))
+        guarded(what, call).map_err(|error| self.fail(error))
+    }
+
+    /// Notes that nothing may rely on this store any more.
+    fn fail(&self, error: StateError) -> StateError {
+        self.failed.store(true, Ordering::Release);
+        if matches!(error, StateError::Panicked { .. }) {
+            self.panicked.store(true, Ordering::Release);
+        }
+        error
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        let Some(db) = self.db.take() else { return };
+        if self.panicked.load(Ordering::Acquire) {
+            std::mem::forget(db);
+            return;
+        }
+        // Closing writes what was not flushed, which nobody relies on: a failure changes nothing.
+        let _ = guarded("close", || {
+            drop(db);
+            Ok(())
+        });
     }
 }
 
 impl StateStore for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        let value = self.call("get", || self.db.get(key))?;
+        let value = self.call("get", || self.db().get(key))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -103,7 +154,7 @@ impl StateStore for SledStore {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        Box::new(Items { store: self, items: Some(self.db.range(from..to)) })
+        Box::new(Items { store: self, items: Some(self.db().range(from..to)) })
     }
 
     fn write(&self, batch: &[BatchItem]) -> Result<(), StateError> {
@@ -115,20 +166,21 @@ impl StateStore for SledStore {
                 None => writes.remove(&key[..]),
             }
         }
-        self.call("write", || self.db.apply_batch(writes))
+        self.call("write", || self.db().apply_batch(writes))
     }
 
     fn flush(&self) -> Result<(), StateError> {
-        self.call("flush", || self.db.flush())?;
-        self.data.sync_data().map_err(|source| {
-            self.failed.store(true, Ordering::Release);
-            StateError::Io { path: self.dir.join("db"), source }
-        })
+        self.call("flush", || self.db().flush())?;
+        self.data
+            .sync_data()
+            .map_err(at(&self.dir.join("db")))
+            .and_then(|()| check_no_blobs(&self.dir))
+            .map_err(|error| self.fail(error))
     }
 
     fn size_bytes(&self) -> u64 {
         // A figure for people; where it cannot be had, a later call reports the failure.
-        self.call("measure its size", || self.db.size_on_disk()).unwrap_or(0)
+        self.call("measure its size", || self.db().size_on_disk()).unwrap_or(0)
     }
 }
 
@@ -153,23 +205,6 @@ impl Iterator for Items<'_> {
     }
 }
 
-/// Moves the directory of a broken store out of the way, keeping it for inspection.
-///
-/// Returns its new path, `DIR.damaged-N` with the first free N. The rename is durable on return.
-///
-/// # Errors
-/// [`StateError::Io`]; the directory is then where it was.
-pub fn move_aside(dir: &Path) -> Result<PathBuf, StateError> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let free = (1_u32..)
-        .map(|n| dir.with_file_name(format!("{name}.damaged-{n}")))
-        .find(|candidate| !candidate.exists())
-        .expect("a directory holds fewer than 2^32 names");
-    fs::rename(dir, &free).map_err(at(dir))?;
-    sync_dir(parent_of(dir))?;
-    Ok(free)
-}
-
 /// Runs one call of sled and turns its errors and panics into ours.
 ///
 /// Unwind safety: whatever a panic leaves behind inside sled is never looked at again, for the
@@ -187,65 +222,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         return (*text).to_owned();
     }
     panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".to_owned())
-}
-
-/// Waits until no handle holds sled's lock on `db`; sled itself then reports one that stays.
-fn await_lock(db: &Path, attempts: u32) -> Result<(), StateError> {
-    let file = match File::open(db) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(at(db)(error)),
-    };
-    for _ in 0..attempts {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(at(db)(error)),
-        }
-    }
-    Ok(())
-}
-
-fn remove_unfinished_snapshots(dir: &Path) -> Result<(), StateError> {
-    for entry in fs::read_dir(dir).map_err(at(dir))? {
-        let entry = entry.map_err(at(dir))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(at(&path))?;
-        }
-    }
-    sync_dir(dir)
-}
-
-fn check_no_blobs(dir: &Path) -> Result<(), StateError> {
-    let blobs = dir.join("blobs");
-    match fs::read_dir(&blobs).map(|mut entries| entries.next()) {
-        Ok(None) => Ok(()),
-        Ok(Some(_)) => {
-            let why = format!("{} is not empty, and its files were never synced", blobs.display());
-            Err(StateError::Damaged { why })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(StateError::Io { path: blobs, source }),
-    }
-}
-
-fn sync_dir(dir: &Path) -> Result<(), StateError> {
-    File::open(dir).and_then(|handle| handle.sync_all()).map_err(at(dir))
-}
-
-fn parent_of(dir: &Path) -> &Path {
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    }
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    let path = path.to_owned();
-    move |source| StateError::Io { path, source }
 }
 
 #[cfg(test)]
@@ -354,10 +330,41 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_panicked_is_given_up_and_can_be_moved_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("1-1");
+        let store = SledStore::open(&dir).unwrap();
+        store.write(&[item(b"k", b"v")]).unwrap();
+        let failed = store.call("fail", || -> sled::Result<()> { panic!("as on a damaged page") });
+        assert!(failed.is_err());
+        let before = fs::read(dir.join("db")).unwrap();
+        drop(store);
+        assert!(fs::read(dir.join("db")).unwrap() == before, "closing would write");
+        move_aside(&dir).unwrap();
+        let store = SledStore::open(&dir).unwrap();
+        assert_eq!(store.get(b"k").unwrap(), None);
+    }
+
+    #[test]
+    fn a_blob_that_appears_while_the_store_is_open_fails_the_flush() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        store.write(&[item(b"k", b"v")]).unwrap();
+        fs::write(dir.path().join("blobs/17"), b"x").unwrap();
+        assert!(matches!(store.flush(), Err(StateError::Damaged { .. })));
+        assert!(matches!(store.get(b"k"), Err(StateError::Poisoned)));
+    }
+
+    #[test]
     fn two_handles_on_one_directory_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let _store = SledStore::open(dir.path()).unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        store.write(&[item(b"k", b"v")]).unwrap();
         let second = SledStore::open_patiently(dir.path(), 2);
         assert!(matches!(second, Err(StateError::Engine { .. })));
+        store.flush().unwrap();
+        drop(store);
+        let store = SledStore::open(dir.path()).unwrap();
+        assert_eq!(store.get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
     }
 }

@@ -6,13 +6,14 @@
 //! 8      8  number of the segment
 //! 16     8  number of the batch
 //! 24     4  length of the frames in bytes
-//! 28     4  number of frames
+//! 28     4  number of frames; the highest bit is set in a seal
 //! 32        frames, each a varint length and a `kv.log.v1.Frame`
 //!           zero up to the next sector
 //! ```
 //!
 //! Batches begin at sectors and share none, so that writing a batch, torn or not, never touches
-//! bytes that were synced before. A batch without frames is a *seal*.
+//! bytes that were synced before. A *seal* is a batch that holds the state of every group and
+//! nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,8 @@ pub(super) const SECTOR_BYTES: u64 = 512;
 pub(super) const BATCH_HEADER_BYTES: usize = 32;
 
 const MAGIC: [u8; 4] = *b"kvwb";
+/// Set in the number of frames of a seal.
+const SEAL_BIT: u32 = 1 << 31;
 const CRC_AT: usize = 4;
 const COVERED_FROM: usize = 8;
 
@@ -33,8 +36,11 @@ const COVERED_FROM: usize = 8;
 pub(super) struct OpenBatch {
     bytes: Vec<u8>,
     frames: u32,
+    seal: bool,
     entries: u64,
     touched: BTreeSet<GroupId>,
+    /// Highest index of the entries of each group.
+    highest: BTreeMap<GroupId, u64>,
     /// State of the touched groups after this batch, once more batches follow it.
     after: Option<BTreeMap<GroupId, log::GroupState>>,
 }
@@ -44,10 +50,28 @@ impl OpenBatch {
         Self {
             bytes: vec![0; BATCH_HEADER_BYTES],
             frames: 0,
+            seal: false,
             entries: 0,
             touched: BTreeSet::new(),
+            highest: BTreeMap::new(),
             after: None,
         }
+    }
+
+    /// A batch that says the state of every group.
+    pub(super) fn of_states(groups: &BTreeMap<GroupId, log::GroupState>) -> Self {
+        let mut batch = Self::new();
+        for (group, state) in groups {
+            let body = Some(log::frame::Body::GroupState(state.clone()));
+            batch.push(&log::Frame { group: group.get(), body });
+        }
+        batch
+    }
+
+    /// Makes the batch a seal.
+    pub(super) fn into_seal(mut self) -> Self {
+        self.seal = true;
+        self
     }
 
     /// Adds a frame.
@@ -57,6 +81,8 @@ impl OpenBatch {
         self.frames += 1;
         if let Some(log::frame::Body::Entries(entries)) = &frame.body {
             self.entries += entries.entries.len() as u64;
+            let highest = self.highest.entry(GroupId(frame.group)).or_default();
+            *highest = entries.entries.last().map_or(*highest, |last| last.index.max(*highest));
         }
         self.touched.insert(GroupId(frame.group));
     }
@@ -72,6 +98,11 @@ impl OpenBatch {
         self.after = Some(after);
     }
 
+    /// The state of the touched groups at the end of the batch, once it is closed.
+    pub(super) fn after(&self) -> Option<&BTreeMap<GroupId, log::GroupState>> {
+        self.after.as_ref()
+    }
+
     /// The state that [`OpenBatch::close`] recorded.
     pub(super) fn take_after(&mut self) -> Option<BTreeMap<GroupId, log::GroupState>> {
         self.after.take()
@@ -80,6 +111,11 @@ impl OpenBatch {
     /// Number of log entries in the frames.
     pub(super) fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// Highest index of the entries of each group that has some here.
+    pub(super) fn highest(&self) -> &BTreeMap<GroupId, u64> {
+        &self.highest
     }
 
     /// Length of the frames.
@@ -110,7 +146,9 @@ impl OpenBatch {
         self.bytes[8..16].copy_from_slice(&segment.to_le_bytes());
         self.bytes[16..24].copy_from_slice(&batch.to_le_bytes());
         self.bytes[24..28].copy_from_slice(&length.to_le_bytes());
-        self.bytes[28..32].copy_from_slice(&self.frames.to_le_bytes());
+        assert!(self.frames < SEAL_BIT, "a frame has more than one bit");
+        let frames = self.frames | if self.seal { SEAL_BIT } else { 0 };
+        self.bytes[28..32].copy_from_slice(&frames.to_le_bytes());
         let crc = checksum(&self.bytes[COVERED_FROM..], segment, batch);
         self.bytes[CRC_AT..COVERED_FROM].copy_from_slice(&crc.to_le_bytes());
         self.bytes.resize(padded(self.bytes.len()) as usize, 0);
@@ -124,6 +162,8 @@ pub(super) struct BatchView<'a> {
     pub(super) number: u64,
     /// Number of frames.
     pub(super) frames: u32,
+    /// It is a seal.
+    pub(super) seal: bool,
     /// The frames.
     pub(super) payload: &'a [u8],
     /// Length on disk.
@@ -154,7 +194,8 @@ impl<'a> BatchView<'a> {
             return None;
         }
         let disk_bytes = padded(BATCH_HEADER_BYTES + length);
-        Some(Self { number, frames: half(28), payload, disk_bytes })
+        let (frames, seal) = (half(28) & !SEAL_BIT, half(28) & SEAL_BIT != 0);
+        Some(Self { number, frames, seal, payload, disk_bytes })
     }
 
     /// Decodes the frames.
@@ -179,6 +220,24 @@ pub(super) fn any_above(bytes: &[u8], segment: u64, number: u64) -> bool {
         .step_by(SECTOR_BYTES as usize)
         .filter_map(|at| BatchView::read(&bytes[at..], segment))
         .any(|batch| batch.number > number)
+}
+
+/// Length on disk of the batch that was begun at the beginning of `bytes` in this life of the
+/// segment, whole or torn; `None` if there is none, or its first sector never reached the disk. A
+/// length that cannot be is taken for one sector.
+pub(super) fn begun(bytes: &[u8], segment: u64) -> Option<u64> {
+    let header = bytes.get(..BATCH_HEADER_BYTES)?;
+    if header[..4] != MAGIC || header[8..16] != segment.to_le_bytes() {
+        return None;
+    }
+    let length = header[24..28].try_into().expect("a slice of four bytes");
+    let disk_bytes = padded(BATCH_HEADER_BYTES + u32::from_le_bytes(length) as usize);
+    Some(if disk_bytes <= bytes.len() as u64 { disk_bytes } else { SECTOR_BYTES })
+}
+
+/// Length on disk of a batch with frames of this length.
+pub(super) fn disk_bytes_of(frame_bytes: u64) -> u64 {
+    padded(BATCH_HEADER_BYTES + frame_bytes as usize)
 }
 
 /// Checksum of a batch. The seed makes bytes of another segment or another batch fail.
@@ -208,12 +267,35 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_is_one_sector_without_frames() {
-        let bytes = written(&[], 1, 2);
+    fn a_seal_says_the_state_of_every_group() {
+        let state = |term| log::GroupState { start_term: term, ..Default::default() };
+        let states = [(GroupId(0), state(3)), (GroupId(1), state(4))].into();
+        let bytes = OpenBatch::of_states(&states).into_seal().finish(1, 2).to_vec();
         assert_eq!(bytes.len() as u64, SECTOR_BYTES);
         let view = BatchView::read(&bytes, 1).unwrap();
-        assert_eq!((view.number, view.frames), (2, 0));
-        assert!(view.decode().unwrap().is_empty());
+        assert_eq!((view.number, view.frames, view.seal), (2, 2, true));
+        let frames = view.decode().unwrap();
+        assert_eq!((frames[0].group, frames[1].group), (0, 1));
+        assert_eq!(frames[1].body, Some(log::frame::Body::GroupState(state(4))));
+        // The same frames in a batch of the caller are no seal.
+        let bytes = OpenBatch::of_states(&states).finish(1, 2).to_vec();
+        assert!(!BatchView::read(&bytes, 1).unwrap().seal);
+    }
+
+    #[test]
+    fn a_begun_batch_is_known_by_its_first_sector() {
+        let mut bytes = written(&(0..80).map(|n| frame(1, n)).collect::<Vec<_>>(), 7, 9);
+        let whole = bytes.len();
+        assert!(whole as u64 > SECTOR_BYTES);
+        bytes.resize(whole + 4096, 0xaa);
+        bytes[SECTOR_BYTES as usize..whole].fill(0xaa);
+        assert!(BatchView::read(&bytes, 7).is_none());
+        assert_eq!(begun(&bytes, 7), Some(whole as u64));
+        assert_eq!(begun(&bytes, 8), None, "of an earlier life");
+        let cut = &bytes[..SECTOR_BYTES as usize];
+        assert_eq!(begun(cut, 7), Some(SECTOR_BYTES), "a length that cannot be");
+        bytes[..SECTOR_BYTES as usize].fill(0xaa);
+        assert_eq!(begun(&bytes, 7), None);
     }
 
     #[test]

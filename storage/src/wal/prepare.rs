@@ -4,9 +4,13 @@
 //! neither the length of the file nor where its blocks lie, and a sync has to write nothing but
 //! the batch. Filling goes in slices, each synced on its own, so that no step takes long.
 //!
+//! A segment that was freed has its blocks already: it only gets another header. What it held
+//! stays behind that and never verifies again.
+//!
 //! The file carries another name until it is complete; recovery throws unfinished ones away. So a
 //! file with the name of a segment is always whole, or damaged.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +26,14 @@ const SLICE_BYTES_MIN: u64 = 4096;
 /// Steps that a small segment takes.
 const SLICES: u64 = 64;
 
+/// A file that was a segment, was freed and waits for its next use.
+#[derive(Debug)]
+pub(super) struct Freed {
+    pub(super) path: PathBuf,
+    /// Length of the file.
+    pub(super) bytes: u64,
+}
+
 /// A segment in the making.
 #[derive(Debug)]
 pub(super) struct Preparation {
@@ -29,7 +41,7 @@ pub(super) struct Preparation {
     unfinished: PathBuf,
     path: PathBuf,
     file: Box<dyn DiskFile>,
-    /// So far the file is zero, and synced.
+    /// So far the file has its blocks, and they are synced.
     filled: u64,
 }
 
@@ -42,11 +54,28 @@ impl Preparation {
         number: u64,
         bytes: u64,
     ) -> io::Result<Self> {
-        let header = Header { cluster, number, bytes };
+        let header = Header { cluster, number, bytes, recycled: false };
         let unfinished = unfinished_path_of(dir, number);
         remove_if_present(disk, &unfinished)?;
         let file = disk.open(&unfinished, OpenMode::CreateNew)?;
         Ok(Self { header, unfinished, path: path_of(dir, number), file, filled: 0 })
+    }
+
+    /// Starts with a file that was freed. That it lost its name is durable on return: two names
+    /// must never lead to one file.
+    pub(super) fn reuse(
+        disk: &dyn Disk,
+        dir: &Path,
+        cluster: ClusterId,
+        number: u64,
+        freed: &Freed,
+    ) -> io::Result<Self> {
+        let header = Header { cluster, number, bytes: freed.bytes, recycled: true };
+        let unfinished = unfinished_path_of(dir, number);
+        disk.rename(&freed.path, &unfinished)?;
+        disk.sync_dir(dir)?;
+        let file = disk.open(&unfinished, OpenMode::ReadWrite)?;
+        Ok(Self { header, unfinished, path: path_of(dir, number), file, filled: freed.bytes })
     }
 
     /// How much of the file is prepared.
@@ -92,6 +121,7 @@ impl Preparation {
             file: self.file,
             bytes: self.header.bytes,
             end: DATA_START + first_batch.len() as u64,
+            highest: BTreeMap::new(),
         })
     }
 }

@@ -10,17 +10,19 @@ use proto::{GroupId, log};
 
 /// State and extent of one group's log.
 ///
-/// Invariants, with `start` for `state.start_index`:
+/// Invariants, with `start` for `state.start_index` and `last` for `state.last_index`:
 /// - `start <= last` and `state.hard_state.commit <= last`;
 /// - entries up to the commit or the checkpoint are never replaced, except by a new state;
 /// - the log holds entries for exactly `start < index <= last`;
-/// - `terms` says which terms: ascending in `from` and `term`, empty when the log is empty, the
-///   first `from` is `start + 1`.
+/// - `terms` says which terms: ascending in `from` and `term`, empty when the log is empty; the
+///   first `from` is `start + 1`, or the end of the hole;
+/// - `start < hole <= last` if there is a hole.
 #[derive(Clone, Debug)]
 pub(super) struct GroupTrack {
     state: log::GroupState,
     terms: Vec<TermRun>,
-    last: u64,
+    /// Entries up to this one were in segments that are gone.
+    hole: Option<u64>,
 }
 
 /// Entries from `from` up to the next run have this term.
@@ -43,6 +45,15 @@ pub(super) enum LogEdit {
     Clear,
 }
 
+/// Whether the first state of a group may speak of entries that cannot be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holes {
+    /// At the head of a log whose older segments are gone.
+    Allowed,
+    /// Everywhere else.
+    Refused,
+}
+
 /// Applies a frame to all groups.
 ///
 /// # Errors
@@ -50,27 +61,51 @@ pub(super) enum LogEdit {
 pub(super) fn apply_frame(
     groups: &mut BTreeMap<GroupId, GroupTrack>,
     frame: &log::Frame,
+    holes: Holes,
 ) -> Result<LogEdit, String> {
     let group = GroupId(frame.group);
     let result = match (&frame.body, groups.get_mut(&group)) {
         (None, _) => Err("the frame is empty".to_owned()),
         (Some(body), Some(track)) => track.apply(body),
-        (Some(Body::GroupState(state)), None) => GroupTrack::new(state).map(|track| {
+        (Some(Body::GroupState(state)), None) => GroupTrack::new(state, holes).map(|track| {
             groups.insert(group, track);
             LogEdit::Clear
         }),
-        (Some(Body::Entries(_) | Body::HardState(_) | Body::CheckpointDone(_)), None) => {
-            Err("the group has no state yet".to_owned())
-        }
+        (
+            Some(
+                Body::Entries(_)
+                | Body::HardState(_)
+                | Body::CheckpointDone(_)
+                | Body::LogStart(_)
+                | Body::Installed(_),
+            ),
+            None,
+        ) => Err("the group has no state yet".to_owned()),
     };
     result.map_err(|why| format!("group {group}: {why}"))
 }
 
 impl GroupTrack {
-    /// A group whose log is empty.
-    pub(super) fn new(state: &log::GroupState) -> Result<Self, String> {
-        let mut track =
-            Self { state: log::GroupState::default(), terms: Vec::new(), last: state.start_index };
+    /// A group whose log is empty, or a hole.
+    pub(super) fn new(state: &log::GroupState, holes: Holes) -> Result<Self, String> {
+        let (start, last) = (state.start_index, state.last_index);
+        let empty = log::GroupState {
+            start_index: start,
+            start_term: state.start_term,
+            last_index: start,
+            last_term: state.start_term,
+            ..log::GroupState::default()
+        };
+        let mut track = Self { state: empty, terms: Vec::new(), hole: None };
+        if last > start && holes == Holes::Allowed {
+            if state.last_term < state.start_term {
+                let (at_end, at_start) = (state.last_term, state.start_term);
+                return Err(format!("the log ends in term {at_end} and begins in {at_start}"));
+            }
+            (track.state.last_index, track.state.last_term) = (last, state.last_term);
+            track.terms.push(TermRun { from: last, term: state.last_term });
+            track.hole = Some(last);
+        }
         track.apply_group_state(state)?;
         Ok(track)
     }
@@ -80,35 +115,90 @@ impl GroupTrack {
         &self.state
     }
 
+    /// Entries `(from, to]` that the log should hold and that were in segments that are gone.
+    pub(super) fn hole(&self) -> Option<(u64, u64)> {
+        self.hole.map(|to| (self.state.start_index, to))
+    }
+
+    /// Term of the entry at an index; also known for the entry that the log begins after. `None`
+    /// outside of the log and in a hole.
+    pub(super) fn term_of(&self, index: u64) -> Option<u64> {
+        if index == self.state.start_index {
+            return Some(self.state.start_term);
+        }
+        if index < self.state.start_index || index > self.state.last_index {
+            return None;
+        }
+        self.terms.iter().rev().find(|run| run.from <= index).map(|run| run.term)
+    }
+
     fn apply(&mut self, body: &Body) -> Result<LogEdit, String> {
         match body {
             Body::Entries(entries) => self.apply_entries(&entries.entries),
             Body::HardState(hard_state) => {
-                self.check_hard_state(hard_state, self.last)?;
+                self.check_hard_state(hard_state, self.state.last_index)?;
                 self.state.hard_state = Some(*hard_state);
                 Ok(LogEdit::Keep)
             }
             Body::GroupState(state) => self.apply_group_state(state),
             Body::CheckpointDone(done) => {
-                if done.index > self.last {
-                    return Err(format!("checkpoint {} after the end {}", done.index, self.last));
+                let last = self.state.last_index;
+                if done.index > last {
+                    return Err(format!("checkpoint {} after the end {last}", done.index));
                 }
                 self.state.checkpoint = self.state.checkpoint.max(done.index);
                 Ok(LogEdit::Keep)
             }
+            Body::LogStart(start) => self.apply_log_start(start),
+            Body::Installed(installed) => self.apply_installed(installed),
         }
     }
 
+    /// An export covers the beginning of the log. One that is older than the beginning says nothing.
+    fn apply_log_start(&mut self, start: &log::LogStart) -> Result<LogEdit, String> {
+        if start.index < self.state.start_index {
+            return Ok(LogEdit::Keep);
+        }
+        let last = self.state.last_index;
+        if start.index > last {
+            return Err(format!("an export at {} after the end {last}", start.index));
+        }
+        self.apply_group_state(&log::GroupState {
+            start_index: start.index,
+            start_term: start.term,
+            conf_state: start.conf_state.clone(),
+            change: start.change,
+            ..self.state.clone()
+        })
+    }
+
+    /// A snapshot takes the place of the whole log; its state is complete.
+    fn apply_installed(&mut self, installed: &log::Installed) -> Result<LogEdit, String> {
+        let (index, term) = (installed.index, installed.term);
+        let known = self.state.hard_state.unwrap_or_default();
+        self.apply_group_state(&log::GroupState {
+            hard_state: Some(log::HardState { commit: known.commit.max(index), ..known }),
+            conf_state: installed.conf_state.clone(),
+            start_index: index,
+            start_term: term,
+            state_dir: installed.state_dir.clone(),
+            checkpoint: index,
+            last_index: index,
+            last_term: term,
+            change: installed.change,
+        })
+    }
+
     fn apply_entries(&mut self, entries: &[log::Entry]) -> Result<LogEdit, String> {
-        let Some(first) = entries.first() else {
+        let (Some(first), Some(newest)) = (entries.first(), entries.last()) else {
             return Ok(LogEdit::Keep);
         };
+        let (start, last) = (self.state.start_index, self.state.last_index);
         let from = first.index;
-        if from <= self.state.start_index || from > self.last + 1 {
+        if from <= start || from > last + 1 {
             return Err(format!(
-                "entries from {from} do not follow a log of [{}, {}]",
-                self.state.start_index + 1,
-                self.last
+                "entries from {from} do not follow a log of [{}, {last}]",
+                start + 1
             ));
         }
         let commit = self.commit();
@@ -119,7 +209,8 @@ impl GroupTrack {
         if from <= checkpoint {
             return Err(format!("entries from {from} replace some applied up to {checkpoint}"));
         }
-        let mut term = self.term_of(from - 1).expect("the index lies in the log");
+        // Terms never fall along a log, so in a hole none is below that of the start.
+        let mut term = self.term_of(from - 1).unwrap_or(self.state.start_term);
         for (expected, entry) in (from..).zip(entries) {
             if entry.index != expected {
                 return Err(format!("entry {} stands where {expected} belongs", entry.index));
@@ -135,7 +226,8 @@ impl GroupTrack {
                 self.terms.push(TermRun { from: entry.index, term: entry.term });
             }
         }
-        self.last = from + entries.len() as u64 - 1;
+        self.hole = self.hole.map(|to| to.min(from - 1)).filter(|to| *to > start);
+        (self.state.last_index, self.state.last_term) = (newest.index, newest.term);
         Ok(LogEdit::ReplaceFrom(from))
     }
 
@@ -144,25 +236,46 @@ impl GroupTrack {
         if start < start_before {
             return Err(format!("the log begins after {start_before} and cannot after {start}"));
         }
-        let continues = self.term_of(start) == Some(new.start_term);
-        let last = if continues { self.last } else { start };
         let hard_state = new.hard_state.unwrap_or_default();
-        self.check_hard_state(&hard_state, last)?;
-
-        if continues {
-            let next_term = self.term_of(start + 1);
-            self.terms.retain(|run| run.from > start + 1);
-            if let Some(term) = next_term {
-                self.terms.insert(0, TermRun { from: start + 1, term });
+        self.check_hard_state(&hard_state, new.last_index)?;
+        let edit = if new.last_index == start {
+            if new.last_term != new.start_term {
+                let (at_end, at_start) = (new.last_term, new.start_term);
+                return Err(format!("an empty log begins in term {at_start}, ends in {at_end}"));
             }
-        } else {
             self.terms.clear();
-        }
-        self.last = last;
+            self.hole = None;
+            LogEdit::Clear
+        } else {
+            self.move_start(new)?;
+            LogEdit::DropThrough(start)
+        };
         self.state = new.clone();
         self.state.hard_state = Some(hard_state);
         self.state.conf_state.get_or_insert_default();
-        Ok(if continues { LogEdit::DropThrough(start) } else { LogEdit::Clear })
+        Ok(edit)
+    }
+
+    /// Takes a state after which entries of this log remain.
+    fn move_start(&mut self, new: &log::GroupState) -> Result<(), String> {
+        let held = (self.state.last_index, self.state.last_term);
+        if (new.last_index, new.last_term) != held || new.start_index > held.0 {
+            return Err(format!(
+                "a state of ({}, {}] in term {}, of a log that ends at {} in term {}",
+                new.start_index, new.last_index, new.last_term, held.0, held.1
+            ));
+        }
+        let (start, claimed) = (new.start_index, new.start_term);
+        if self.term_of(start).is_some_and(|term| term != claimed) {
+            return Err(format!("entry {start} is not of term {claimed}, after which to begin"));
+        }
+        let next_term = self.term_of(start + 1);
+        self.terms.retain(|run| run.from > start + 1);
+        if let Some(term) = next_term {
+            self.terms.insert(0, TermRun { from: start + 1, term });
+        }
+        self.hole = self.hole.filter(|to| *to > start);
+        Ok(())
     }
 
     /// Term, vote and commit never go back (Raft, figure 2), and nothing is committed beyond the
@@ -187,17 +300,6 @@ impl GroupTrack {
     fn commit(&self) -> u64 {
         self.state.hard_state.unwrap_or_default().commit
     }
-
-    /// Term of the entry at an index; also known for the entry that the log begins after.
-    fn term_of(&self, index: u64) -> Option<u64> {
-        if index == self.state.start_index {
-            return Some(self.state.start_term);
-        }
-        if index < self.state.start_index || index > self.last {
-            return None;
-        }
-        self.terms.iter().rev().find(|run| run.from <= index).map(|run| run.term)
-    }
 }
 
 #[cfg(test)]
@@ -218,28 +320,48 @@ mod tests {
         Body::HardState(log::HardState { term, vote, commit })
     }
 
-    fn state(start: (u64, u64), term: u64, commit: u64) -> Body {
-        Body::GroupState(log::GroupState {
+    /// A state of a log that ends at `last`.
+    fn state(start: (u64, u64), last: (u64, u64), term: u64, commit: u64) -> log::GroupState {
+        log::GroupState {
             hard_state: Some(log::HardState { term, vote: 0, commit }),
             start_index: start.0,
             start_term: start.1,
+            last_index: last.0,
+            last_term: last.1,
             ..Default::default()
-        })
+        }
     }
 
-    /// Applies frames to a fresh group; the last edit or the first broken rule.
-    fn run(bodies: &[Body]) -> Result<(LogEdit, GroupTrack), String> {
+    fn keeps(start: (u64, u64), last: (u64, u64), term: u64, commit: u64) -> Body {
+        Body::GroupState(state(start, last, term, commit))
+    }
+
+    fn install(start: (u64, u64), term: u64, commit: u64) -> Body {
+        keeps(start, start, term, commit)
+    }
+
+    /// Applies frames to a group; the last edit or the first broken rule.
+    fn run_from(
+        first: log::GroupState,
+        holes: Holes,
+        bodies: &[Body],
+    ) -> Result<(LogEdit, GroupTrack), String> {
         let mut groups = BTreeMap::new();
         let mut edit = LogEdit::Keep;
-        for body in [&[state((0, 0), 0, 0)], bodies].concat() {
-            edit = apply_frame(&mut groups, &log::Frame { group: GROUP.0, body: Some(body) })?;
+        for body in [&[Body::GroupState(first)], bodies].concat() {
+            let frame = log::Frame { group: GROUP.0, body: Some(body) };
+            edit = apply_frame(&mut groups, &frame, holes)?;
         }
         Ok((edit, groups.remove(&GROUP).unwrap()))
     }
 
+    fn run(bodies: &[Body]) -> Result<(LogEdit, GroupTrack), String> {
+        run_from(state((0, 0), (0, 0), 0, 0), Holes::Refused, bodies)
+    }
+
     fn extent(bodies: &[Body]) -> (LogEdit, u64, u64) {
         let (edit, track) = run(bodies).unwrap();
-        (edit, track.state.start_index, track.last)
+        (edit, track.state.start_index, track.state.last_index)
     }
 
     #[test]
@@ -256,19 +378,58 @@ mod tests {
         let log = [entries(&[(1, 1), (2, 1), (3, 2), (4, 2)]), hard_state(2, 0, 2)];
         let with = |body: Body| [&log[..], &[body]].concat();
         // The log was cut behind a snapshot of itself.
-        assert_eq!(extent(&with(state((2, 1), 2, 2))), (LogEdit::DropThrough(2), 2, 4));
-        assert_eq!(extent(&with(state((4, 2), 2, 4))), (LogEdit::DropThrough(4), 4, 4));
+        let cut = with(keeps((2, 1), (4, 2), 2, 2));
+        assert_eq!(extent(&cut), (LogEdit::DropThrough(2), 2, 4));
+        assert_eq!(extent(&with(install((4, 2), 2, 4))), (LogEdit::Clear, 4, 4));
         // A snapshot of another history, or one beyond the end, was installed.
-        assert_eq!(extent(&with(state((3, 5), 5, 3))), (LogEdit::Clear, 3, 3));
-        assert_eq!(extent(&with(state((9, 5), 5, 9))), (LogEdit::Clear, 9, 9));
+        assert_eq!(extent(&with(install((3, 5), 5, 3))), (LogEdit::Clear, 3, 3));
+        assert_eq!(extent(&with(install((9, 5), 5, 9))), (LogEdit::Clear, 9, 9));
         // What remains keeps its terms, and goes on.
-        let more = [with(state((3, 2), 2, 3)), vec![entries(&[(5, 2)])]].concat();
+        let more = [with(keeps((3, 2), (4, 2), 2, 3)), vec![entries(&[(5, 2)])]].concat();
         let (_, track) = run(&more).unwrap();
         assert_eq!(
             (track.term_of(3), track.term_of(4), track.term_of(6)),
             (Some(2), Some(2), None)
         );
         assert_eq!(track.terms, [TermRun { from: 4, term: 2 }]);
+        assert_eq!((track.state().last_index, track.state().last_term), (5, 2));
+    }
+
+    /// A log whose head says that entries 4 to 9 were in older segments.
+    fn holed(bodies: &[Body]) -> Result<(LogEdit, GroupTrack), String> {
+        run_from(state((3, 2), (9, 5), 5, 4), Holes::Allowed, bodies)
+    }
+
+    #[test]
+    fn a_hole_is_covered_by_a_later_beginning_or_by_replacement() {
+        let hole = |bodies: &[Body]| holed(bodies).unwrap().1.hole();
+        assert_eq!(hole(&[]), Some((3, 9)));
+        assert_eq!(hole(&[entries(&[(10, 5), (11, 6)])]), Some((3, 9)));
+        assert_eq!(hole(&[keeps((6, 3), (9, 5), 5, 6)]), Some((6, 9)));
+        assert_eq!(hole(&[entries(&[(8, 6), (9, 6)])]), Some((3, 7)));
+        // Covered: by a state at or above its end, by an empty log, by entries from its start on.
+        assert_eq!(hole(&[entries(&[(10, 6)]), keeps((9, 5), (10, 6), 6, 9)]), None);
+        assert_eq!(hole(&[install((9, 5), 5, 9)]), None);
+        assert_eq!(hole(&[install((20, 7), 7, 20)]), None);
+        assert_eq!(hole(&[entries(&[(8, 6)]), keeps((7, 4), (8, 6), 6, 7)]), None);
+        let uncommitted = state((3, 2), (9, 5), 5, 3);
+        let (_, track) =
+            run_from(uncommitted.clone(), Holes::Allowed, &[entries(&[(4, 6)])]).unwrap();
+        assert_eq!((track.hole(), track.term_of(4)), (None, Some(6)));
+        // Only the head of a log may have one.
+        assert!(run_from(uncommitted, Holes::Refused, &[]).is_err());
+    }
+
+    #[test]
+    fn terms_in_a_hole_are_unknown_and_its_end_is_known() {
+        let (_, track) = holed(&[]).unwrap();
+        let terms: Vec<_> = [2, 3, 4, 8, 9, 10].map(|index| track.term_of(index)).into();
+        assert_eq!(terms, [None, Some(2), None, None, Some(5), None]);
+        assert!(holed(&[entries(&[(10, 4)])]).unwrap_err().contains("term 4 after 5"));
+        assert!(holed(&[entries(&[(7, 1)])]).unwrap_err().contains("term 1 after 2"));
+        assert!(holed(&[entries(&[(4, 6)])]).unwrap_err().contains("committed up to 4"));
+        let other = keeps((9, 4), (9, 5), 5, 9);
+        assert!(holed(&[other]).unwrap_err().contains("empty log"));
     }
 
     #[test]
@@ -283,7 +444,7 @@ mod tests {
     fn broken_rules_are_named() {
         let log = entries(&[(1, 1), (2, 2)]);
         let done = |index| Body::CheckpointDone(log::CheckpointDone { index, term: 1 });
-        let cases: [(&[Body], &str); 13] = [
+        let cases: [(&[Body], &str); 17] = [
             (&[entries(&[(2, 1)])], "do not follow"),
             (&[entries(&[(0, 0)])], "do not follow"),
             (&[entries(&[(1, 1), (3, 1)])], "stands where 2"),
@@ -293,8 +454,12 @@ mod tests {
             (&[hard_state(1, 0, 1)], "beyond the last entry 0"),
             (&[hard_state(2, 0, 0), hard_state(1, 0, 0)], "term 1 after term 2"),
             (&[hard_state(2, 7, 0), hard_state(2, 8, 0)], "vote for 7 and 8"),
-            (&[log, hard_state(2, 0, 2), hard_state(2, 0, 1)], "commit 1 after 2"),
-            (&[state((5, 1), 1, 5), state((4, 1), 1, 5)], "cannot after 4"),
+            (&[log.clone(), hard_state(2, 0, 2), hard_state(2, 0, 1)], "commit 1 after 2"),
+            (&[install((5, 1), 1, 5), install((4, 1), 1, 5)], "cannot after 4"),
+            (&[keeps((0, 0), (1, 1), 1, 0)], "a log that ends at 0"),
+            (&[log.clone(), keeps((1, 1), (3, 2), 2, 1)], "a log that ends at 2 in term 2"),
+            (&[log.clone(), keeps((1, 2), (2, 2), 2, 1)], "entry 1 is not of term 2"),
+            (&[keeps((1, 1), (1, 2), 2, 1)], "begins in term 1, ends in 2"),
             (&[done(1)], "checkpoint 1"),
             (&[entries(&[(1, 1)]), done(1), entries(&[(1, 2)])], "applied up to 1"),
         ];
@@ -303,8 +468,16 @@ mod tests {
             assert!(why.contains(expected), "{bodies:?}: {why}");
         }
         let stray = log::Frame { group: 8, body: Some(hard_state(1, 0, 0)) };
-        assert!(apply_frame(&mut BTreeMap::new(), &stray).unwrap_err().contains("no state"));
+        assert!(
+            apply_frame(&mut BTreeMap::new(), &stray, Holes::Refused)
+                .unwrap_err()
+                .contains("no state")
+        );
         let empty = log::Frame { group: 8, body: None };
-        assert!(apply_frame(&mut BTreeMap::new(), &empty).unwrap_err().contains("empty"));
+        assert!(
+            apply_frame(&mut BTreeMap::new(), &empty, Holes::Refused)
+                .unwrap_err()
+                .contains("empty")
+        );
     }
 }

@@ -7,46 +7,48 @@ use std::sync::Arc;
 
 use prost::Message;
 use proto::log::frame::Body;
-use proto::{GroupId, LogIndex, Term, log};
+use proto::{GroupId, log};
 
-use super::batch::{OpenBatch, SECTOR_BYTES};
+use super::batch::{OpenBatch, disk_bytes_of};
 use super::error::WalError;
-use super::prepare::{Preparation, remove_if_present};
-use super::recover::{Scan, ScannedSegment, scan};
+use super::free::Older;
+use super::prepare::{Freed, Preparation, remove_if_present};
 use super::segment::{Segment, numbers_in, path_of, unfinished_path_of};
-use super::track::{GroupTrack, apply_frame};
-use super::{FIRST_BATCH, FIRST_SEGMENT, Recovered, RecoveredGroup, Tail, WalOptions, WalStats};
-use crate::disk::{Disk, OpenMode};
+use super::track::{GroupTrack, Holes, apply_frame};
+use super::{FIRST_BATCH, FIRST_SEGMENT, WalOptions, WalStats};
+use crate::disk::Disk;
 
 /// The open log of a node.
 ///
 /// Invariants:
 /// - all batches before `next_batch` are synced; at most that one is being written;
-/// - from `current.end` on, the current segment is zero, and so is the next segment behind its
-///   header;
+/// - from `current.end` on, nothing in the current segment verifies as a batch of it, and nothing
+///   in the next segment does;
 /// - there is always room for a seal in the current segment if the last batch is none;
-/// - `written` is the state after the last batch, `tip` the state after the open ones too.
+/// - `written` is the state after the last batch, `tip` the state after the open ones too;
+/// - what is in `older` holds the entries that are not in `current`, oldest first.
 #[derive(Debug)]
 pub struct Wal {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    options: WalOptions,
-    current: Segment,
-    next: Next,
-    /// Length of the segments before the current one.
-    older_bytes: u64,
-    next_batch: u64,
-    open: VecDeque<OpenBatch>,
-    written: BTreeMap<GroupId, log::GroupState>,
-    tip: BTreeMap<GroupId, GroupTrack>,
-    sealed: bool,
-    poisoned: bool,
-    stats: WalStats,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) options: WalOptions,
+    pub(super) older: VecDeque<Older>,
+    pub(super) current: Segment,
+    pub(super) next: Next,
+    /// Files for the next segments.
+    pub(super) freed: Vec<Freed>,
+    pub(super) next_batch: u64,
+    pub(super) open: VecDeque<OpenBatch>,
+    pub(super) written: BTreeMap<GroupId, log::GroupState>,
+    pub(super) tip: BTreeMap<GroupId, GroupTrack>,
+    pub(super) sealed: bool,
+    pub(super) poisoned: bool,
+    pub(super) stats: WalStats,
 }
 
 /// The segment after the current one.
 #[derive(Debug)]
-enum Next {
+pub(super) enum Next {
     Absent,
     /// The last attempt failed; only asking for it starts another.
     Failed,
@@ -86,13 +88,13 @@ impl Wal {
 
         let tip: BTreeMap<GroupId, GroupTrack> = groups
             .iter()
-            .map(|(group, state)| match GroupTrack::new(state) {
+            .map(|(group, state)| match GroupTrack::new(state, Holes::Refused) {
                 Ok(track) => (*group, track),
                 Err(why) => panic!("the first state of group {group} is invalid: {why}"),
             })
             .collect();
         let written = tip.iter().map(|(group, track)| (*group, track.state().clone())).collect();
-        let mut head = head_of(&written, &options);
+        let mut head = all_states(&written, &options);
         let first_batch = head.finish(FIRST_SEGMENT, FIRST_BATCH);
         let (cluster, bytes) = (options.cluster, options.segment_bytes);
         let current = Preparation::begin(disk.as_ref(), dir, cluster, FIRST_SEGMENT, bytes)
@@ -111,9 +113,10 @@ impl Wal {
             disk,
             dir: dir.to_owned(),
             options,
+            older: VecDeque::new(),
             current,
             next: Next::Absent,
-            older_bytes: 0,
+            freed: Vec::new(),
             next_batch: FIRST_BATCH + 1,
             open: VecDeque::new(),
             written,
@@ -122,65 +125,6 @@ impl Wal {
             poisoned: false,
             stats: WalStats { segments: 1, ..WalStats::default() },
         })
-    }
-
-    /// Opens a log and reads it back. A torn tail is cut. Everything returned is durable, even if
-    /// it was written by a process that died before it could sync.
-    ///
-    /// # Errors
-    /// [`WalError::Damaged`] and [`WalError::Foreign`], with nothing changed on disk;
-    /// [`WalError::Io`].
-    ///
-    /// # Panics
-    /// If the options contradict themselves.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        options: WalOptions,
-    ) -> Result<(Self, Recovered), WalError> {
-        options.check();
-        let scan = scan(disk.as_ref(), dir, options.cluster)?;
-        let tail = tail_of(&scan);
-        let mut garbage = scan.garbage;
-        let current = reopen(disk.as_ref(), scan.current)?;
-        let mut next = Next::Absent;
-        match scan.spare {
-            // Batches are made to fit into segments of the length in the options.
-            Some(short) if short.bytes < options.segment_bytes => garbage.push(short.path),
-            Some(spare) => next = Next::Ready(reopen(disk.as_ref(), spare)?),
-            None => {}
-        }
-        for path in &garbage {
-            remove_if_present(disk.as_ref(), path).map_err(WalError::io("remove", path))?;
-        }
-        if let Next::Ready(spare) = &next {
-            rename_again(disk.as_ref(), dir, spare)?;
-        }
-        disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
-
-        let groups = scan
-            .groups
-            .into_iter()
-            .map(|(group, found)| (group, recovered_group(found.state, found.entries)))
-            .collect();
-        let written =
-            scan.tracks.iter().map(|(group, track)| (*group, track.state().clone())).collect();
-        let wal = Self {
-            disk,
-            dir: dir.to_owned(),
-            options,
-            current,
-            next,
-            older_bytes: scan.older_bytes,
-            next_batch: scan.next_batch,
-            open: VecDeque::new(),
-            written,
-            tip: scan.tracks,
-            sealed: scan.sealed,
-            poisoned: false,
-            stats: WalStats::default(),
-        };
-        Ok((wal, Recovered { groups, tail }))
     }
 
     /// Adds frames to the open batch, in memory. They become durable in this order; a crash may
@@ -222,10 +166,17 @@ impl Wal {
             }
             None => self.open.push_back(OpenBatch::new()),
         }
-        if let Err(why) = apply_frame(&mut self.tip, frame) {
+        if let Err(why) = apply_frame(&mut self.tip, frame, Holes::Refused) {
             panic!("a frame contradicts the log: {why}");
         }
         self.open.back_mut().expect("there is an open batch").push(frame);
+    }
+
+    /// The state of a group after everything appended, durable or not, with the end of its log: to
+    /// be changed and appended again. `None` if the log has no such group.
+    #[must_use]
+    pub fn group_state(&self, group: GroupId) -> Option<&log::GroupState> {
+        self.tip.get(&group).map(GroupTrack::state)
     }
 
     /// Bytes of frames that are not durable yet.
@@ -246,7 +197,8 @@ impl Wal {
         self.check_poison()?;
         while let Some(batch) = self.open.front() {
             // Behind the batch there has to be room for a seal.
-            if self.current.end + batch.disk_bytes() + SECTOR_BYTES <= self.current.bytes {
+            let bytes = batch.disk_bytes() + self.seal_bytes_after(batch);
+            if self.current.end + bytes <= self.current.bytes {
                 self.write_open_batch()?;
             } else {
                 self.finish_next()?;
@@ -257,8 +209,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Makes damage to the last batch visible to later starts, by a batch without frames behind
-    /// it. To be called after a silence; nothing happens if the log is sealed or frames are open.
+    /// Makes damage to the last batch visible to later starts, by a batch behind it that says once
+    /// more where each group stands. To be called after a silence; nothing happens if the log is sealed or frames are open.
     ///
     /// # Errors
     /// [`WalError::Io`], [`WalError::Poisoned`], as for [`Wal::sync`].
@@ -267,7 +219,7 @@ impl Wal {
         if self.sealed || !self.open.is_empty() {
             return Ok(());
         }
-        let mut seal = OpenBatch::new();
+        let mut seal = all_states(&self.written, &self.options).into_seal();
         self.write_and_sync(seal.finish(self.current.number, self.next_batch))?;
         self.sealed = true;
         self.stats.seals += 1;
@@ -285,7 +237,7 @@ impl Wal {
         self.advance_next()
     }
 
-    /// Length of all files of the log.
+    /// Length of all files of the log, those included that wait for their next use.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {
         let next = match &self.next {
@@ -293,7 +245,9 @@ impl Wal {
             Next::Growing(preparation) => preparation.filled(),
             Next::Ready(segment) => segment.bytes,
         };
-        self.older_bytes + self.current.bytes + next
+        let older: u64 = self.older.iter().map(|segment| segment.bytes).sum();
+        let freed: u64 = self.freed.iter().map(|file| file.bytes).sum();
+        older + self.current.bytes + next + freed
     }
 
     /// What the log has done since it was opened.
@@ -302,7 +256,7 @@ impl Wal {
         self.stats
     }
 
-    fn check_poison(&self) -> Result<(), WalError> {
+    pub(super) fn check_poison(&self) -> Result<(), WalError> {
         if self.poisoned { Err(WalError::Poisoned) } else { Ok(()) }
     }
 
@@ -320,12 +274,11 @@ impl Wal {
         let Next::Ready(next) = std::mem::replace(&mut self.next, Next::Absent) else {
             panic!("the next segment is finished before it is used");
         };
-        self.older_bytes += self.current.bytes;
-        self.current = next;
+        self.older.push_back(Older::of(std::mem::replace(&mut self.current, next)));
         self.stats.segments += 1;
 
         let batch = self.open.pop_front().expect("the caller saw an open batch");
-        let head = head_of(&self.written, &self.options);
+        let head = all_states(&self.written, &self.options);
         let bytes = batch.bytes_with(&head, self.current.number, self.next_batch);
         self.write_and_sync(&bytes)?;
         self.wrote(batch);
@@ -354,8 +307,24 @@ impl Wal {
 
     fn wrote(&mut self, mut batch: OpenBatch) {
         self.stats.entries += batch.entries();
+        for (group, index) in batch.highest() {
+            let highest = self.current.highest.entry(*group).or_default();
+            *highest = *index.max(highest);
+        }
         let after = batch.take_after().unwrap_or_else(|| states_of(batch.touched(), &self.tip));
         self.written.extend(after);
+    }
+
+    /// Length of a seal behind an open batch.
+    fn seal_bytes_after(&self, batch: &OpenBatch) -> u64 {
+        let frames = self.tip.iter().filter_map(|(group, tip)| {
+            let state = match batch.after() {
+                None => tip.state(),
+                Some(after) => after.get(group).or_else(|| self.written.get(group))?,
+            };
+            Some(state_bytes(*group, state))
+        });
+        disk_bytes_of(frames.sum())
     }
 
     /// Finishes the next segment, however long it takes.
@@ -401,9 +370,18 @@ impl Wal {
                 preparation.step().map(|()| Next::Growing(preparation))
             }
             Next::Absent | Next::Failed => {
-                let WalOptions { cluster, segment_bytes } = self.options;
-                Preparation::begin(disk, &self.dir, cluster, number, segment_bytes)
-                    .map(Next::Growing)
+                let (dir, cluster) = (&self.dir, self.options.cluster);
+                match self.freed.pop() {
+                    Some(freed) => Preparation::reuse(disk, dir, cluster, number, &freed)
+                        .inspect_err(|_| {
+                            let _ = remove_if_present(disk, &freed.path);
+                        }),
+                    None => {
+                        let bytes = self.options.segment_bytes;
+                        Preparation::begin(disk, dir, cluster, number, bytes)
+                    }
+                }
+                .map(Next::Growing)
             }
         };
         match step {
@@ -441,64 +419,19 @@ fn states_of(
         .collect()
 }
 
-/// The frames that a segment begins with.
-fn head_of(groups: &BTreeMap<GroupId, log::GroupState>, options: &WalOptions) -> OpenBatch {
-    let mut head = OpenBatch::new();
-    for (group, state) in groups {
-        let body = Some(Body::GroupState(state.clone()));
-        head.push(&log::Frame { group: group.get(), body });
-    }
-    let (bytes, bytes_max) = (head.frame_bytes() as u64, options.state_bytes_max());
+/// The batch that a segment begins with and that a seal is.
+pub(super) fn all_states(
+    groups: &BTreeMap<GroupId, log::GroupState>,
+    options: &WalOptions,
+) -> OpenBatch {
+    let states = OpenBatch::of_states(groups);
+    let (bytes, bytes_max) = (states.frame_bytes() as u64, options.state_bytes_max());
     assert!(bytes <= bytes_max, "the states of all groups take {bytes} bytes, over {bytes_max}");
-    head
+    states
 }
 
-/// How the log ended, before it is repaired.
-fn tail_of(scan: &Scan) -> Tail {
-    let torn = [Some(&scan.current), scan.spare.as_ref()]
-        .into_iter()
-        .flatten()
-        .find(|segment| segment.stale.is_some());
-    match torn {
-        Some(segment) => Tail::Torn { segment: segment.number, offset: segment.end },
-        None => Tail::Clean,
-    }
-}
-
-/// Opens a segment for writing and makes it durable as it was read.
-///
-/// The last batch may never have reached the disk: its writer was killed before the sync, or the
-/// sync failed and the system only shows what it could not write. So it is written once more.
-fn reopen(disk: &dyn Disk, scanned: ScannedSegment) -> Result<Segment, WalError> {
-    let path = scanned.path;
-    let mut file = disk.open(&path, OpenMode::ReadWrite).map_err(WalError::io("open", &path))?;
-    if let Some((offset, batch)) = &scanned.last_batch {
-        file.write_at(*offset, batch).map_err(WalError::io("write", &path))?;
-    }
-    if let Some((from, to)) = scanned.stale {
-        let zeros = vec![0; (to - from) as usize];
-        file.write_at(from, &zeros).map_err(WalError::io("cut", &path))?;
-    }
-    file.sync_data().map_err(WalError::io("sync", &path))?;
-    Ok(Segment { number: scanned.number, path, file, bytes: scanned.bytes, end: scanned.end })
-}
-
-/// Gives a spare segment its name once more, in case an earlier sync of the directory failed.
-fn rename_again(disk: &dyn Disk, dir: &Path, spare: &Segment) -> Result<(), WalError> {
-    let unfinished = unfinished_path_of(dir, spare.number);
-    disk.rename(&spare.path, &unfinished)
-        .and_then(|()| disk.rename(&unfinished, &spare.path))
-        .map_err(WalError::io("rename", &spare.path))
-}
-
-fn recovered_group(state: log::GroupState, entries: Vec<log::Entry>) -> RecoveredGroup {
-    RecoveredGroup {
-        hard_state: state.hard_state.unwrap_or_default(),
-        conf_state: state.conf_state.unwrap_or_default(),
-        start_index: LogIndex(state.start_index),
-        start_term: Term(state.start_term),
-        entries,
-        checkpoint: LogIndex(state.checkpoint),
-        state_dir: state.state_dir,
-    }
+/// Length of a frame with the state of a group, with its prefix.
+fn state_bytes(group: GroupId, state: &log::GroupState) -> u64 {
+    let body = Some(Body::GroupState(state.clone()));
+    frame_bytes(&log::Frame { group: group.get(), body })
 }

@@ -254,7 +254,7 @@ fn a_frame_that_contradicts_the_log_is_damage() {
         let mut wal = create(disk);
         let mut state = log::GroupState::default();
         if gap > 0 {
-            state.start_index = gap;
+            (state.start_index, state.last_index) = (gap, gap);
             let body = Some(log::frame::Body::GroupState(state));
             wal.append(&[log::Frame { group: crate::GROUP.get(), body }]);
         }

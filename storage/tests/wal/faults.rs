@@ -7,7 +7,7 @@ use proto::{ClusterId, log};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use storage::disk::{Disk, Operation, SimDisk};
-use storage::wal::{SEGMENT_BYTES_MIN, Wal, WalError, WalOptions};
+use storage::wal::{Wal, WalError, WalOptions};
 
 use crate::{
     GROUP, content, create, dir, entries_frame, files, indexes, open, options, overwrite,
@@ -191,7 +191,7 @@ fn a_log_is_created_once() {
 fn logs_of_other_clusters_and_newer_formats_are_refused() {
     let disk = SimDisk::new();
     drop(create(&disk));
-    let other = WalOptions { cluster: ClusterId([0xdd; 16]), segment_bytes: SEGMENT_BYTES_MIN };
+    let other = WalOptions { cluster: ClusterId([0xdd; 16]), ..options() };
     match Wal::open(Arc::new(disk.clone()), &dir(), other) {
         Err(WalError::Foreign { path, why }) => {
             assert_eq!(path, segment_path(1));
@@ -202,14 +202,18 @@ fn logs_of_other_clusters_and_newer_formats_are_refused() {
 
     // Version and checksum stand where every version has them.
     let before = content(&disk, &segment_path(1));
-    let mut header = before[..48].to_vec();
-    header[8..12].copy_from_slice(&2_u32.to_le_bytes());
-    let crc = crc32c::crc32c(&header).to_le_bytes();
-    header.extend_from_slice(&crc);
-    overwrite(&disk, &segment_path(1), 0, &header);
-    match open(&disk) {
-        Err(WalError::Foreign { why, .. }) => assert!(why.contains("version 2"), "{why}"),
-        other => panic!("{other:?}"),
+    for (version, age) in [(1_u32, "version 1 is older"), (3, "version 3 is newer")] {
+        let mut header = before[..48].to_vec();
+        header[8..12].copy_from_slice(&version.to_le_bytes());
+        let crc = crc32c::crc32c(&header).to_le_bytes();
+        header.extend_from_slice(&crc);
+        overwrite(&disk, &segment_path(1), 0, &header);
+        match open(&disk) {
+            Err(WalError::Foreign { why, .. }) => assert!(why.contains(age), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        let salvaged = storage::wal::salvage(&disk, &dir(), &options());
+        assert!(matches!(salvaged, Err(WalError::Foreign { .. })));
     }
     let after = content(&disk, &segment_path(1));
     assert_eq!(after[52..], before[52..], "a refused log is left alone");

@@ -7,15 +7,14 @@ use proto::log;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use storage::disk::{RealDisk, SimDisk};
-use storage::wal::{SEGMENT_BYTES_MIN, Tail, Wal, WalOptions};
+use storage::wal::{SEGMENT_BYTES_MIN, Tail, Wal};
 
 use crate::model::Model;
 use crate::script::{initial, random_frame};
-use crate::{CLUSTER, GROUP, batches, create, dir, entries_frame, indexes, open};
+use crate::{GROUP, batches, create, dir, entries_frame, indexes, open, options, with_segments_of};
 
 fn with_segments(disk: &SimDisk, segment_bytes: u64) -> (Wal, storage::wal::Recovered) {
-    let options = WalOptions { cluster: CLUSTER, segment_bytes };
-    Wal::open(Arc::new(disk.clone()), &dir(), options).unwrap()
+    Wal::open(Arc::new(disk.clone()), &dir(), with_segments_of(segment_bytes)).unwrap()
 }
 
 #[test]
@@ -117,13 +116,7 @@ fn a_commit_goes_after_its_entry() {
 #[test]
 fn an_idle_group_keeps_its_vote_in_every_segment() {
     let disk = SimDisk::new();
-    let mut wal = Wal::create(
-        Arc::new(disk.clone()),
-        &dir(),
-        WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES_MIN },
-        initial(),
-    )
-    .unwrap();
+    let mut wal = Wal::create(Arc::new(disk.clone()), &dir(), options(), initial()).unwrap();
     let vote = log::HardState { term: 7, vote: 3, commit: 0 };
     wal.append(&[log::Frame { group: 0, body: Some(log::frame::Body::HardState(vote)) }]);
     let mut index = 0;
@@ -199,7 +192,7 @@ fn segments_may_change_their_length() {
 fn the_log_lives_on_real_files() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("node/wal");
-    let options = WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES_MIN };
+    let options = options();
     let groups = [(GROUP, log::GroupState::default())].into();
     let disk = Arc::new(RealDisk);
     assert!(!Wal::exists(disk.as_ref(), &dir).unwrap());
@@ -230,7 +223,7 @@ proptest! {
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let disk = SimDisk::new();
-        let options = WalOptions { cluster: CLUSTER, segment_bytes: pages * 4096 };
+        let options = with_segments_of(pages * 4096);
         let shared = Arc::new(disk.clone());
         let mut wal = Wal::create(shared.clone(), &dir(), options.clone(), initial()).unwrap();
         let mut model = Model::new(&initial());

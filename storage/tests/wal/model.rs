@@ -33,19 +33,37 @@ impl Model {
             Body::HardState(hard_state) => group.hard_state = *hard_state,
             Body::CheckpointDone(done) => group.checkpoint = LogIndex(done.index),
             Body::GroupState(state) => {
-                let covered = LogIndex(state.start_index) == group.start_index
-                    || group.entries.iter().any(|entry| {
-                        (entry.index, entry.term) == (state.start_index, state.start_term)
-                    });
-                group.entries.retain(|entry| covered && entry.index > state.start_index);
+                let empty = state.last_index == state.start_index;
+                group.entries.retain(|entry| !empty && entry.index > state.start_index);
                 group.hard_state = state.hard_state.unwrap_or_default();
                 group.conf_state = state.conf_state.clone().unwrap_or_default();
+                group.change = state.change;
                 group.start_index = LogIndex(state.start_index);
                 group.start_term = Term(state.start_term);
                 group.checkpoint = LogIndex(state.checkpoint);
                 group.state_dir.clone_from(&state.state_dir);
             }
+            Body::LogStart(start) => {
+                group.entries.retain(|entry| entry.index > start.index);
+                group.conf_state = start.conf_state.clone().unwrap_or_default();
+                group.change = start.change;
+                group.start_index = LogIndex(start.index);
+                group.start_term = Term(start.term);
+            }
+            Body::Installed(installed) => {
+                group.entries.clear();
+                group.hard_state.commit = group.hard_state.commit.max(installed.index);
+                group.conf_state = installed.conf_state.clone().unwrap_or_default();
+                group.change = installed.change;
+                group.start_index = LogIndex(installed.index);
+                group.start_term = Term(installed.term);
+                group.checkpoint = LogIndex(installed.index);
+                group.state_dir.clone_from(&installed.state_dir);
+            }
         }
+        // Everything is kept.
+        group.first_kept = LogIndex(group.start_index.get() + 1);
+        group.kept_term = group.start_term;
     }
 }
 

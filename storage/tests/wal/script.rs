@@ -7,11 +7,11 @@ use proto::log::frame::Body;
 use proto::{GroupId, log};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use storage::disk::SimDisk;
+use storage::disk::Disk;
 use storage::wal::{RecoveredGroup, Wal, WalError};
 
 use crate::model::{Model, last_of};
-use crate::{dir, open, options};
+use crate::{dir, options};
 
 /// What a run knows to be true of its log.
 pub struct Run {
@@ -23,6 +23,8 @@ pub struct Run {
     pub created: bool,
     /// Segments started.
     pub segments: u64,
+    /// Bytes of segments freed.
+    pub freed: u64,
     /// The error that ended the run.
     pub error: Option<WalError>,
 }
@@ -51,24 +53,37 @@ pub fn initial() -> BTreeMap<GroupId, log::GroupState> {
     [(GroupId::META, meta), (GroupId::DATA, data)].into()
 }
 
+/// How a run ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With its last step.
+    AsItIs,
+    /// With more segments freed than are kept.
+    ManyFreed,
+}
+
 /// Creates a log and works on it until the steps are done or something fails.
-pub fn run(seed: u64, steps: usize, disk: &SimDisk) -> Run {
+pub fn run(seed: u64, steps: usize, end: End, disk: Arc<dyn Disk>) -> Run {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut run = Run {
         states: vec![Model::new(&initial())],
         synced: 0,
         created: false,
         segments: 0,
+        freed: 0,
         error: None,
     };
-    match Wal::create(Arc::new(disk.clone()), &dir(), options(), initial()) {
+    match Wal::create(disk.clone(), &dir(), options(), initial()) {
         Ok(mut wal) => {
             run.created = true;
             for _ in 0..steps {
-                if let Err(error) = step(&mut run, &mut wal, disk, &mut rng) {
+                if let Err(error) = step(&mut run, &mut wal, &disk, &mut rng) {
                     run.error = Some(error);
                     break;
                 }
+            }
+            if run.error.is_none() && end == End::ManyFreed {
+                run.error = grow_and_free(&mut run, &mut wal).err();
             }
             run.segments += wal.stats().segments;
         }
@@ -80,25 +95,30 @@ pub fn run(seed: u64, steps: usize, disk: &SimDisk) -> Run {
 fn step(
     run: &mut Run,
     wal: &mut Wal,
-    disk: &SimDisk,
+    disk: &Arc<dyn Disk>,
     rng: &mut ChaCha8Rng,
 ) -> Result<(), WalError> {
-    match rng.random_range(0..20) {
-        0..=8 => {
-            let frames = random_frames(run, rng);
-            wal.append(&frames);
+    match rng.random_range(0..60) {
+        0..=26 => {
+            for _ in 0..rng.random_range(1..4) {
+                let frame = random_frame(run.model(), rng);
+                append(run, wal, vec![frame]);
+            }
         }
-        9..=16 => {
+        27..=50 => {
             wal.sync()?;
             run.synced = run.states.len() - 1;
         }
-        17 => wal.seal()?,
-        18 => {
+        51..=53 => wal.seal()?,
+        54..=56 => {
             wal.prepare_step()?;
+        }
+        57..=58 => {
+            export(run, wal)?;
         }
         _ => {
             // The process dies and comes back; the power stays.
-            let (again, recovered) = open(disk)?;
+            let (again, recovered) = Wal::open(disk.clone(), &dir(), options())?;
             assert!(run.allows(&recovered.groups), "after a restart");
             run.segments += wal.stats().segments;
             *wal = again;
@@ -114,17 +134,47 @@ fn step(
     Ok(())
 }
 
-/// Some frames that follow what was appended so far, and their effect on the model.
-fn random_frames(run: &mut Run, rng: &mut ChaCha8Rng) -> Vec<log::Frame> {
-    (0..rng.random_range(1..4))
-        .map(|_| {
-            let frame = random_frame(run.model(), rng);
-            let mut state = run.model().clone();
-            state.apply(&frame);
-            run.states.push(state);
-            frame
-        })
-        .collect()
+/// Fills more segments than are kept once they are free, and frees them.
+fn grow_and_free(run: &mut Run, wal: &mut Wal) -> Result<(), WalError> {
+    let segments = wal.stats().segments;
+    while wal.stats().segments < segments + 4 {
+        let (last, term) = last_of(&run.model().groups[&GroupId::DATA]);
+        let data = vec![last as u8; 9000].into();
+        let entry = log::Entry { term, index: last + 1, data, ..Default::default() };
+        let body = Some(Body::Entries(log::Entries { entries: vec![entry] }));
+        append(run, wal, vec![log::Frame { group: GroupId::DATA.get(), body }]);
+        wal.sync()?;
+        run.synced = run.states.len() - 1;
+    }
+    export(run, wal)
+}
+
+/// Everything is in an export now; the log may begin behind it.
+fn export(run: &mut Run, wal: &mut Wal) -> Result<(), WalError> {
+    let frames = run.model().clone().groups.into_iter().flat_map(export_frames).collect();
+    append(run, wal, frames);
+    wal.sync()?;
+    run.synced = run.states.len() - 1;
+    run.freed += wal.free()?;
+    Ok(())
+}
+
+/// Appends frames, and their effect to the model.
+fn append(run: &mut Run, wal: &mut Wal, frames: Vec<log::Frame>) {
+    wal.append(&frames);
+    for frame in frames {
+        let mut state = run.model().clone();
+        state.apply(&frame);
+        run.states.push(state);
+    }
+}
+
+/// Commits all entries of a group and moves the beginning of its log there.
+fn export_frames((group, state): (GroupId, RecoveredGroup)) -> [log::Frame; 2] {
+    let end = last_of(&state);
+    let hard_state = log::HardState { commit: end.0, ..state.hard_state };
+    [Body::HardState(hard_state), random_state(&state, end, end, hard_state)]
+        .map(|body| log::Frame { group: group.get(), body: Some(body) })
 }
 
 /// One frame that may follow.
@@ -159,13 +209,30 @@ fn random_body(group: &RecoveredGroup, rng: &mut ChaCha8Rng) -> Body {
             let start = rng.random_range(group.start_index.get()..=hard_state.commit);
             let kept = group.entries.iter().find(|entry| entry.index == start);
             let start_term = kept.map_or(group.start_term.get(), |entry| entry.term);
-            random_state(group, (start, start_term), hard_state)
+            if rng.random_bool(0.5) {
+                return Body::LogStart(log::LogStart {
+                    index: start,
+                    term: start_term,
+                    conf_state: Some(group.conf_state.clone()),
+                    change: group.change + 1,
+                });
+            }
+            random_state(group, (start, start_term), (last, last_term), hard_state)
         }
         _ => {
             // A snapshot from the leader replaces the log.
             let start = last + rng.random_range(1..10);
+            if rng.random_bool(0.5) {
+                return Body::Installed(log::Installed {
+                    index: start,
+                    term: last_term + 1,
+                    conf_state: Some(group.conf_state.clone()),
+                    change: group.change + 1,
+                    state_dir: format!("1-{start}"),
+                });
+            }
             let hard_state = log::HardState { commit: start, ..hard_state };
-            random_state(group, (start, last_term + 1), hard_state)
+            random_state(group, (start, last_term + 1), (start, last_term + 1), hard_state)
         }
     }
 }
@@ -189,7 +256,12 @@ fn random_entries(group: &RecoveredGroup, rng: &mut ChaCha8Rng) -> Body {
     Body::Entries(log::Entries { entries })
 }
 
-fn random_state(group: &RecoveredGroup, start: (u64, u64), hard_state: log::HardState) -> Body {
+fn random_state(
+    group: &RecoveredGroup,
+    start: (u64, u64),
+    last: (u64, u64),
+    hard_state: log::HardState,
+) -> Body {
     Body::GroupState(log::GroupState {
         hard_state: Some(hard_state),
         conf_state: Some(group.conf_state.clone()),
@@ -197,6 +269,8 @@ fn random_state(group: &RecoveredGroup, start: (u64, u64), hard_state: log::Hard
         start_term: start.1,
         state_dir: format!("1-{}", start.0),
         checkpoint: start.0.max(group.checkpoint.get()),
-        ..log::GroupState::default()
+        last_index: last.0,
+        last_term: last.1,
+        change: group.change + 1,
     })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::bench::{Assertion, Mix, Operation, Pace, Plan, Report, Running, Tally, load};
+use crate::cli::EXIT_INTERRUPTED;
 use crate::cli::args::{BenchArgs, BenchCommand};
 use crate::cli::errors::CliError;
 use crate::cli::output::{Form, SCHEMA, grouped, json_line, level_name, table, time};
@@ -20,8 +21,6 @@ const IN_FLIGHT: u32 = 16;
 const OPEN_IN_FLIGHT: u32 = 4_096;
 /// Exit code when an assertion does not hold.
 const EXIT_ASSERTION: u8 = 9;
-/// Exit code after Ctrl-C.
-const EXIT_INTERRUPTED: u8 = 130;
 
 #[derive(Serialize)]
 struct BenchJson {

@@ -1,11 +1,13 @@
-//! `kv cluster status`.
+//! `kv cluster status`; the other commands on the cluster are in `members`.
 
 use std::time::{Duration, SystemTime};
 
 use proto::v1;
 use serde::Serialize;
+use tokio::time::MissedTickBehavior;
 
 use super::cert::time_left;
+use super::members;
 use crate::cli::args::ClusterCommand;
 use crate::cli::errors::CliError;
 use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line, size, table, time};
@@ -15,6 +17,10 @@ use crate::cli::run::Run;
 const LAG_NOTED: u64 = 16;
 /// A certificate that ends sooner is noted.
 const CERTIFICATE_NOTED_SECONDS: i64 = 14 * 24 * 60 * 60;
+/// Exit code of what may pass by itself.
+const EXIT_UNAVAILABLE: u8 = 5;
+/// Moves to the upper left corner and clears a terminal.
+const CLEAR_SCREEN: &[u8] = b"\x1b[H\x1b[2J";
 
 #[derive(Serialize)]
 struct StatusJson {
@@ -51,12 +57,52 @@ struct NodeJson {
 }
 
 pub(super) async fn cluster(command: ClusterCommand, run: &mut Run<'_>) -> Result<(), CliError> {
-    let ClusterCommand::Status = command;
+    match command {
+        ClusterCommand::Status { watch: None } => {
+            let client = run.client()?;
+            let reply = client.status(&run.options()).await?;
+            show(&reply, run)
+        }
+        ClusterCommand::Status { watch: Some(every) } => watch(every, run).await,
+        ClusterCommand::Members => members::list(run).await,
+        ClusterCommand::Add(args) => members::add(args, run).await,
+        ClusterCommand::Promote { name, dry_run } => members::promote(&name, dry_run, run).await,
+        ClusterCommand::Remove { name, dry_run } => members::remove(&name, dry_run, run).await,
+        ClusterCommand::MoveLeader { name } => members::move_leader(&name, run).await,
+    }
+}
+
+/// Shows the status again and again, until it is interrupted or nobody reads on. That the cluster does
+/// not answer for a while ends nothing.
+async fn watch(every: Duration, run: &mut Run<'_>) -> Result<(), CliError> {
     let client = run.client()?;
-    let reply = client.status(&run.options()).await?;
+    let mut moments = tokio::time::interval(every);
+    moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        moments.tick().await;
+        match client.status(&run.options()).await {
+            Ok(reply) => {
+                if run.form == Form::People && run.terminal.stdout_is_tty {
+                    run.out().write_all(CLEAR_SCREEN)?;
+                }
+                show(&reply, run)?;
+                run.out().flush()?;
+            }
+            Err(error) => {
+                let error = CliError::from(error);
+                if error.exit() != EXIT_UNAVAILABLE {
+                    return Err(error);
+                }
+                run.complain(&error);
+            }
+        }
+    }
+}
+
+fn show(reply: &v1::StatusReply, run: &mut Run<'_>) -> Result<(), CliError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let status = StatusJson::new(&reply, now);
+    let status = StatusJson::new(reply, now);
     match run.form {
         Form::Json => json_line(run.out(), &status)?,
         Form::JsonLines | Form::Raw => {

@@ -6,15 +6,12 @@ use serde::Serialize;
 
 use crate::cli::args::ContextCommand;
 use crate::cli::context::{Context, Contexts, config_dir};
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, EXIT_PARTIAL};
 use crate::cli::output::{Form, SCHEMA, json_line, one_line, table};
 use crate::cli::run::Run;
 use crate::cli::settings::{self, unknown_context};
 use crate::client::Client;
 use crate::pki;
-
-/// Exit code when a part of the endpoints answered.
-const EXIT_PARTIAL: u8 = 10;
 
 #[derive(Serialize)]
 struct ContextJson<'a> {
@@ -44,12 +41,17 @@ pub(super) async fn context(command: ContextCommand, run: &mut Run<'_>) -> Resul
         }
         ContextCommand::Ls => list(&contexts, run),
         ContextCommand::Use { name } => {
-            if !contexts.contexts.contains_key(&name) {
-                return Err(unknown_context(&name, &contexts));
-            }
-            contexts.current = Some(name.clone());
+            select(&name, &mut contexts, run)?;
             contexts.save(&dir)?;
-            run.note(&format!("context \"{name}\" selected"));
+            Ok(())
+        }
+        ContextCommand::Previous => {
+            let previous = contexts
+                .previous
+                .clone()
+                .ok_or_else(|| CliError::Usage("no context was selected before this one".into()))?;
+            select(&previous, &mut contexts, run)?;
+            contexts.save(&dir)?;
             Ok(())
         }
         ContextCommand::Show { name } => {
@@ -69,6 +71,14 @@ pub(super) async fn context(command: ContextCommand, run: &mut Run<'_>) -> Resul
             Ok(())
         }
     }
+}
+
+fn select(name: &str, contexts: &mut Contexts, run: &mut Run<'_>) -> Result<(), CliError> {
+    if !contexts.select(name) {
+        return Err(unknown_context(name, contexts));
+    }
+    run.note(&format!("context \"{name}\" selected"));
+    Ok(())
 }
 
 /// The context that `add` keeps: all four flags or their variables are needed.

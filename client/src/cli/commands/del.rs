@@ -11,7 +11,7 @@ use crate::cli::errors::CliError;
 use crate::cli::output::{Form, SCHEMA, bytes_of, escaped, grouped, json_line};
 use crate::cli::run::Run;
 use crate::client::Client;
-use crate::pages::prefix_end;
+use crate::pages::{Pages, prefix_end};
 
 #[derive(Serialize)]
 struct Deleted {
@@ -89,8 +89,8 @@ async fn count(
         count_only: true,
         ..Default::default()
     };
-    let reply = client.range(request, &run.options()).await?;
-    Ok((reply.count, reply.proof.unwrap_or_default().revision))
+    let total = run.time_left()?.get();
+    Ok(Pages::new(client, request, None, run.options()).within(total).count().await?)
 }
 
 #[cfg(test)]

@@ -37,11 +37,12 @@ struct Counted {
 pub(super) async fn ls(args: LsArgs, run: &mut Run<'_>) -> Result<(), CliError> {
     let request = request_of(&args);
     let client = run.client()?;
+    let total = run.time_left()?.get();
+    let mut pages = Pages::new(&client, request, args.limit, run.options()).within(total);
     if args.count {
-        let reply = client.range(request, &run.options()).await?;
-        return print_count(&reply, run);
+        let (count, at_rev) = pages.count().await?;
+        return print_count(Counted { schema: SCHEMA, count, at_rev }, run);
     }
-    let mut pages = Pages::new(&client, request, args.limit, run.options());
     let mut listing = Listing { schema: SCHEMA, at_rev: 0, items: vec![], more: false };
     let mut people = Rows::default();
     while let Some(page) = pages.next().await? {
@@ -86,15 +87,11 @@ fn request_of(args: &LsArgs) -> v1::RangeRequest {
     }
 }
 
-fn print_count(reply: &v1::RangeReply, run: &mut Run<'_>) -> Result<(), CliError> {
-    let count = reply.count;
+fn print_count(counted: Counted, run: &mut Run<'_>) -> Result<(), CliError> {
     match run.form {
-        Form::Json | Form::JsonLines => {
-            let at_rev = reply.proof.as_ref().map_or(0, |proof| proof.revision);
-            json_line(run.out(), &Counted { schema: SCHEMA, count, at_rev })?;
-        }
-        Form::People => writeln!(run.out(), "{}", grouped(count))?,
-        Form::Raw => writeln!(run.out(), "{count}")?,
+        Form::Json | Form::JsonLines => json_line(run.out(), &counted)?,
+        Form::People => writeln!(run.out(), "{}", grouped(counted.count))?,
+        Form::Raw => writeln!(run.out(), "{}", counted.count)?,
     }
     Ok(())
 }

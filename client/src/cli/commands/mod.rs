@@ -6,9 +6,16 @@ mod cert;
 mod cluster;
 mod context;
 mod del;
+mod export;
 mod get;
+mod history;
+mod import;
+mod keyspace;
 mod ls;
+mod members;
+mod node;
 mod put;
+mod snapshot;
 mod txn;
 
 use super::args::Command;
@@ -23,6 +30,12 @@ pub(crate) async fn dispatch(command: Command, run: &mut Run<'_>) -> Result<(), 
         Command::Del(args) => del::del(args, run).await,
         Command::Ls(args) => ls::ls(args, run).await,
         Command::Txn(args) => txn::txn(args, run).await,
+        Command::History(args) => history::history(args, run).await,
+        Command::Export(args) => export::export(args, run).await,
+        Command::Import(args) => import::import(args, run).await,
+        Command::Keyspace(command) => keyspace::keyspace(command, run).await,
+        Command::Node(command) => node::node(command, run).await,
+        Command::Snapshot(command) => snapshot::snapshot(command, run).await,
         Command::Cluster(command) => cluster::cluster(command, run).await,
         Command::Cert(command) => cert::cert(command, run),
         Command::Context(command) => context::context(command, run).await,

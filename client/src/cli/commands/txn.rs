@@ -228,7 +228,8 @@ impl OpJson {
     }
 }
 
-fn bytes_from(
+/// The bytes that a JSON object names as text, or in base64 under `name_b64`.
+pub(super) fn bytes_from(
     name: &str,
     text: Option<String>,
     base64: Option<String>,

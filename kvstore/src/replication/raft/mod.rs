@@ -5,24 +5,32 @@
 //! is committed, answer whom it concerns, release reads whose index is applied. What must wait for
 //! the disk waits inside [`consensus::Group`] until [`Replication::durable`].
 
+mod carry;
+mod forwards;
+mod keeping;
 mod proposals;
+mod reading;
 mod reads;
 mod state_machine;
+mod writes;
 
+pub(crate) use carry::command_of;
+pub use keeping::{LOG_KEEP_BYTES, LOG_LAGGING_BYTES_MAX};
 pub use state_machine::StateMachine;
+pub(crate) use state_machine::no_keyspace;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use consensus::{Group, GroupEffects, GroupStatus, ProposeError, ReadyNumber, Role};
-use prost::Message;
+use consensus::{Group, GroupStatus, ReadyNumber, Role};
 use proto::peer::peer_message::Body;
-use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, Term, log, peer};
-use storage::mvcc::ReadError;
+use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, Term};
 
-use self::proposals::{Fate, Proposals};
-use self::reads::{Reader, Reads, Round};
-use super::{Answered, Origin, Outbox, Read, Replication, Submission, no_leader};
+use self::forwards::Forwards;
+use self::proposals::Proposals;
+use self::reads::{Reader, Reads};
+use self::writes::NOBODY;
+use super::{Origin, Outbox, Read, Replication, Submission, no_leader};
 use crate::consistency::ReadPlan;
 use crate::node::{RequestId, Ticket, Ticks};
 
@@ -45,6 +53,7 @@ pub struct RaftReplica<S> {
     group: Group,
     machine: S,
     proposals: Proposals,
+    forwards: Forwards,
     reads: Reads,
     links: BTreeSet<NodeId>,
     /// Readies whose frames wait for the disk, with the append that holds them.
@@ -54,6 +63,14 @@ pub struct RaftReplica<S> {
     seen: (Option<NodeId>, Term),
     leader_changes: u64,
     started: bool,
+    /// Reads whose index is applied, in order.
+    released: VecDeque<Read>,
+    /// The log takes nothing: proposals are refused.
+    read_only: bool,
+    /// The directory of the state below `state/`; empty when it keeps none.
+    state_dir: String,
+    /// A snapshot that the group is about to switch to, and its directory.
+    staged: Option<(S, String)>,
 }
 
 impl<S: StateMachine> RaftReplica<S> {
@@ -61,7 +78,13 @@ impl<S: StateMachine> RaftReplica<S> {
     ///
     /// # Panics
     /// When machine and group disagree on the applied index.
-    pub fn new(id: GroupId, identity: Arc<ReplicaIdentity>, group: Group, machine: S) -> Self {
+    pub fn new(
+        id: GroupId,
+        identity: Arc<ReplicaIdentity>,
+        group: Group,
+        machine: S,
+        state_dir: String,
+    ) -> Self {
         let status = group.status();
         assert_eq!(status.applied, machine.applied(), "group {id} and its state disagree");
         let mut reads = Reads::default();
@@ -73,12 +96,17 @@ impl<S: StateMachine> RaftReplica<S> {
             group,
             machine,
             proposals: Proposals::default(),
+            forwards: Forwards::default(),
             reads,
             links: BTreeSet::new(),
             unsynced: VecDeque::new(),
             now: Ticks(0),
             leader_changes: 0,
             started: false,
+            released: VecDeque::new(),
+            read_only: false,
+            state_dir,
+            staged: None,
         }
     }
 
@@ -119,7 +147,13 @@ impl<S: StateMachine> RaftReplica<S> {
 
     /// Reads that wait for an index.
     pub fn reads_pending(&self) -> u64 {
-        self.reads.pending() as u64
+        self.reads.pending() as u64 + self.released.len() as u64
+    }
+
+    /// Refuses what is proposed here from now on, or takes it again: the disk is full, or not any
+    /// more.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
     }
 
     /// Stands for election at once.
@@ -142,7 +176,8 @@ impl<S: StateMachine> RaftReplica<S> {
         }
     }
 
-    fn leads(&self) -> bool {
+    /// Whether this replica leads, as far as it knows.
+    pub fn leads(&self) -> bool {
         self.group.is_leader()
     }
 
@@ -158,235 +193,6 @@ impl<S: StateMachine> RaftReplica<S> {
             .filter(|voter| **voter == self.identity.node || self.links.contains(voter))
             .count();
         no_leader(voters.len(), reachable, &self.identity.name)
-    }
-
-    /// Answers whoever waits for a write.
-    fn answer_write(&mut self, origin: Origin, answer: WriteAnswer, out: &mut Outbox) {
-        match origin {
-            Origin::Local(id) => out.answer(
-                id,
-                answer
-                    .map(|(outcome, acknowledged_by)| Answered::Write { outcome, acknowledged_by }),
-            ),
-            Origin::Remote { node, id, boot } => {
-                let reply = forward_reply(id, boot, answer);
-                out.send(node, self.id, Body::ForwardReply(reply));
-            }
-            Origin::Internal => {}
-        }
-    }
-
-    fn propose(&mut self, submission: Submission, out: &mut Outbox) {
-        let data = submission.command.encode_to_vec();
-        match self.group.propose(data.into()) {
-            Ok(proposed) => {
-                self.proposals.proposed(proposed.index, proposed.term, submission.origin);
-            }
-            Err(error) => {
-                self.proposals.failed += 1;
-                let failure = match error {
-                    ProposeError::NotLeader { .. } => self.no_leader(),
-                    ProposeError::Transferring { .. } => Failure::new(
-                        Code::NoLeader,
-                        "",
-                        format!("{} is handing over leadership", self.identity.name),
-                    ),
-                    ProposeError::LogFull => {
-                        let why = "64 MiB wait for a majority of the voters".to_owned();
-                        Failure::new(Code::LogFull, "", why).retry_after(LOG_FULL_RETRY)
-                    }
-                };
-                self.answer_write(submission.origin, Err(failure.applied(Applied::No)), out);
-            }
-        }
-    }
-
-    fn forward(&mut self, leader: NodeId, id: RequestId, submission: Submission, out: &mut Outbox) {
-        let forward = peer::Forward {
-            id: id.0,
-            boot: self.identity.boot,
-            command: Some(submission.command),
-            deadline_ticks: u32::try_from(submission.patience.0).unwrap_or(u32::MAX),
-        };
-        if id != NOBODY {
-            self.proposals.forwarded(id, leader);
-        }
-        out.send(leader, self.id, Body::Forward(forward));
-    }
-
-    /// Takes a write that another node handed over: proposed here or refused, never passed on.
-    fn take_forward(&mut self, node: NodeId, forward: peer::Forward, out: &mut Outbox) {
-        let Some(command) = forward.command.filter(|command| command.body.is_some()) else {
-            return;
-        };
-        let origin = Origin::Remote { node, id: forward.id, boot: forward.boot };
-        let patience = Ticks(u64::from(forward.deadline_ticks));
-        self.propose(Submission { origin, command, patience }, out);
-    }
-
-    fn take_forward_reply(&mut self, from: NodeId, reply: peer::ForwardReply, out: &mut Outbox) {
-        use peer::forward_reply::Result as Outcome;
-        let id = RequestId(reply.id);
-        if reply.boot != self.identity.boot || !self.proposals.forward_answered(id, from) {
-            return;
-        }
-        let answer = match reply.result {
-            Some(Outcome::Outcome(outcome)) => {
-                let acknowledged_by = reply.acknowledged_by.into_iter().map(NodeId).collect();
-                Ok(Answered::Write { outcome, acknowledged_by })
-            }
-            Some(Outcome::Error(error)) => {
-                let code = Code::from_number(error.code).unwrap_or(Code::Internal);
-                Err(Failure::new(code, "", error.why).applied(Applied::from_number(error.applied)))
-            }
-            None => Err(Failure::new(Code::Internal, "", "the leader's answer was empty")
-                .applied(Applied::Unknown)),
-        };
-        out.answer(id, answer);
-    }
-
-    /// Starts a round for the reads that wait, as leader or by asking the leader; refuses them
-    /// where there is none.
-    fn start_reads(&mut self, out: &mut Outbox) {
-        while self.reads.wants_round() {
-            if self.leads() {
-                // A leader without a commit in its term keeps them waiting (Raft thesis 6.4).
-                let Ok(id) = self.group.read_index() else { return };
-                self.reads.start(Round::Led(id), None, self.now);
-                continue;
-            }
-            for reader in self.reads.take_waiting(|reader| matches!(reader, Reader::Remote { .. }))
-            {
-                self.refuse_reader(reader, out);
-            }
-            if let Some(leader) = self.reachable_leader() {
-                if !self.reads.wants_round() {
-                    return;
-                }
-                let id = self.reads.next_question();
-                let boot = self.identity.boot;
-                self.reads.start(Round::Asked { id }, Some(leader), self.now);
-                out.send(leader, self.id, Body::ReadIndex(peer::ReadIndexRequest { id, boot }));
-            } else {
-                let refused = self.reads.take_waiting(|reader| !matches!(reader, Reader::Startup));
-                for reader in refused {
-                    self.refuse_reader(reader, out);
-                }
-                return;
-            }
-        }
-    }
-
-    fn refuse_reader(&mut self, reader: Reader, out: &mut Outbox) {
-        match reader {
-            Reader::Local(read) => out.answer(read.id, Err(self.no_leader())),
-            Reader::Remote { node, id, boot } => {
-                let refusal = peer::ReadIndexReply { id, boot, index: 0 };
-                out.send(node, self.id, Body::ReadIndexReply(refusal));
-            }
-            Reader::Startup => self.reads.wait(Reader::Startup),
-        }
-    }
-
-    /// The leader's round was confirmed: those who asked from elsewhere get the index, the others
-    /// wait until it is applied here.
-    fn round_confirmed(&mut self, readers: Vec<Reader>, index: LogIndex, out: &mut Outbox) {
-        let mut here = Vec::with_capacity(readers.len());
-        for reader in readers {
-            match reader {
-                Reader::Remote { node, id, boot } => {
-                    let reply = peer::ReadIndexReply { id, boot, index: index.get() };
-                    out.send(node, self.id, Body::ReadIndexReply(reply));
-                }
-                Reader::Local(_) | Reader::Startup => here.push(reader),
-            }
-        }
-        self.reads.confirm(index, here);
-    }
-
-    fn take_read_reply(&mut self, from: NodeId, reply: peer::ReadIndexReply, out: &mut Outbox) {
-        if reply.boot != self.identity.boot {
-            return;
-        }
-        let round = Round::Asked { id: reply.id };
-        if reply.index == 0 {
-            // Not the leader any more: the next tick asks whoever leads then.
-            return;
-        }
-        let readers = self.reads.finish(round, Some(from));
-        self.round_confirmed(readers, LogIndex(reply.index), out);
-    }
-
-    /// Answers a read from the applied state.
-    fn serve(&mut self, read: &Read, out: &mut Outbox) {
-        let answer = self
-            .machine
-            .read(read.keyspace, &read.query)
-            .map(|(found, revision)| Answered::Read { found, level: read.level, revision });
-        out.answer(read.id, answer);
-    }
-
-    /// Carries out one batch of effects of the group, in this order: send what may leave, append
-    /// what must be durable, apply what is committed, note which reads are confirmed.
-    fn carry_out(&mut self, effects: GroupEffects, out: &mut Outbox) {
-        for outgoing in effects.send {
-            out.send(outgoing.to, self.id, Body::Raft(outgoing.message));
-        }
-        if let Some(persist) = effects.persist {
-            if !persist.entries.is_empty() {
-                let entries = log::Entries { entries: persist.entries };
-                out.append(self.id, log::frame::Body::Entries(entries));
-            }
-            if let Some(hard_state) = persist.hard_state {
-                out.append(self.id, log::frame::Body::HardState(hard_state));
-            }
-            if persist.must_sync {
-                out.sync = true;
-                self.unsynced.push_back((out.ticket, persist.ready));
-            }
-        }
-        for entry in effects.committed {
-            if let Err(error) = self.apply(&entry, out) {
-                out.fail(format!("group {}: {error}", self.id));
-                return;
-            }
-        }
-        for (id, index) in effects.reads {
-            let readers = self.reads.finish(Round::Led(id), None);
-            self.round_confirmed(readers, index, out);
-        }
-        for id in effects.reads_lost {
-            self.reads.give_up(Round::Led(id));
-        }
-    }
-
-    fn apply(
-        &mut self,
-        entry: &log::Entry,
-        out: &mut Outbox,
-    ) -> Result<(), storage::state::StateError> {
-        let (index, term) = (LogIndex(entry.index), Term(entry.term));
-        let outcome = if entry.data.is_empty() {
-            self.machine.apply(index, term, None)?
-        } else {
-            let command = log::Command::decode(entry.data.clone())
-                .unwrap_or_else(|error| panic!("entry {index} of group {}: {error}", self.id));
-            self.machine.apply(index, term, Some(&command))?
-        };
-        self.group.applied(index);
-        for fate in self.proposals.applied(index, term) {
-            match fate {
-                Fate::Applied(origin) => {
-                    let outcome = outcome.clone().unwrap_or_default();
-                    let acknowledged_by = self.group.acknowledged_by(index);
-                    self.answer_write(origin, Ok((outcome, acknowledged_by)), out);
-                }
-                Fate::Replaced(origin) => {
-                    self.answer_write(origin, Err(leadership_lost()), out);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// A new leader or term voids every question asked before.
@@ -426,10 +232,15 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             Body::ForwardReply(reply) => self.take_forward_reply(from, reply, out),
             // Spoken by the links themselves.
             Body::Ping(_) | Body::Pong(_) => {}
-            Body::SnapshotOffer(_)
-            | Body::SnapshotFetch(_)
-            | Body::SnapshotChunk(_)
-            | Body::Repair(_) => {}
+            Body::Repair(request) if self.leads() => {
+                let at = self.group.status().last_index;
+                self.reads.wait(Reader::Repair { node: from, id: request.id, at });
+            }
+            Body::MoveLeader(to) => self.move_leader(NodeId(to.to)),
+            // The asker tries another node.
+            Body::Repair(_) => {}
+            // A matter of the node: exports are files.
+            Body::SnapshotOffer(_) | Body::SnapshotFetch(_) | Body::SnapshotChunk(_) => {}
         }
     }
 
@@ -451,9 +262,9 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
         }
     }
 
-    fn read(&mut self, read: Read, out: &mut Outbox) {
+    fn read(&mut self, read: Read, _out: &mut Outbox) {
         match read.plan {
-            ReadPlan::Local => self.serve(&read, out),
+            ReadPlan::Local => self.released.push_back(read),
             ReadPlan::ConfirmIndex => self.reads.wait(Reader::Local(read)),
         }
     }
@@ -461,6 +272,7 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
     fn forget(&mut self, id: RequestId) {
         self.proposals.forget(id);
         self.reads.forget(id);
+        self.released.retain(|read| read.id != id);
     }
 
     fn link(&mut self, node: NodeId, up: bool, out: &mut Outbox) {
@@ -497,59 +309,10 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             }
         }
         self.watch_leadership();
-        for reader in self.reads.release(self.machine.applied()) {
-            match reader {
-                Reader::Local(read) => self.serve(&read, out),
-                Reader::Startup => self.started = true,
-                Reader::Remote { .. } => unreachable!("answered when its index was confirmed"),
-            }
-        }
+        self.release_reads(out);
     }
 
     fn applied(&self) -> LogIndex {
         self.machine.applied()
     }
-}
-
-/// Stands for the node itself in a forwarded write: nobody waits for the answer.
-const NOBODY: RequestId = RequestId(0);
-
-/// What a client waits after the log was full.
-const LOG_FULL_RETRY: std::time::Duration = std::time::Duration::from_millis(100);
-
-type WriteAnswer = Result<(log::WriteOutcome, Vec<NodeId>), Failure>;
-
-fn leadership_lost() -> Failure {
-    let why = "another leader's entry took its place in the log";
-    Failure::new(Code::LeadershipLost, "", why).applied(Applied::No)
-}
-
-fn forward_reply(id: u64, boot: u64, answer: WriteAnswer) -> peer::ForwardReply {
-    use peer::forward_reply::Result as Outcome;
-    let mut reply = peer::ForwardReply { id, boot, ..peer::ForwardReply::default() };
-    match answer {
-        Ok((outcome, acknowledged_by)) => {
-            reply.acknowledged_by = acknowledged_by.into_iter().map(NodeId::get).collect();
-            reply.result = Some(Outcome::Outcome(outcome));
-        }
-        Err(failure) => {
-            reply.result = Some(Outcome::Error(peer::ForwardError {
-                code: failure.code.number(),
-                applied: failure.applied.unwrap_or(Applied::Unknown).number(),
-                why: failure.why,
-            }));
-        }
-    }
-    reply
-}
-
-/// The answer to a client whose read the state machine refused.
-pub(crate) fn read_failure(error: ReadError) -> Failure {
-    let code = match &error {
-        ReadError::Compacted { .. } => Code::Compacted,
-        ReadError::Future { .. } => Code::FutureRevision,
-        ReadError::UnknownKeyspace => Code::KeyspaceNotFound,
-        ReadError::State(_) => Code::Internal,
-    };
-    Failure::new(code, "", error.to_string())
 }

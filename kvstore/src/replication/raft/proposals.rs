@@ -59,6 +59,17 @@ impl Proposals {
         fates
     }
 
+    /// A snapshot took the place of every entry up to `index`: whether those proposed there were
+    /// among what it holds cannot be told.
+    pub fn covered(&mut self, index: LogIndex) -> Vec<Origin> {
+        let later = self.by_index.split_off(&index.next());
+        let covered = std::mem::replace(&mut self.by_index, later);
+        let origins: Vec<Origin> =
+            covered.into_values().flatten().map(|(_, origin)| origin).collect();
+        self.failed += origins.len() as u64;
+        origins
+    }
+
     /// A write was handed to the leader.
     pub fn forwarded(&mut self, id: RequestId, leader: NodeId) {
         self.forwarded.insert(id, leader);

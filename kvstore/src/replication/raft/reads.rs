@@ -6,7 +6,7 @@
 //! new round under a new name, because a late answer to an old name must not confirm a new
 //! question (etcd-io/raft#397).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use consensus::ReadId;
 use proto::{LogIndex, NodeId};
@@ -36,6 +36,16 @@ pub enum Reader {
     },
     /// The replica itself: it serves once everything committed before its start is applied.
     Startup,
+    /// A node whose log is damaged, and that wants an export of everything that it may ever have
+    /// acknowledged: what the leader's log held when it asked, once leadership is confirmed since.
+    Repair {
+        /// The damaged node.
+        node: NodeId,
+        /// Its name for the request.
+        id: u64,
+        /// Where the leader's log ended.
+        at: LogIndex,
+    },
 }
 
 /// Names a round.
@@ -60,10 +70,12 @@ struct Open {
 
 /// The reads of one replica.
 ///
-/// Invariant: a reader is in exactly one place: waiting, in one open round, or behind one
-/// confirmed index.
+/// Invariants: a reader is in exactly one place: waiting, in one open round, or behind one
+/// confirmed index. The reads of clients are in `alive` for as long as somebody waits for them; one
+/// that is forgotten stays in its place and is dropped when it would leave it.
 #[derive(Debug, Default)]
 pub struct Reads {
+    alive: BTreeSet<RequestId>,
     waiting: Vec<Reader>,
     rounds: BTreeMap<Round, Open>,
     confirmed: BTreeMap<LogIndex, Vec<Reader>>,
@@ -73,7 +85,18 @@ pub struct Reads {
 impl Reads {
     /// A reader waits for the next round.
     pub fn wait(&mut self, reader: Reader) {
+        if let Reader::Local(read) = &reader {
+            self.alive.insert(read.id);
+        }
         self.waiting.push(reader);
+    }
+
+    /// Whether somebody still waits for a reader that leaves its place for good.
+    fn leaves(&mut self, reader: &Reader) -> bool {
+        match reader {
+            Reader::Local(read) => self.alive.remove(&read.id),
+            Reader::Remote { .. } | Reader::Startup | Reader::Repair { .. } => true,
+        }
     }
 
     /// Whether a new round has somebody to serve and room to start.
@@ -98,8 +121,10 @@ impl Reads {
 
     /// Takes those who wait and match, out of the waiting line only.
     pub fn take_waiting(&mut self, matches: impl Fn(&Reader) -> bool) -> Vec<Reader> {
-        let (taken, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|r| matches(r));
+        let (mut taken, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|r| matches(r));
         self.waiting = kept;
+        taken.retain(|reader| self.leaves(reader));
         taken
     }
 
@@ -129,6 +154,7 @@ impl Reads {
             }
             released.extend(entry.remove());
         }
+        released.retain(|reader| self.leaves(reader));
         released
     }
 
@@ -159,14 +185,7 @@ impl Reads {
 
     /// The client no longer waits.
     pub fn forget(&mut self, id: RequestId) {
-        let keep = |reader: &Reader| !matches!(reader, Reader::Local(read) if read.id == id);
-        self.waiting.retain(keep);
-        for open in self.rounds.values_mut() {
-            open.readers.retain(keep);
-        }
-        for readers in self.confirmed.values_mut() {
-            readers.retain(keep);
-        }
+        self.alive.remove(&id);
     }
 
     /// Reads that wait, anywhere.

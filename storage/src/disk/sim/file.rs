@@ -1,6 +1,6 @@
 //! One simulated file: durable bytes, and sectors written since the last sync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,11 +29,23 @@ pub(super) struct SimFile {
     synced: Arc<Vec<u8>>,
     lens: Vec<u64>,
     sectors: BTreeMap<u64, Vec<Version>>,
+    /// Sectors of the medium that cannot be read until they are written again.
+    unreadable: BTreeSet<u64>,
 }
 
 impl SimFile {
     pub(super) fn new() -> Self {
-        Self { synced: Arc::new(Vec::new()), lens: vec![0], sectors: BTreeMap::new() }
+        Self::holding(Vec::new())
+    }
+
+    /// A file of which all is durable.
+    fn holding(synced: Vec<u8>) -> Self {
+        Self {
+            lens: vec![synced.len() as u64],
+            synced: Arc::new(synced),
+            sectors: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+        }
     }
 
     /// Current length.
@@ -67,6 +79,7 @@ impl SimFile {
             let (from, to) = (start.max(offset), (start + SECTOR_BYTES).min(end));
             content[(from - start) as usize..(to - start) as usize]
                 .copy_from_slice(&bytes[(from - offset) as usize..(to - offset) as usize]);
+            self.unreadable.remove(&sector);
             let version = Version { bytes: content, dirty: true };
             self.sectors.entry(sector).or_default().push(version);
         }
@@ -108,6 +121,31 @@ impl SimFile {
         }
     }
 
+    /// Replaces the content, durable and current, as a medium does that loses or mixes up what was
+    /// synced.
+    pub(super) fn replace(&mut self, bytes: Vec<u8>) {
+        *self = Self::holding(bytes);
+    }
+
+    /// The current content.
+    pub(super) fn content(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len() as usize];
+        self.read_at(0, &mut bytes);
+        bytes
+    }
+
+    /// Makes the sector of this byte unreadable until it is written again.
+    pub(super) fn break_sector(&mut self, offset: u64) {
+        assert!(offset < self.len(), "no byte at {offset}");
+        self.unreadable.insert(offset / SECTOR_BYTES);
+    }
+
+    /// Whether all of `[offset, offset + bytes)` can be read.
+    pub(super) fn is_readable(&self, offset: u64, bytes: u64) -> bool {
+        let end = (offset + bytes).min(self.len());
+        offset >= end || self.unreadable.range(sectors_of(offset, end)).next().is_none()
+    }
+
     /// Sectors that a power loss may or may not keep, ascending.
     pub(super) fn unsynced_sectors(&self) -> impl Iterator<Item = u64> {
         self.sectors.keys().copied()
@@ -140,7 +178,7 @@ impl SimFile {
                 put_sector(&mut synced, sector, &versions[chosen - 1].bytes);
             }
         }
-        Self { synced: Arc::new(synced), lens: vec![len], sectors: BTreeMap::new() }
+        Self { unreadable: self.unreadable.clone(), ..Self::holding(synced) }
     }
 
     fn current(&self, sector: u64) -> Box<Sector> {

@@ -11,6 +11,7 @@
 //! give equal disks.
 
 mod file;
+mod names;
 mod platter;
 
 use std::collections::BTreeSet;
@@ -47,10 +48,12 @@ pub enum Operation {
     List,
     /// Creating a directory.
     CreateDir,
-    /// Renaming a file.
+    /// Renaming a file or a directory.
     Rename,
     /// Removing a file.
     Remove,
+    /// Removing a directory with all below it.
+    RemoveDir,
     /// Syncing a directory.
     SyncDir,
 }
@@ -67,6 +70,7 @@ impl Operation {
             | Self::CreateDir
             | Self::Rename
             | Self::Remove
+            | Self::RemoveDir
             | Self::SyncDir => true,
         }
     }
@@ -85,6 +89,10 @@ pub struct SimCounters {
     pub lost_writes: u64,
     /// Pages of which a crash kept some unsynced sectors and lost others.
     pub torn_pages: u64,
+    /// Operations that were made slow, see [`SimDisk::delay`].
+    pub slow_operations: u64,
+    /// Their delays together.
+    pub slow_ticks: u64,
 }
 
 /// A handle to a simulated disk; clones share it.
@@ -97,7 +105,7 @@ impl fmt::Debug for SimDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let platter = self.lock();
         f.debug_struct("SimDisk")
-            .field("names", &platter.names.keys())
+            .field("names", &platter.names.paths().collect::<Vec<_>>())
             .field("counters", &platter.counters)
             .finish_non_exhaustive()
     }
@@ -162,6 +170,24 @@ impl SimDisk {
         self.lock().quota_bytes = quota;
     }
 
+    /// From the operation on that would be counted as number `operation`, nothing can be made,
+    /// renamed or grown: all that needs room fails with `StorageFull`, across crashes and until
+    /// `None` is set.
+    pub fn set_full_at(&self, operation: Option<u64>) {
+        self.lock().full_at = operation;
+    }
+
+    /// From now on every such operation adds `ticks` to [`SimCounters::slow_ticks`]; 0 ends that.
+    /// A disk has no clock: whoever drives it takes the ticks from the counters.
+    pub fn delay(&self, operation: Operation, ticks: u64) {
+        let mut platter = self.lock();
+        if ticks == 0 {
+            platter.delays.remove(&operation);
+        } else {
+            platter.delays.insert(operation, ticks);
+        }
+    }
+
     /// Length of all files together.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
@@ -180,6 +206,79 @@ impl SimDisk {
         let mut platter = self.lock();
         let file = platter.file_of(path)?;
         platter.file_mut(file).flip_bit(offset, bit);
+        Ok(())
+    }
+
+    /// Makes the sector of this byte unreadable until it is written again: every read that touches
+    /// it fails.
+    ///
+    /// # Errors
+    /// `NotFound` for an absent file.
+    ///
+    /// # Panics
+    /// If the file has no such byte.
+    pub fn break_sector(&self, path: &Path, offset: u64) -> io::Result<()> {
+        let mut platter = self.lock();
+        let file = platter.file_of(path)?;
+        platter.file_mut(file).break_sector(offset);
+        Ok(())
+    }
+
+    /// Cuts a file to its first `bytes` bytes, synced or not.
+    ///
+    /// # Errors
+    /// `NotFound` for an absent file.
+    ///
+    /// # Panics
+    /// If the file is shorter.
+    pub fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let mut content = self.content(path)?;
+        assert!(bytes <= content.len() as u64, "the file is shorter than {bytes}");
+        content.truncate(bytes as usize);
+        self.replace(path, content)
+    }
+
+    /// Exchanges two blocks of a file, as a medium does that wrote each where the other belongs.
+    /// Blocks are counted from 0 in units of `block_bytes`; only whole ones can be exchanged.
+    ///
+    /// # Errors
+    /// `NotFound` for an absent file.
+    ///
+    /// # Panics
+    /// If the file has no such whole block.
+    pub fn swap_blocks(
+        &self,
+        path: &Path,
+        first: u64,
+        second: u64,
+        block_bytes: u64,
+    ) -> io::Result<()> {
+        let mut content = self.content(path)?;
+        for byte in 0..block_bytes {
+            let at = |block: u64| (block * block_bytes + byte) as usize;
+            content.swap(at(first), at(second));
+        }
+        self.replace(path, content)
+    }
+
+    /// The current content of a file.
+    ///
+    /// # Errors
+    /// `NotFound` for an absent file.
+    pub fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let platter = self.lock();
+        Ok(platter.file(platter.file_of(path)?).content())
+    }
+
+    /// Gives a file this content, durable at once: an older copy that somebody puts back, or a
+    /// write that went elsewhere.
+    ///
+    /// # Errors
+    /// `NotFound` for an absent file.
+    pub fn replace(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        let mut platter = self.lock();
+        let file = platter.file_of(path)?;
+        platter.file_mut(file).replace(content);
         Ok(())
     }
 
@@ -243,14 +342,13 @@ impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut platter = self.lock();
         platter.begin(Operation::List)?;
-        Ok(platter.list(dir))
+        Ok(platter.names.list(dir))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut platter = self.lock();
         platter.begin(Operation::CreateDir)?;
-        platter.create_dir_all(dir);
-        Ok(())
+        platter.create_dir_all(dir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -262,16 +360,24 @@ impl Disk for SimDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut platter = self.lock();
         platter.begin(Operation::Remove)?;
-        platter.remove(path)
+        platter.names.unlink(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut platter = self.lock();
+        platter.begin(Operation::RemoveDir)?;
+        platter.names.remove_tree(dir);
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut platter = self.lock();
         if let Err(error) = platter.begin(Operation::SyncDir) {
-            platter.forget_entries(dir);
+            platter.names.forget(dir);
             return Err(error);
         }
-        platter.sync_dir(dir);
+        platter.names.sync_dir(dir);
+        platter.counters.dir_syncs += 1;
         Ok(())
     }
 }
@@ -309,7 +415,11 @@ impl DiskFile for SimHandle {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut platter = self.alive()?;
         platter.begin(Operation::Read)?;
-        Ok(platter.file(self.file).read_at(offset, buf))
+        let file = platter.file(self.file);
+        if !file.is_readable(offset, buf.len() as u64) {
+            return Err(io::Error::other("a sector of the simulated disk cannot be read"));
+        }
+        Ok(file.read_at(offset, buf))
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -2,66 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rand::{Rng, RngExt};
 
 use super::file::{PAGE_BYTES, SECTOR_BYTES, SimFile};
+use super::names::Names;
 use super::{Operation, SimCounters};
 
 /// Sectors of one page.
 const PAGE_SECTORS: u64 = PAGE_BYTES / SECTOR_BYTES;
-
-/// A change of names that no sync of the directory has made durable.
-#[derive(Clone)]
-enum EntryChange {
-    Link { path: PathBuf, file: u64 },
-    Rename { from: PathBuf, to: PathBuf, file: u64 },
-    Unlink { path: PathBuf, file: u64 },
-}
-
-/// A change and whether the system still knows that it has to make it durable; a failed sync of
-/// the directory forgets that.
-#[derive(Clone)]
-struct Pending {
-    change: EntryChange,
-    dirty: bool,
-}
-
-impl EntryChange {
-    /// The name that the change decides about.
-    fn subject(&self) -> &Path {
-        match self {
-            Self::Link { path, .. } | Self::Rename { to: path, .. } | Self::Unlink { path, .. } => {
-                path
-            }
-        }
-    }
-
-    fn dir(&self) -> Option<&Path> {
-        self.subject().parent()
-    }
-
-    /// Applies the change alone; changes before it may have been lost.
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Link { path, file } => {
-                names.insert(path.clone(), *file);
-            }
-            Self::Rename { from, to, file } => {
-                if names.get(from) == Some(file) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *file);
-            }
-            Self::Unlink { path, file } => {
-                if names.get(path) == Some(file) {
-                    names.remove(path);
-                }
-            }
-        }
-    }
-}
 
 /// Something that a power loss keeps or loses as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,15 +28,16 @@ pub(super) enum Unit {
 #[derive(Clone, Default)]
 pub(super) struct Platter {
     pub(super) files: BTreeMap<u64, SimFile>,
-    pub(super) names: BTreeMap<PathBuf, u64>,
+    pub(super) names: Names,
     pub(super) counters: SimCounters,
     pub(super) quota_bytes: Option<u64>,
     /// Counts crashes; files opened before the last one are dead.
     pub(super) life: u64,
     pub(super) halt_at: Option<u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    changes: Vec<Pending>,
-    dirs: BTreeSet<PathBuf>,
+    /// From this operation on, nothing can be made, renamed or grown.
+    pub(super) full_at: Option<u64>,
+    /// Delay of an operation, in the ticks of whoever drives the disk.
+    pub(super) delays: BTreeMap<Operation, u64>,
     files_made: u64,
     faults: BTreeMap<Operation, VecDeque<io::ErrorKind>>,
     halted: bool,
@@ -104,6 +55,10 @@ impl Platter {
         if operation.changes() {
             self.counters.operations += 1;
         }
+        if let Some(ticks) = self.delays.get(&operation) {
+            self.counters.slow_operations += 1;
+            self.counters.slow_ticks += ticks;
+        }
         match self.faults.get_mut(&operation).and_then(VecDeque::pop_front) {
             Some(kind) => Err(io::Error::new(kind, format!("injected into {operation:?}"))),
             None => Ok(()),
@@ -115,84 +70,43 @@ impl Platter {
     }
 
     pub(super) fn file_of(&self, path: &Path) -> io::Result<u64> {
-        self.names.get(path).copied().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, format!("no file {}", path.display()))
-        })
+        self.names.file_of(path)
     }
 
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
-        if self.names.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        if !path.parent().is_some_and(|dir| self.dirs.contains(dir)) {
-            let why = format!("no directory for {}", path.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, why));
-        }
+        self.names.check_free(path)?;
+        self.check_room()?;
         let file = self.files_made;
         self.files_made += 1;
         self.files.insert(file, SimFile::new());
-        self.change(EntryChange::Link { path: path.to_owned(), file });
+        self.names.link(path, file);
         Ok(file)
     }
 
-    pub(super) fn create_dir_all(&mut self, dir: &Path) {
-        self.dirs.extend(dir.ancestors().map(Path::to_owned));
+    pub(super) fn create_dir_all(&mut self, dir: &Path) -> io::Result<()> {
+        self.check_room()?;
+        self.names.create_dir_all(dir);
+        Ok(())
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        assert_eq!(from.parent(), to.parent(), "renames stay in one directory");
-        let file = self.file_of(from)?;
-        self.change(EntryChange::Rename { from: from.to_owned(), to: to.to_owned(), file });
-        Ok(())
+        self.check_room()?;
+        self.names.rename(from, to)
     }
 
-    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        let file = self.file_of(path)?;
-        self.change(EntryChange::Unlink { path: path.to_owned(), file });
-        Ok(())
-    }
-
-    fn change(&mut self, change: EntryChange) {
-        change.apply(&mut self.names);
-        self.changes.push(Pending { change, dirty: true });
-    }
-
-    /// Makes changes of names durable. A forgotten one stays undecided until a later change of the
-    /// same name becomes durable.
-    pub(super) fn sync_dir(&mut self, dir: &Path) {
-        let mut decided: BTreeSet<PathBuf> = BTreeSet::new();
-        let mut rest = Vec::new();
-        for pending in std::mem::take(&mut self.changes).into_iter().rev() {
-            let synced = pending.dirty && pending.change.dir() == Some(dir);
-            if synced {
-                decided.insert(pending.change.subject().to_owned());
-            }
-            if synced || !decided.contains(pending.change.subject()) {
-                rest.push((synced, pending));
-            }
-        }
-        for (synced, pending) in rest.into_iter().rev() {
-            if synced {
-                pending.change.apply(&mut self.durable_names);
-            } else {
-                self.changes.push(pending);
-            }
-        }
-        self.counters.dir_syncs += 1;
-    }
-
-    /// A sync of a directory that failed: its changes can still be seen, and no later sync makes
-    /// them durable.
-    pub(super) fn forget_entries(&mut self, dir: &Path) {
-        let changes = self.changes.iter_mut().filter(|pending| pending.change.dir() == Some(dir));
-        changes.for_each(|pending| pending.dirty = false);
+    /// Fails once [`Platter::full_at`] is reached; the operation that asks has been counted.
+    fn check_room(&self) -> io::Result<()> {
+        if self.full_at.is_some_and(|at| self.counters.operations > at) { full() } else { Ok(()) }
     }
 
     /// Writes bytes, unless the disk is full.
     pub(super) fn write(&mut self, file: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let growth = (offset + bytes.len() as u64).saturating_sub(self.file(file).len());
-        if self.quota_bytes.is_some_and(|quota| growth > 0 && self.used_bytes() + growth > quota) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the simulated disk is full"));
+        if growth > 0 {
+            self.check_room()?;
+            if self.quota_bytes.is_some_and(|quota| self.used_bytes() + growth > quota) {
+                return full();
+            }
         }
         self.file_mut(file).write_at(offset, bytes);
         Ok(())
@@ -200,7 +114,7 @@ impl Platter {
 
     /// Length of all files that have a name.
     pub(super) fn used_bytes(&self) -> u64 {
-        self.names.values().map(|file| self.file(*file).len()).sum()
+        self.names.files().map(|file| self.file(file).len()).sum()
     }
 
     pub(super) fn file(&self, file: u64) -> &SimFile {
@@ -233,7 +147,7 @@ impl Platter {
             torn_pages += pages.values().filter(|(kept, lost)| *kept && *lost).count() as u64;
             files.insert(number, after);
         }
-        let kept: Vec<bool> = self.changes.iter().map(|_| rng.random()).collect();
+        let kept: Vec<bool> = (0..self.names.undecided()).map(|_| rng.random()).collect();
         lost_writes += kept.iter().filter(|kept| !**kept).count() as u64;
         self.counters.lost_writes += lost_writes;
         self.counters.torn_pages += torn_pages;
@@ -258,7 +172,7 @@ impl Platter {
                 units.push(Unit::Length { file });
             }
         }
-        units.extend((0..self.changes.len()).map(|change| Unit::Entry { change }));
+        units.extend((0..self.names.undecided()).map(|change| Unit::Entry { change }));
         units
     }
 
@@ -286,33 +200,17 @@ impl Platter {
 
     /// Starts again from what survived. Faults and the halt are gone, the size of the disk stays.
     fn restart(&mut self, files: BTreeMap<u64, SimFile>, survives: impl Fn(usize) -> bool) {
-        let mut names = std::mem::take(&mut self.durable_names);
-        for (number, pending) in std::mem::take(&mut self.changes).iter().enumerate() {
-            if survives(number) {
-                pending.change.apply(&mut names);
-            }
-        }
         self.files = files;
-        let named: BTreeSet<u64> = names.values().copied().collect();
+        self.names.lose_power(survives);
+        let named: BTreeSet<u64> = self.names.files().collect();
         self.files.retain(|file, _| named.contains(file));
-        self.durable_names = names.clone();
-        self.names = names;
         self.faults.clear();
         self.halt_at = None;
         self.halted = false;
         self.life += 1;
     }
+}
 
-    /// Names directly below a directory.
-    pub(super) fn list(&self, dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .names
-            .keys()
-            .chain(&self.dirs)
-            .filter(|path| path.parent() == Some(dir))
-            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-            .collect();
-        names.sort_unstable();
-        names
-    }
+fn full<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::StorageFull, "the simulated disk is full"))
 }

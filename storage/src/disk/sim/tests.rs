@@ -207,3 +207,158 @@ fn flipped_bits_stay_flipped() {
         assert_eq!(bytes[700], 1);
     }
 }
+
+#[test]
+fn a_renamed_directory_takes_its_files_with_it_or_stays() {
+    let disk = disk();
+    let (old, new) = (path("old"), path("new"));
+    disk.create_dir_all(&old.join("below")).unwrap();
+    let mut file = disk.open(&old.join("below/f"), OpenMode::CreateNew).unwrap();
+    file.write_at(0, b"x").unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(&old.join("below")).unwrap();
+    disk.rename(&old, &new).unwrap();
+    assert_eq!(disk.list(&dir()).unwrap(), ["new"]);
+    assert_eq!(content(&disk, &new.join("below/f")), b"x");
+    drop(disk.open(&new.join("g"), OpenMode::CreateNew).unwrap());
+    disk.sync_dir(&new).unwrap();
+    let mut seen = BTreeSet::new();
+    for image in images(&disk) {
+        let names = image.list(&dir()).unwrap();
+        let home = dir().join(&names[0]);
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(content(&image, &home.join("below/f")), b"x");
+        assert_eq!(image.list(&home).unwrap(), ["below", "g"], "synced, whatever its directory");
+        seen.insert(names);
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+
+    disk.sync_dir(&dir()).unwrap();
+    assert!(images(&disk).iter().all(|image| image.list(&dir()).unwrap() == ["new"]));
+    disk.create_dir_all(&old).unwrap();
+    let full = disk.rename(&old, &new).unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::DirectoryNotEmpty);
+}
+
+#[test]
+fn changes_below_a_renamed_directory_stay_undecided() {
+    let disk = disk();
+    let (old, new) = (path("old"), path("new"));
+    disk.create_dir_all(&old).unwrap();
+    drop(disk.open(&old.join("f"), OpenMode::CreateNew).unwrap());
+    disk.rename(&old, &new).unwrap();
+    disk.sync_dir(&dir()).unwrap();
+    let listed = |image: &SimDisk| image.list(&new).unwrap();
+    let seen: BTreeSet<Vec<String>> = images(&disk).iter().map(listed).collect();
+    assert_eq!(seen.len(), 2, "the file's own name was not synced: {seen:?}");
+    disk.sync_dir(&new).unwrap();
+    assert!(images(&disk).iter().all(|image| listed(image) == ["f"]));
+}
+
+#[test]
+fn a_removed_tree_is_gone_once_the_directory_above_is_synced() {
+    let disk = disk();
+    let tree = path("tree");
+    disk.create_dir_all(&tree.join("below")).unwrap();
+    for name in ["f", "below/g"] {
+        drop(disk.open(&tree.join(name), OpenMode::CreateNew).unwrap());
+    }
+    disk.sync_dir(&tree).unwrap();
+    disk.sync_dir(&tree.join("below")).unwrap();
+    disk.remove_dir_all(&tree).unwrap();
+    disk.remove_dir_all(&tree).unwrap();
+    assert!(disk.list(&dir()).unwrap().is_empty());
+    let left: BTreeSet<usize> = images(&disk)
+        .iter()
+        .map(|image| {
+            image.list(&tree).unwrap().len() + image.list(&tree.join("below")).unwrap().len()
+        })
+        .collect();
+    assert!(left.len() >= 3, "any part of it may be left: {left:?}");
+    disk.sync_dir(&dir()).unwrap();
+    assert!(images(&disk).iter().all(|image| image.list(&dir()).unwrap().is_empty()));
+
+    // A directory of the same name can follow.
+    disk.create_dir_all(&path("next")).unwrap();
+    disk.rename(&path("next"), &tree).unwrap();
+    assert_eq!(disk.list(&dir()).unwrap(), ["tree"]);
+}
+
+#[test]
+fn a_file_moves_to_another_directory() {
+    let disk = disk();
+    let file = synced(&disk, "f", b"x");
+    drop(file);
+    disk.create_dir_all(&path("other")).unwrap();
+    disk.rename(&path("f"), &path("other/f")).unwrap();
+    for image in images(&disk) {
+        let here = image.list(&dir()).unwrap().contains(&"f".to_owned());
+        assert_eq!(image.list(&path("other")).unwrap().is_empty(), here, "in one place");
+    }
+    disk.sync_dir(&path("other")).unwrap();
+    disk.sync_dir(&dir()).unwrap();
+    assert!(images(&disk).iter().all(|image| content(image, &path("other/f")) == b"x"));
+    let lost = disk.rename(&path("other/f"), &path("absent/f")).unwrap_err();
+    assert_eq!(lost.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_full_disk_refuses_all_that_needs_room_until_there_is_some() {
+    let disk = disk();
+    let mut file = synced(&disk, "f", &[1; 512]);
+    disk.set_full_at(Some(disk.counters().operations + 1));
+    file.write_at(512, &[1; 1]).unwrap();
+    let refused = [
+        file.write_at(513, &[1; 1]).unwrap_err(),
+        disk.open(&path("g"), OpenMode::CreateNew).unwrap_err(),
+        disk.create_dir_all(&path("h")).unwrap_err(),
+        disk.rename(&path("f"), &path("i")).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+    file.write_at(0, &[2; 512]).unwrap();
+    file.sync_data().unwrap();
+    disk.crash(&mut ChaCha8Rng::seed_from_u64(1));
+    assert!(disk.open(&path("g"), OpenMode::CreateNew).is_err(), "full across a crash");
+    disk.set_full_at(None);
+    disk.open(&path("g"), OpenMode::CreateNew).unwrap();
+}
+
+#[test]
+fn media_lose_mix_up_and_refuse_what_was_synced() {
+    let disk = disk();
+    drop(synced(&disk, "f", &[[1_u8; 512], [2; 512], [3; 512]].concat()));
+    let old = disk.content(&path("f")).unwrap();
+    disk.swap_blocks(&path("f"), 0, 2, 512).unwrap();
+    assert_eq!(content(&disk, &path("f")), [[3_u8; 512], [2; 512], [1; 512]].concat());
+    disk.truncate(&path("f"), 1000).unwrap();
+    assert_eq!(content(&disk, &path("f")).len(), 1000);
+    disk.replace(&path("f"), old.clone()).unwrap();
+    disk.crash(&mut ChaCha8Rng::seed_from_u64(1));
+    assert_eq!(content(&disk, &path("f")), old, "what is on the medium is durable");
+
+    let mut file = disk.open(&path("f"), OpenMode::ReadWrite).unwrap();
+    disk.break_sector(&path("f"), 600).unwrap();
+    let mut buf = [0; 512];
+    assert_eq!(file.read_at(0, &mut buf).unwrap(), 512);
+    assert!(file.read_at(1, &mut buf).is_err());
+    assert!(file.read_at(1023, &mut buf[..1]).is_err());
+    assert_eq!(file.read_at(1024, &mut buf).unwrap(), 512);
+    file.write_at(512, &[4; 512]).unwrap();
+    assert_eq!(file.read_at(1, &mut buf).unwrap(), 512, "written again, it can be read");
+}
+
+#[test]
+fn slow_operations_are_counted() {
+    let disk = disk();
+    let mut file = create(&disk, "f");
+    disk.delay(Operation::Sync, 7);
+    file.write_at(0, b"x").unwrap();
+    file.sync_data().unwrap();
+    file.sync_data().unwrap();
+    disk.delay(Operation::Sync, 0);
+    file.sync_data().unwrap();
+    let counters = disk.counters();
+    assert_eq!((counters.slow_operations, counters.slow_ticks), (2, 14));
+}

@@ -71,5 +71,28 @@ pub fn named(write: log::Write, client: u8, seq: u64, first_open: u64, born: u64
 }
 
 pub fn command(write: log::Write) -> log::Command {
-    log::Command { body: Some(log::command::Body::Write(write)) }
+    body(log::command::Body::Write(write))
+}
+
+pub fn in_keyspace(keyspace: u64, write: log::Write) -> log::Write {
+    log::Write { keyspace, ..write }
+}
+
+pub fn open(id: u64, name: &str, settings: v1::keyspace::Settings) -> log::Command {
+    let kind = v1::keyspace::Kind::Linearizable.into();
+    let (name, settings) = (name.to_owned(), Some(settings));
+    let keyspace = Some(v1::Keyspace { id, name, kind, settings, ..Default::default() });
+    body(log::command::Body::OpenKeyspace(log::OpenKeyspace { keyspace }))
+}
+
+pub fn close(id: u64) -> log::Command {
+    body(log::command::Body::CloseKeyspace(log::CloseKeyspace { id }))
+}
+
+pub fn compact(keyspace: u64, revision: u64) -> log::Command {
+    body(log::command::Body::Compact(log::Compact { keyspace, revision }))
+}
+
+fn body(body: log::command::Body) -> log::Command {
+    log::Command { body: Some(body) }
 }

@@ -9,7 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use super::super::{CheckpointJob, CheckpointProgress, Machine, MachineOptions};
 use super::build::{delete, named, put, write};
 use super::{Bench, replay, run_checkpoint};
-use crate::state::{BatchItem, MemoryStore, Scan, SledStore, StateError, StateStore, StoredItem};
+use crate::state::{
+    BatchItem, ITEM_BYTES_MAX, MemoryStore, Scan, SledStore, StateError, StateStore, StoredItem,
+};
 
 /// A history that touches everything a checkpoint writes.
 fn entry(n: u64) -> log::Write {
@@ -196,7 +198,7 @@ fn damage_in_the_store_is_found() {
     bench.checkpoint();
     bench.machine.verify().unwrap();
     let items: Vec<StoredItem> = bench.store.scan(&[0], &[0xff]).map(Result::unwrap).collect();
-    for (key, value) in items.iter().filter(|(key, _)| key[7] != 0) {
+    for (key, value) in &items {
         let mut changed = value.to_vec();
         match changed.last_mut() {
             Some(byte) => *byte ^= 1,
@@ -206,6 +208,9 @@ fn damage_in_the_store_is_found() {
             bench.store.write(&[(key.clone(), damage)]).unwrap();
             let found = bench.machine.verify();
             assert!(matches!(found, Err(StateError::Damaged { .. })), "{}", key.escape_ascii());
+            let opened = Machine::open(Arc::new(bench.store.clone()), OPTIONS);
+            let empty = opened.as_ref().is_ok_and(|machine| machine.applied() == LogIndex(0));
+            assert_eq!(opened.is_err(), !empty, "without its base record it holds nothing");
         }
         bench.store.write(&[(key.clone(), Some(value.clone()))]).unwrap();
     }
@@ -311,6 +316,33 @@ fn sled_opens_at_the_last_checkpoint_from_a_copy_of_its_files() {
         assert_eq!(copied.digest().unwrap(), expected[at]);
         copied.verify().unwrap();
     }
+}
+
+/// spacejam/sled never syncs what it moves to `blobs/`: items stay so small that nothing goes there,
+/// with the longest keys, values of every length around an item's, and their checksums.
+#[test]
+fn s02_nothing_of_a_checkpoint_outgrows_an_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SledStore::open(dir.path()).unwrap());
+    let mut machine = Machine::open(Arc::clone(&store) as Arc<dyn StateStore>, OPTIONS).unwrap();
+    let commands: Vec<log::Command> = (0..400_usize)
+        .map(|n| {
+            let key = vec![n as u8; [1, 8, 500, proto::limits::KEY_BYTES_MAX][n % 4]];
+            let value = vec![n as u8; ITEM_BYTES_MAX - 4_800 + n * 13];
+            super::build::command(write([put(key, value)]))
+        })
+        .collect();
+    for at in [200, 400] {
+        replay(&mut machine, &commands[..at]);
+        run_checkpoint(&mut machine, &*store);
+    }
+    let largest = store.scan(&[0], &[0xff]).map(Result::unwrap).map(|(k, v)| k.len() + v.len());
+    assert_eq!(largest.max(), Some(ITEM_BYTES_MAX), "items are filled and not more");
+    let blobs = std::fs::read_dir(dir.path().join("blobs")).map_or(0, Iterator::count);
+    assert_eq!(blobs, 0);
+    drop((machine, store));
+    let store = Arc::new(SledStore::open(dir.path()).unwrap());
+    Machine::open(store, OPTIONS).unwrap().verify().unwrap();
 }
 
 fn copy_dir(from: &std::path::Path, to: &std::path::Path) {

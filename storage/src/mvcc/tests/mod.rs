@@ -2,7 +2,10 @@
 
 mod build;
 mod checkpoints;
+mod compaction;
 mod exactly_once;
+mod exports;
+mod keyspaces;
 mod model;
 mod properties;
 mod reads;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 
 use proto::{KeyspaceId, LogIndex, Revision, Term, log, v1};
 
-use super::{CheckpointProgress, Machine, MachineOptions};
+use super::{CheckpointProgress, ExportProgress, ImportError, ImportJob, Machine, MachineOptions};
 use crate::state::{MemoryStore, StateStore};
 
 /// A machine over a store in memory, with the log that was applied to it.
@@ -36,11 +39,15 @@ impl Bench {
 
     /// Applies a write as the next entry.
     fn write(&mut self, write: log::Write) -> log::WriteOutcome {
-        let command = build::command(write);
+        self.apply(build::command(write))
+    }
+
+    /// Applies a command of a data group as the next entry.
+    fn apply(&mut self, command: log::Command) -> log::WriteOutcome {
         let index = self.machine.applied().next();
         let outcome = self.machine.apply(index, Term(1), Some(&command)).unwrap();
         self.log.push(command);
-        outcome.expect("a write has an outcome")
+        outcome.expect("a command of a data group has an outcome")
     }
 
     /// Runs a whole checkpoint.
@@ -80,6 +87,28 @@ fn run_checkpoint(machine: &mut Machine, store: &dyn StateStore) {
     let Some(mut job) = machine.begin_checkpoint() else { return };
     while job.step(store).unwrap() == CheckpointProgress::Continue {}
     machine.finish_checkpoint(job.index());
+}
+
+/// All records of an export of the last finished checkpoint.
+fn export(machine: &mut Machine, store: &dyn StateStore) -> Vec<log::ExportRecord> {
+    let mut job = machine.begin_export().expect("a checkpoint was finished");
+    let mut records = Vec::new();
+    let mut take = |record: &log::ExportRecord| -> Result<(), std::convert::Infallible> {
+        records.push(record.clone());
+        Ok(())
+    };
+    while job.step(store, &mut take).unwrap() == ExportProgress::Continue {}
+    machine.end_export();
+    records
+}
+
+/// A store built from records.
+fn import(index: LogIndex, records: &[log::ExportRecord]) -> Result<MemoryStore, ImportError> {
+    let store = MemoryStore::new();
+    let mut job = ImportJob::new(index, Term(1), log::ConfState::default(), 0);
+    records.iter().try_for_each(|record| job.push(&store, record.clone()))?;
+    job.finish(&store)?;
+    Ok(store)
 }
 
 fn replay(machine: &mut Machine, log: &[log::Command]) {

@@ -10,8 +10,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use v1::compare::Target;
 
-use super::super::{CheckpointJob, CheckpointProgress, Machine, MachineOptions, RangeQuery};
-use super::build::{bytes, command, compare, delete, delete_range, get, prev, put, txn};
+use super::super::key::{self, KeyPrefix};
+use super::super::version::chunks;
+use super::super::{
+    CheckpointJob, CheckpointProgress, ExportProgress, ImportJob, Machine, MachineOptions,
+    RangeQuery, ReadError,
+};
+use super::build::{self, bytes, command, compare, delete, delete_range, get, prev, put, txn};
 use super::model::Model;
 use crate::state::{MemoryStore, SledStore, StateStore};
 
@@ -35,6 +40,22 @@ enum Event {
     /// Runs the checkpoint to its end.
     Finish,
     Crash(u64),
+    Open {
+        id: u64,
+        name: &'static str,
+        keys_max: u64,
+        bytes_max: u64,
+    },
+    Close(u64),
+    /// Compacts a keyspace by a part of its history, in percent.
+    Compact {
+        id: u64,
+        percent: u64,
+    },
+    /// Exports the last checkpoint, drops the job after some steps, or imports what it gave.
+    Export {
+        steps: usize,
+    },
     /// Compares reads with the model, chosen by the seed.
     Read(u64),
 }
@@ -85,7 +106,7 @@ fn transaction() -> impl Strategy<Value = log::Write> {
         3 => Just(Vec::new()),
         1 => proptest::collection::vec(condition(), 1..3),
     ];
-    let keyspace = prop_oneof![30 => Just(KeyspaceId::DEFAULT.get()), 1 => Just(2_u64)];
+    let keyspace = prop_oneof![12 => Just(KeyspaceId::DEFAULT.get()), 6 => 2_u64..6];
     (conditions, ops(), ops(), keyspace).prop_map(|(conditions, then_ops, else_ops, keyspace)| {
         log::Write { keyspace, ..txn(conditions, then_ops, else_ops) }
     })
@@ -102,8 +123,19 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1_usize..6).prop_map(Event::Steps),
         2 => Just(Event::Finish),
         2 => any::<u64>().prop_map(Event::Crash),
+        3 => (2_u64..6, proptest::sample::select(vec!["x", "y", "z", "default"]), limit(3), limit(60))
+            .prop_map(|(id, name, keys_max, bytes_max)| {
+                Event::Open { id, name, keys_max, bytes_max }
+            }),
+        1 => (1_u64..6).prop_map(Event::Close),
+        5 => (1_u64..4, 1_u64..=110).prop_map(|(id, percent)| Event::Compact { id, percent }),
+        2 => (0_usize..12).prop_map(|steps| Event::Export { steps }),
         3 => any::<u64>().prop_map(Event::Read),
     ]
+}
+
+fn limit(max: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 1 => 1..=max]
 }
 
 /// A store that can be opened again after a crash.
@@ -196,14 +228,28 @@ impl<E: Engine> Run<E> {
             Event::Steps(count) => self.steps(count),
             Event::Finish => self.steps(usize::MAX),
             Event::Crash(seed) => self.crash(seed),
+            Event::Open { id, name, keys_max, bytes_max } => {
+                let settings = v1::keyspace::Settings { keys_max, bytes_max, ..Default::default() };
+                self.apply(build::open(id, name, settings));
+            }
+            Event::Close(id) => drop(self.apply(build::close(id))),
+            Event::Compact { id, percent } => {
+                let space = self.model.spaces().get(&id);
+                let (now, from) = space.map_or((9, 1), |s| (s.revision(), s.compacted));
+                self.apply(build::compact(id, from + (now - from) * percent / 100 + percent / 109));
+            }
+            Event::Export { steps } => self.export(steps),
             Event::Read(seed) => self.read(seed),
         }
     }
 
     fn write(&mut self, write: log::Write) -> log::WriteOutcome {
+        self.apply(command(write))
+    }
+
+    fn apply(&mut self, command: log::Command) -> log::WriteOutcome {
         let index = self.log.len() as u64 + 1;
-        let expected = self.model.apply(index, &write);
-        let command = command(write);
+        let expected = self.model.apply(index, &command);
         let outcome = self.machine().apply(LogIndex(index), Term(1), Some(&command)).unwrap();
         assert_eq!(outcome.as_ref(), Some(&expected), "entry {index}: {command:?}");
         self.log.push((Some(command), outcome));
@@ -256,61 +302,149 @@ impl<E: Engine> Run<E> {
         let mut machine = Machine::open(Arc::clone(&store), OPTIONS).unwrap();
         assert!(machine.applied() >= checkpointed, "a finished checkpoint is durable");
         machine.verify().unwrap();
+        self.replay(&mut machine);
+        assert_eq!(machine.digest().unwrap(), before);
+        (self.machine, self.store) = (Some(machine), Some(store));
+    }
+
+    /// Exports the last checkpoint. After `steps` it may be given up; otherwise a machine opens on
+    /// what it gave and catches up.
+    fn export(&mut self, steps: usize) {
+        let Some(mut job) = self.machine().begin_export() else { return };
+        assert!(self.machine().begin_checkpoint().is_none(), "the store is being read");
+        let store = self.store.clone().unwrap();
+        let (index, conf) = (job.index(), log::ConfState::default());
+        let imported = MemoryStore::new();
+        let mut import = ImportJob::new(index, job.term(), conf, 0);
+        let mut give = |record: &log::ExportRecord| import.push(&imported, record.clone());
+        for _ in 0..steps {
+            if job.step(&*store, &mut give).unwrap() == ExportProgress::Done {
+                import.finish(&imported).unwrap();
+                let mut copy = Machine::open(Arc::new(imported), OPTIONS).unwrap();
+                copy.verify().unwrap();
+                self.replay(&mut copy);
+                assert_eq!(copy.digest().unwrap(), self.machine().digest().unwrap());
+                assert_eq!(copy.outcomes_floor(), self.machine().outcomes_floor());
+                break;
+            }
+        }
+        self.machine().end_export();
+    }
+
+    fn replay(&self, machine: &mut Machine) {
         let from = usize::try_from(machine.applied().get()).unwrap();
         for (position, (command, outcome)) in self.log.iter().enumerate().skip(from) {
             let index = LogIndex(position as u64 + 1);
             let replayed = machine.apply(index, Term(1), command.as_ref()).unwrap();
             assert_eq!(replayed, *outcome, "the replay of entry {index}");
         }
-        assert_eq!(machine.digest().unwrap(), before);
-        (self.machine, self.store) = (Some(machine), Some(store));
     }
 
     fn read(&mut self, seed: u64) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let revision = rng.random_range(1..=self.model.revision());
+        let machine = self.machine.as_ref().unwrap();
+        let id = rng.random_range(1..6);
+        let keyspace = KeyspaceId(id);
+        let Some(space) = self.model.spaces().get(&id) else {
+            let read = machine.get(keyspace, b"a", None);
+            assert!(matches!(read, Err(ReadError::UnknownKeyspace)));
+            return;
+        };
+        let revision = rng.random_range(1..=space.revision());
+        let at = Some(Revision(revision));
+        if revision < space.compacted {
+            let read = machine.get(keyspace, b"a", at);
+            assert!(matches!(read, Err(ReadError::Compacted { .. })));
+            return;
+        }
         let limit = rng.random_range(0..5);
         let names = ["", "a", "a\0", "aa", "b", "c", "cc", "d"];
         let mut bound = || bytes(names[rng.random_range(0..names.len())]);
         let (from, to) = (bound(), bound());
-        let model = self.model.at(revision);
-        let expected: Vec<v1::Item> = model
+        let expected: Vec<v1::Item> = space
+            .at(revision)
             .values()
             .filter(|item| item.key >= from && (to.is_empty() || item.key < to))
             .cloned()
             .collect();
-        let at = Some(Revision(revision));
         let query = RangeQuery { from, to, limit, at, ..Default::default() };
-        let machine = self.machine.as_ref().unwrap();
-        let page = machine.range(KeyspaceId::DEFAULT, &query).unwrap();
+        let page = machine.range(keyspace, &query).unwrap();
         let shown = if limit == 0 { expected.len() } else { expected.len().min(limit) };
         assert_eq!(page.items, expected[..shown]);
         assert_eq!(page.more, shown < expected.len());
+        assert_eq!(page.next, expected.get(shown).map_or(Bytes::new(), |item| item.key.clone()));
         let counted = RangeQuery { count_only: true, ..query };
-        let count = machine.range(KeyspaceId::DEFAULT, &counted).unwrap().count;
+        let count = machine.range(keyspace, &counted).unwrap().count;
         assert_eq!(count, expected.len() as u64);
         for item in &expected {
-            let read = machine.get(KeyspaceId::DEFAULT, &item.key, at).unwrap();
+            let read = machine.get(keyspace, &item.key, at).unwrap();
             assert_eq!(read.as_ref(), Some(item));
         }
     }
 
-    /// All of the history, and the digest of a machine that never took a checkpoint.
+    /// All of the history, the counters, and the digest of a machine that never took a checkpoint.
     fn check_everything(&mut self) {
         let mut plain = Machine::open(Arc::new(MemoryStore::new()), OPTIONS).unwrap();
-        for (position, (command, _)) in self.log.iter().enumerate() {
-            plain.apply(LogIndex(position as u64 + 1), Term(1), command.as_ref()).unwrap();
-        }
+        self.replay(&mut plain);
         let machine = self.machine.as_ref().unwrap();
         assert_eq!(machine.digest().unwrap(), plain.digest().unwrap());
         assert_eq!(machine.outcomes_floor().get(), self.model.floor());
-        for revision in 1..=self.model.revision() {
-            let query = RangeQuery { at: Some(Revision(revision)), ..Default::default() };
-            let page = machine.range(KeyspaceId::DEFAULT, &query).unwrap();
-            let found: BTreeMap<Bytes, v1::Item> =
-                page.items.into_iter().map(|item| (item.key.clone(), item)).collect();
-            assert_eq!(&found, self.model.at(revision), "at {revision}");
+        assert_eq!(machine.max_id().get(), self.model.max_id());
+        assert_eq!(machine.keyspaces().count(), self.model.spaces().len());
+        for (id, space) in self.model.spaces() {
+            let keyspace = KeyspaceId(*id);
+            assert_eq!(machine.keyspace(&space.name), Some(keyspace));
+            let info = machine.keyspace_info(keyspace).unwrap();
+            assert_eq!((info.live_keys, info.live_bytes), space.live());
+            assert_eq!(info.compacted.get(), space.compacted);
+            for revision in space.compacted..=space.revision() {
+                let query = RangeQuery { at: Some(Revision(revision)), ..Default::default() };
+                let page = machine.range(keyspace, &query).unwrap();
+                let found: BTreeMap<Bytes, v1::Item> =
+                    page.items.into_iter().map(|item| (item.key.clone(), item)).collect();
+                assert_eq!(&found, space.at(revision), "keyspace {id} at {revision}");
+            }
+            for key in ["a", "ab", "b", "cc"].map(bytes) {
+                let expected = space.history(&key);
+                let mut before = None;
+                let mut read = Vec::new();
+                loop {
+                    let page = machine.history(keyspace, &key, before, 2, false).unwrap();
+                    before =
+                        page.versions.last().map(|v| Revision(v.item.as_ref().unwrap().mod_rev));
+                    read.extend(page.versions);
+                    if !page.more {
+                        break;
+                    }
+                }
+                assert_eq!(read, expected, "the history of {key:?} in keyspace {id}");
+            }
         }
+    }
+
+    /// What lies in the store after a checkpoint: of the versions only the living.
+    fn check_store(&mut self) {
+        self.steps(usize::MAX);
+        for _ in 0..2 {
+            self.handle(Event::NoOp);
+            self.handle(Event::Begin);
+            self.handle(Event::Finish);
+        }
+        let store = self.store.clone().unwrap();
+        let mut exported = 0;
+        let records = super::export(self.machine(), &*store);
+        for record in &records {
+            let Some(log::export_record::Body::Version(version)) = &record.body else { continue };
+            let prefix = KeyPrefix::new(KeyspaceId(version.keyspace), &version.key);
+            exported += usize::from(chunks(&prefix, version.value.len()));
+        }
+        let (from, to) = key::keyspace_bounds(KeyspaceId(1), KeyspaceId(u64::MAX));
+        assert_eq!(store.scan(&from, &to).count(), exported, "nothing dead is left");
+        let (from, to) = key::all_keyspace_record_bounds();
+        let keyspaces = records
+            .iter()
+            .filter(|record| matches!(record.body, Some(log::export_record::Body::Keyspace(_))));
+        assert_eq!(store.scan(&from, &to).count(), keyspaces.count());
     }
 }
 
@@ -321,6 +455,8 @@ fn run(engine: impl Engine, events: Vec<Event>) {
     }
     run.check_everything();
     run.crash(0);
+    run.check_everything();
+    run.check_store();
     run.check_everything();
 }
 

@@ -1,4 +1,12 @@
-//! The command line: names, flags and their rules.
+//! The command line: names, flags and their rules. Here are those of data, certificates, contexts and
+//! measurement.
+//!
+//! - `manage`: keyspaces, members, nodes, snapshots. `transfer`: history, export, import.
+//! - `quantity`: durations, sizes and their like.
+
+mod manage;
+mod quantity;
+mod transfer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,6 +14,12 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use proto::v1;
+
+pub(crate) use manage::{
+    AddArgs, ClusterCommand, CreateArgs, KeyspaceCommand, LimitArgs, NodeCommand, SnapshotCommand,
+};
+pub(crate) use quantity::duration;
+pub(crate) use transfer::{ExportArgs, HistoryArgs, ImportArgs};
 
 /// Client of a kvstore cluster.
 #[derive(Debug, Parser)]
@@ -130,18 +144,53 @@ pub(crate) enum ColorArg {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Read a key
+    #[command(after_help = "Example:\n  kv get orders/17")]
     Get(GetArgs),
     /// Write a key
+    #[command(after_help = "Example:\n  kv put orders/17 shipped --if-rev 42")]
     Put(PutArgs),
     /// Delete a key, or all keys with a prefix
+    #[command(after_help = "Example:\n  kv del --prefix orders/2025/ --dry-run")]
     Del(DelArgs),
     /// List keys
+    #[command(after_help = "Example:\n  kv ls orders/ --limit 20")]
     Ls(LsArgs),
     /// Execute a transaction
+    #[command(after_help = "Example:\n  echo '{\"if\":[{\"key\":\"a\",\"absent\":true}],\
+                            \"then\":[{\"put\":\"a\",\"value\":\"1\"}]}' | kv txn")]
     Txn(TxnArgs),
-    /// Look at the cluster
+    /// Show the versions of a key that are kept, newest first
+    #[command(after_help = "Example:\n  kv history orders/17 --limit 5")]
+    History(HistoryArgs),
+    /// Write keys and values as JSON lines, all as of one revision
+    #[command(
+        long_about = "Write keys and values as JSON lines, all as of one revision.\n\nA line is \
+                      {\"key\":..,\"value\":..}; what is not UTF-8 is base64 under key_b64 and \
+                      value_b64. --timeout counts for each page of the export.",
+        after_help = "Example:\n  kv export orders/ > orders.jsonl"
+    )]
+    Export(ExportArgs),
+    /// Put the keys and values of JSON lines, as `kv export` writes them
+    #[command(
+        long_about = "Put the keys and values of JSON lines, as `kv export` writes them.\n\nBad \
+                      lines are named and left out. The first write that fails for another reason \
+                      ends the import; as every line is one put, it may simply be run again. \
+                      --timeout counts for each write. Exit 10 when a part was done.",
+        after_help = "Example:\n  kv import orders.jsonl --if-absent"
+    )]
+    Import(ImportArgs),
+    /// Look after keyspaces
+    #[command(subcommand)]
+    Keyspace(KeyspaceCommand),
+    /// Look at the cluster and change its members
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Talk to one node
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Back the cluster up
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Make and list certificates
     #[command(subcommand)]
     Cert(CertCommand),
@@ -152,18 +201,24 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Explain an error code
+    #[command(after_help = "Example:\n  kv explain KV1201")]
     Explain {
         /// Such as KV1201
         code: String,
     },
     /// List the flags that every command takes
+    #[command(after_help = "Example:\n  kv options")]
     Options,
     /// Print a completion script
+    #[command(
+        after_help = "Example:\n  kv completion bash > ~/.local/share/bash-completion/completions/kv"
+    )]
     Completion {
         /// The shell it is for
         shell: ShellArg,
     },
     /// Print the version
+    #[command(after_help = "Example:\n  kv version --json")]
     Version {
         /// As JSON
         #[arg(long)]
@@ -283,14 +338,9 @@ pub(crate) struct TxnArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum ClusterCommand {
-    /// Nodes, roles, lag
-    Status,
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum CertCommand {
     /// Make a CA
+    #[command(after_help = "Example:\n  kv cert init-ca --dir pki")]
     InitCa {
         /// Where the files go
         #[arg(long)]
@@ -306,6 +356,7 @@ pub(crate) enum CertCommand {
     #[command(subcommand)]
     Issue(IssueCommand),
     /// List certificates
+    #[command(after_help = "Example:\n  kv cert ls --dir pki")]
     Ls {
         /// Where the files are
         #[arg(long)]
@@ -316,6 +367,7 @@ pub(crate) enum CertCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum IssueCommand {
     /// For a node
+    #[command(after_help = "Example:\n  kv cert issue node n1 --host 127.0.0.1 --dir pki")]
     Node {
         /// Its configured name
         name: String,
@@ -326,6 +378,7 @@ pub(crate) enum IssueCommand {
         issue: IssueArgs,
     },
     /// For a client
+    #[command(after_help = "Example:\n  kv cert issue client alice --dir pki")]
     Client {
         /// Its name
         name: String,
@@ -347,28 +400,39 @@ pub(crate) struct IssueArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// Keep --endpoints, --ca, --cert and --key under a name
+    #[command(
+        after_help = "Example:\n  kv context add prod --endpoints n1:7610,n2:7610 --ca pki/ca.crt --cert pki/alice.crt \\\n      --key pki/alice.key"
+    )]
     Add {
         /// The name
         name: String,
     },
     /// List contexts
+    #[command(after_help = "Example:\n  kv context ls")]
     Ls,
     /// Select a context
+    #[command(after_help = "Example:\n  kv context use prod")]
     Use {
         /// The name
         name: String,
     },
     /// Print a context, the selected one without a name
+    #[command(after_help = "Example:\n  kv context show prod")]
     Show {
         /// The name
         name: Option<String>,
     },
     /// Call each endpoint of a context, the selected one without a name
+    #[command(after_help = "Example:\n  kv context check")]
     Check {
         /// The name
         name: Option<String>,
     },
+    /// Select the context that was selected before
+    #[command(name = "-", after_help = "Example:\n  kv context -")]
+    Previous,
     /// Forget a context
+    #[command(after_help = "Example:\n  kv context rm old")]
     Rm {
         /// The name
         name: String,
@@ -378,10 +442,13 @@ pub(crate) enum ContextCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Write
+    #[command(after_help = "Example:\n  kv bench put --duration 30s")]
     Put(BenchArgs),
     /// Read
+    #[command(after_help = "Example:\n  kv bench get --assert 'p99<10ms,fail=0'")]
     Get(BenchArgs),
     /// Read and write
+    #[command(after_help = "Example:\n  kv bench mixed --mix get=90,put=10 --rate 5000")]
     Mixed {
         #[command(flatten)]
         args: BenchArgs,
@@ -422,11 +489,6 @@ pub(crate) struct BenchArgs {
     pub(crate) assert: Option<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("it must be longer than nothing".into()) } else { Ok(duration) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,14 +511,42 @@ mod tests {
             "kv watch a",
             "kv lock a -- true",
             "kv edit a",
-            "kv history a",
-            "kv keyspace ls",
+            "kv keyspace create a --kind linearizable --replicas 3",
+            "kv cluster plan -f f",
+            "kv snapshot restore f",
             "kv lab ls",
-            "kv cluster members",
             "kv put a 1 --if-absnt",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_one_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|command| walk(command, path.trim()));
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example:\n  "), "{path}: {help}");
+            assert!(help.contains(&*path), "{path}: {help}");
+        }
+        walk(&Cli::command(), "");
+    }
+
+    #[test]
+    fn typing_mistakes_get_a_suggestion() {
+        for (line, suggestion) in [
+            ("kv keyspce ls", "keyspace"),
+            ("kv cluster membrs", "members"),
+            ("kv cluster remove n1 --dry-rn", "--dry-run"),
+            ("kv snapshot safe f", "save"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(&format!("'{suggestion}'")), "{line}: {error}");
         }
     }
 

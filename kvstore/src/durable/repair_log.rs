@@ -1,0 +1,62 @@
+//! A new log in place of a damaged one.
+
+use std::collections::BTreeMap;
+
+use proto::{GroupId, log};
+use storage::export::ExportFile;
+use storage::wal::{Wal, WalError};
+
+use super::{Damage, DataFiles};
+
+impl DataFiles {
+    /// Replaces the damaged log by one that begins with these exports, which cover everything that this
+    /// node may ever have acknowledged. Terms and votes are kept. The damaged log stays beside it.
+    ///
+    /// # Errors
+    /// Those of the log; the damaged one is then still in its place.
+    ///
+    /// # Panics
+    /// When a group's vote is unknown or its export is missing: that is checked before.
+    pub fn replace_log(
+        &self,
+        damage: &Damage,
+        exports: &BTreeMap<GroupId, ExportFile>,
+    ) -> Result<(), WalError> {
+        let mut states = BTreeMap::new();
+        for (group, kept) in &damage.groups {
+            let header = &exports.get(group).expect("every group was fetched").header;
+            let known = kept.hard_state.expect("a node that may have voted is not repaired");
+            let term = known.term.max(header.term.get());
+            let vote = if term == known.term { known.vote } else { 0 };
+            if header.index < kept.highest {
+                // Entries that no leader committed, and none can any more.
+                let (index, highest) = (header.index, kept.highest);
+                tracing::warn!(%group, %index, %highest, "the log ended beyond what the leader holds");
+            }
+            let (index, last_term) = (header.index.get(), header.term.get());
+            let state = log::GroupState {
+                hard_state: Some(log::HardState { term, vote, commit: index }),
+                conf_state: Some(header.conf_state.clone()),
+                start_index: index,
+                start_term: last_term,
+                state_dir: next_dir(*group, &kept.state_dir),
+                checkpoint: 0,
+                last_index: index,
+                last_term,
+                change: header.change,
+            };
+            states.insert(*group, state);
+        }
+        drop(Wal::replace(self.disk.clone(), &self.dir, self.wal.clone(), states)?);
+        Ok(())
+    }
+}
+
+/// A directory that the group has not used; group 0 has none.
+fn next_dir(group: GroupId, dir: &str) -> String {
+    if group == GroupId::META {
+        return String::new();
+    }
+    let number: u64 = dir.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    format!("{group}-{}", number + 1)
+}

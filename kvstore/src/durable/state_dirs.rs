@@ -1,0 +1,175 @@
+//! The directories below `state/`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use storage::state::{MemoryStore, SledStore, StateError, StateStore};
+
+/// Makes, opens and removes state stores by name. A store is a cache, so nothing here has to survive
+/// a crash; what is left of a removal is removed by the next start.
+pub trait StateDirs: Send + Sync + fmt::Debug {
+    /// Opens the store of this name, empty when there is none.
+    ///
+    /// # Errors
+    /// Those of the store; it is then of no use.
+    fn open(&self, name: &str) -> Result<Arc<dyn StateStore>, StateError>;
+
+    /// Keeps a store that is of no use under another name, for inspection. One is kept.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn set_aside(&self, name: &str) -> io::Result<()>;
+
+    /// Makes the next start refuse to open this store, durably: it has failed.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn mark_suspect(&self, name: &str) -> io::Result<()>;
+
+    /// Removes a store; fine when there is none.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Names of all stores, those set aside left out.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn list(&self) -> io::Result<Vec<String>>;
+}
+
+/// Stores of sled, one directory each.
+#[derive(Debug)]
+pub struct SledDirs {
+    root: PathBuf,
+}
+
+impl SledDirs {
+    /// The directories below `data_dir/state`.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        Self { root: data_dir.join("state") }
+    }
+
+    fn mark(&self, name: &str) -> PathBuf {
+        self.root.join(format!("{name}.suspect"))
+    }
+
+    fn aside(&self, name: &str) -> PathBuf {
+        self.root.join(format!("{name}.damaged"))
+    }
+}
+
+impl StateDirs for SledDirs {
+    fn open(&self, name: &str) -> Result<Arc<dyn StateStore>, StateError> {
+        let dir = self.root.join(name);
+        if self.mark(name).exists() {
+            return Err(StateError::Damaged { why: "its last checkpoint failed".to_owned() });
+        }
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| StateError::Io { path: dir.clone(), source })?;
+        Ok(Arc::new(SledStore::open(&dir)?))
+    }
+
+    fn set_aside(&self, name: &str) -> io::Result<()> {
+        let (dir, aside) = (self.root.join(name), self.aside(name));
+        absent_is_fine(std::fs::remove_dir_all(&aside))?;
+        absent_is_fine(std::fs::rename(dir, aside))?;
+        absent_is_fine(std::fs::remove_file(self.mark(name)))
+    }
+
+    fn mark_suspect(&self, name: &str) -> io::Result<()> {
+        std::fs::File::create(self.mark(name))?.sync_all()?;
+        std::fs::File::open(&self.root)?.sync_all()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        absent_is_fine(std::fs::remove_file(self.mark(name)))?;
+        absent_is_fine(std::fs::remove_dir_all(self.root.join(name)))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is no UTF-8 is none of ours.
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            if !name.contains('.') {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Stores in memory, for tests and the simulator. They belong to a machine, not to a process: clones
+/// share them, and they outlive a node.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDirs {
+    stores: Arc<Mutex<BTreeMap<String, MemoryStore>>>,
+}
+
+impl MemoryDirs {
+    /// Whatever was not flushed may be gone, in any part, as after a loss of power.
+    pub fn crash(&self, rng: &mut impl rand::Rng) {
+        for store in self.stores().values() {
+            store.crash(rng);
+        }
+    }
+
+    /// A copy that goes its own way from here on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let stores = self.stores();
+        let copies = stores.iter().map(|(name, store)| (name.clone(), store.fork()));
+        Self { stores: Arc::new(Mutex::new(copies.collect())) }
+    }
+
+    /// Removes everything, as an operator who deletes `state/`.
+    pub fn clear(&self) {
+        self.stores().clear();
+    }
+
+    fn stores(&self) -> MutexGuard<'_, BTreeMap<String, MemoryStore>> {
+        self.stores.lock().expect("nobody panics while holding it")
+    }
+}
+
+impl StateDirs for MemoryDirs {
+    fn open(&self, name: &str) -> Result<Arc<dyn StateStore>, StateError> {
+        Ok(Arc::new(self.stores().entry(name.to_owned()).or_default().clone()))
+    }
+
+    fn set_aside(&self, name: &str) -> io::Result<()> {
+        self.remove(name)
+    }
+
+    fn mark_suspect(&self, name: &str) -> io::Result<()> {
+        self.remove(name)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.stores().remove(name);
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.stores().keys().cloned().collect())
+    }
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

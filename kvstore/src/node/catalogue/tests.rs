@@ -1,0 +1,164 @@
+use proto::log::change_member::Kind;
+use proto::log::put_keyspace::Step;
+use proto::v1::keyspace::{self, State};
+
+use super::*;
+
+fn catalogue() -> Catalogue {
+    Catalogue::formed(&[(NodeId(1), "n1".into()), (NodeId(2), "n2".into())])
+}
+
+fn apply(catalogue: &mut Catalogue, body: Body) -> Result<u64, u32> {
+    let index = StateMachine::applied(catalogue).next();
+    let command = Command { body: Some(body) };
+    let outcome = catalogue.apply(index, Term(1), Some(&command)).unwrap().unwrap();
+    if outcome.refused == 0 { Ok(outcome.revision) } else { Err(outcome.refused) }
+}
+
+fn change(catalogue: &mut Catalogue, kind: Kind, name: &str) -> Result<u64, u32> {
+    let change = log::ChangeMember {
+        kind: kind.into(),
+        name: name.into(),
+        peer_address: "127.0.0.1:1".into(),
+        stay_learner: false,
+    };
+    apply(catalogue, Body::ChangeMember(change))
+}
+
+fn bind(catalogue: &mut Catalogue, name: &str, id: u64) -> Result<u64, u32> {
+    apply(catalogue, Body::BindMember(log::BindMember { name: name.into(), id }))
+}
+
+fn done(catalogue: &mut Catalogue, change: u64) {
+    apply(catalogue, Body::ChangeDone(log::ChangeDone { change })).unwrap();
+}
+
+fn put(catalogue: &mut Catalogue, step: Step, id: u64, name: &str) -> Result<u64, u32> {
+    let keyspace = v1::Keyspace {
+        id,
+        name: name.into(),
+        kind: keyspace::Kind::Linearizable.into(),
+        ..v1::Keyspace::default()
+    };
+    apply(
+        catalogue,
+        Body::PutKeyspace(log::PutKeyspace { step: step.into(), keyspace: Some(keyspace) }),
+    )
+}
+
+#[test]
+fn only_members_publish_addresses() {
+    let mut catalogue = catalogue();
+    let set = |id| {
+        let member = v1::Member { id, name: "n1".into(), ..v1::Member::default() };
+        Body::SetMember(log::SetMember { member: Some(member) })
+    };
+    assert_eq!(apply(&mut catalogue, set(1)), Ok(0));
+    assert_eq!(apply(&mut catalogue, set(4)), Err(Code::InvalidRequest.number()));
+}
+
+#[test]
+fn a_member_is_added_bound_promoted_and_removed_for_good() {
+    let mut catalogue = catalogue();
+    assert_eq!(change(&mut catalogue, Kind::Add, "n3"), Ok(1));
+    assert!(catalogue.members().wanted().learners.is_empty(), "it has no id yet");
+    // One at a time.
+    assert_eq!(change(&mut catalogue, Kind::Add, "n4"), Err(Code::ChangeInProgress.number()));
+    assert_eq!(bind(&mut catalogue, "n3", 3), Ok(3));
+    assert_eq!(bind(&mut catalogue, "n3", 5), Err(Code::MemberExists.number()));
+    assert_eq!(catalogue.members().wanted().learners, [NodeId(3)].into());
+    // The groups have something to do only since then, under a number of its own.
+    done(&mut catalogue, 1);
+    let refused = Err(Code::ChangeInProgress.number());
+    assert_eq!(change(&mut catalogue, Kind::Promote, "n3"), refused, "a group may lack it yet");
+    done(&mut catalogue, 2);
+    assert_eq!(change(&mut catalogue, Kind::Promote, "n3"), Ok(3));
+    assert!(catalogue.members().wanted().voters.contains(&NodeId(3)));
+    done(&mut catalogue, 3);
+    assert_eq!(change(&mut catalogue, Kind::Remove, "n3"), Ok(4));
+    assert!(catalogue.members().with_id(NodeId(3)).is_some(), "it is told until it is gone");
+    assert!(catalogue.members().removed().is_empty());
+    done(&mut catalogue, 4);
+    assert!(catalogue.members().removed().contains(&NodeId(3)));
+}
+
+#[test]
+fn b20_a_removed_id_never_comes_back() {
+    let mut catalogue = catalogue();
+    change(&mut catalogue, Kind::Remove, "n2").unwrap();
+    done(&mut catalogue, 1);
+    change(&mut catalogue, Kind::Add, "n2").unwrap();
+    assert_eq!(bind(&mut catalogue, "n2", 2), Err(Code::Removed.number()));
+    assert_eq!(bind(&mut catalogue, "n2", 9), Ok(9));
+}
+
+#[test]
+fn a_new_node_binds_once_other_changes_are_done() {
+    let mut catalogue = catalogue();
+    change(&mut catalogue, Kind::Add, "n3").unwrap();
+    done(&mut catalogue, 1);
+    change(&mut catalogue, Kind::Remove, "n2").unwrap();
+    assert_eq!(bind(&mut catalogue, "n3", 3), Err(Code::ChangeInProgress.number()));
+    done(&mut catalogue, 2);
+    assert_eq!(bind(&mut catalogue, "n3", 3), Ok(3));
+    assert_eq!(bind(&mut catalogue, "n3", 3), Ok(3), "said again");
+    assert_eq!(catalogue.members().change_number(), 3, "newer than what the groups carry out");
+}
+
+#[test]
+fn an_addition_that_never_came_is_taken_back() {
+    let mut catalogue = catalogue();
+    change(&mut catalogue, Kind::Add, "n3").unwrap();
+    assert_eq!(change(&mut catalogue, Kind::Remove, "n2"), Err(Code::ChangeInProgress.number()));
+    change(&mut catalogue, Kind::Remove, "n3").unwrap();
+    assert_eq!(catalogue.members().open_change(), None, "it was in no group");
+    assert_eq!(change(&mut catalogue, Kind::Add, "n4"), Ok(3));
+}
+
+#[test]
+fn the_last_voter_stays() {
+    let mut catalogue = Catalogue::formed(&[(NodeId(1), "n1".into())]);
+    let refused = Err(Code::InvalidRequest.number());
+    assert_eq!(change(&mut catalogue, Kind::Remove, "n1"), refused);
+    assert_eq!(change(&mut catalogue, Kind::Remove, "n9"), Err(Code::MemberNotFound.number()));
+    assert_eq!(change(&mut catalogue, Kind::Add, "n1"), Err(Code::MemberExists.number()));
+}
+
+#[test]
+fn b32_keyspaces_live_and_die_and_their_ids_are_never_reused() {
+    let mut catalogue = catalogue();
+    assert_eq!(put(&mut catalogue, Step::Create, 0, "orders"), Ok(2));
+    assert_eq!(put(&mut catalogue, Step::Create, 0, "orders"), Err(Code::KeyspaceExists.number()));
+    assert_eq!(catalogue.keyspaces().named("orders").unwrap().state(), State::Creating);
+    put(&mut catalogue, Step::Ready, 2, "").unwrap();
+    assert_eq!(catalogue.keyspaces().unsettled().count(), 0);
+    put(&mut catalogue, Step::Set, 0, "orders").unwrap();
+    assert_eq!(catalogue.keyspaces().unsettled().count(), 1);
+    // A confirmation of older settings confirms nothing.
+    put(&mut catalogue, Step::Settled, 2, "").unwrap();
+    assert_eq!(catalogue.keyspaces().unsettled().count(), 1);
+    put(&mut catalogue, Step::Remove, 0, "orders").unwrap();
+    put(&mut catalogue, Step::Ready, 2, "").unwrap();
+    assert_eq!(catalogue.keyspaces().named("orders").unwrap().state(), State::Removing);
+    put(&mut catalogue, Step::Gone, 2, "").unwrap();
+    assert_eq!(catalogue.keyspaces().named("orders"), None);
+    assert_eq!(put(&mut catalogue, Step::Create, 0, "orders"), Ok(3));
+    let protected = Err(Code::KeyspaceProtected.number());
+    assert_eq!(put(&mut catalogue, Step::Remove, 0, "default"), protected);
+    for name in ["", "-x", "a b", "a/b", &"x".repeat(129)] {
+        let refused = Err(Code::KeyspaceNameInvalid.number());
+        assert_eq!(put(&mut catalogue, Step::Create, 0, name), refused, "{name}");
+    }
+}
+
+#[test]
+fn an_export_holds_everything() {
+    let mut catalogue = catalogue();
+    change(&mut catalogue, Kind::Remove, "n2").unwrap();
+    put(&mut catalogue, Step::Create, 0, "orders").unwrap();
+    let conf = (log::ConfState { voters: vec![1, 2], ..log::ConfState::default() }, 4);
+    let index = StateMachine::applied(&catalogue).next();
+    catalogue.apply_conf(index, Term(2), &conf.0, conf.1);
+    let again = Catalogue::import(catalogue.export(), index, Term(2), conf);
+    assert_eq!(again, catalogue);
+}

@@ -1,0 +1,321 @@
+//! Exports of this node: when one is due, which ones are kept, and who is offered them.
+//!
+//! A *round* writes an export of every group: a checkpoint first, so that the export of the data group
+//! is as new as can be, then both files. Only once a file is durable does the log begin behind it, and
+//! only then is it offered to followers. A round begins when the log has become long, when a follower or
+//! a damaged node needs a newer export, or when somebody asks for one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{GroupId, LogIndex, NodeId, peer};
+use storage::export::ExportFile;
+
+use super::io::{RequestId, Ticks};
+
+/// Ticks for which an export stays that is no longer the newest, after a chunk of it was read last.
+pub const KEEP_TICKS: u64 = 200;
+/// Ticks after which a follower that asks for nothing is taken to have given up.
+const FOLLOWER_PATIENCE: u64 = 200;
+/// Ticks before the next round after one that failed.
+const RETRY_TICKS: u64 = 100;
+
+/// What a round is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    /// A checkpoint runs that the export is to begin with.
+    Checkpoint,
+    /// Exports of these groups are being written.
+    Writing(BTreeSet<GroupId>),
+}
+
+/// What the node does next for the round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Wait,
+    /// Begin a checkpoint, then call [`Exports::checkpointing`].
+    Checkpoint,
+}
+
+/// A damaged node that is to be offered an export at or above an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Repair {
+    group: GroupId,
+    node: NodeId,
+    id: u64,
+    at: LogIndex,
+}
+
+/// All exports of a node.
+#[derive(Debug)]
+pub struct Exports {
+    newest: BTreeMap<GroupId, ExportFile>,
+    /// No longer the newest, with the time at which they were last of use.
+    older: Vec<(ExportFile, Ticks)>,
+    stage: Stage,
+    due: bool,
+    retry_at: Ticks,
+    /// Bytes of log since the newest round began.
+    log_bytes: u64,
+    /// Bytes of log when the running round began.
+    log_bytes_before: u64,
+    waiting: Vec<RequestId>,
+    /// Requests that the running round answers.
+    served: Vec<RequestId>,
+    repairs: Vec<Repair>,
+    /// The data group has switched to another state since its export began.
+    orphaned: bool,
+    /// Followers that were offered an export, with its index and when they were last heard about it.
+    followers: BTreeMap<(GroupId, NodeId), (LogIndex, Ticks)>,
+}
+
+impl Exports {
+    /// Those found at the start, and the length of the log behind them.
+    #[must_use]
+    pub fn new(found: Vec<ExportFile>, log_bytes: u64) -> Self {
+        let newest = found.into_iter().map(|file| (file.header.group, file)).collect();
+        Self {
+            newest,
+            older: Vec::new(),
+            stage: Stage::Idle,
+            due: false,
+            retry_at: Ticks(0),
+            log_bytes,
+            log_bytes_before: 0,
+            waiting: Vec::new(),
+            served: Vec::new(),
+            repairs: Vec::new(),
+            orphaned: false,
+            followers: BTreeMap::new(),
+        }
+    }
+
+    /// The newest durable export of a group.
+    #[must_use]
+    pub fn newest(&self, group: GroupId) -> Option<&ExportFile> {
+        self.newest.get(&group)
+    }
+
+    /// The export with this hash, if it is still kept; it is of use now.
+    pub fn find(&mut self, group: GroupId, sha256: &[u8], now: Ticks) -> Option<ExportFile> {
+        if let Some(file) = self.newest.get(&group).filter(|file| file.sha256 == sha256) {
+            return Some(file.clone());
+        }
+        let older = self.older.iter_mut();
+        let mut found =
+            older.filter(|(file, _)| file.header.group == group && file.sha256 == sha256);
+        found.next().map(|(file, used)| {
+            *used = now;
+            file.clone()
+        })
+    }
+
+    /// The log grew.
+    pub fn logged(&mut self, bytes: u64) {
+        self.log_bytes += bytes;
+    }
+
+    /// Bytes of log behind the newest round.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
+    /// A new export is wanted.
+    pub fn want(&mut self) {
+        self.due = true;
+    }
+
+    /// A client wants one that begins from now on.
+    pub fn want_for(&mut self, id: RequestId) {
+        self.due = true;
+        self.waiting.push(id);
+    }
+
+    /// A damaged node wants one at or above `at`. It asks again and again under the same name: what it
+    /// was promised first stands. Requests under an earlier name are void.
+    pub fn want_for_repair(&mut self, group: GroupId, node: NodeId, id: u64, at: LogIndex) {
+        let waits = |repair: &Repair| (repair.group, repair.node, repair.id) == (group, node, id);
+        if self.repairs.iter().any(waits) {
+            return;
+        }
+        self.repairs.retain(|repair| (repair.group, repair.node) != (group, node));
+        self.repairs.push(Repair { group, node, id, at });
+        self.due |= self.newest.get(&group).is_none_or(|file| file.header.index < at);
+    }
+
+    /// What a round, due or running, needs.
+    #[must_use]
+    pub fn next(&self, now: Ticks) -> Next {
+        let begins = self.stage == Stage::Idle && self.due && now >= self.retry_at;
+        if begins { Next::Checkpoint } else { Next::Wait }
+    }
+
+    /// A round has begun with a checkpoint.
+    pub fn checkpointing(&mut self) {
+        assert!(self.stage == Stage::Idle, "one round at a time");
+        self.stage = Stage::Checkpoint;
+        self.due = false;
+        self.log_bytes_before = self.log_bytes;
+        self.served.append(&mut self.waiting);
+    }
+
+    /// Whether the round waits for its checkpoint.
+    #[must_use]
+    pub fn waits_for_checkpoint(&self) -> bool {
+        self.stage == Stage::Checkpoint
+    }
+
+    /// Exports of these groups are being written.
+    pub fn writing(&mut self, groups: BTreeSet<GroupId>) {
+        assert!(self.stage == Stage::Checkpoint, "exports begin after their checkpoint");
+        self.stage = Stage::Writing(groups);
+    }
+
+    /// Whether an export of this group is being written.
+    #[must_use]
+    pub fn is_writing(&self, group: GroupId) -> bool {
+        matches!(&self.stage, Stage::Writing(groups) if groups.contains(&group))
+    }
+
+    /// The state that the data group's export is made of is no longer the group's.
+    pub fn orphan(&mut self) {
+        self.orphaned = true;
+    }
+
+    /// Whether the export of the data group that has just ended was of another state than the group has
+    /// now.
+    pub fn take_orphaned(&mut self) -> bool {
+        std::mem::take(&mut self.orphaned)
+    }
+
+    /// Whether a damaged node still waits for an export.
+    #[must_use]
+    pub fn repairs_wait(&self) -> bool {
+        !self.repairs.is_empty()
+    }
+
+    /// An export of this node's own is durable, written or received. False when it is not the newest:
+    /// then it is of no use.
+    pub fn add(&mut self, file: ExportFile, now: Ticks) -> bool {
+        let group = file.header.group;
+        if self.newest.get(&group).is_some_and(|newest| newest.header.index >= file.header.index) {
+            return false;
+        }
+        if let Some(older) = self.newest.insert(group, file) {
+            self.older.push((older, now));
+        }
+        true
+    }
+
+    /// The export of a group is written, or will not be. Returns who waited, once the round is over.
+    pub fn ended(&mut self, group: GroupId, well: bool, now: Ticks) -> Vec<RequestId> {
+        let Stage::Writing(groups) = &mut self.stage else { return Vec::new() };
+        groups.remove(&group);
+        if !well {
+            self.retry_at = Ticks(now.0 + RETRY_TICKS);
+        }
+        if !groups.is_empty() {
+            return Vec::new();
+        }
+        self.stage = Stage::Idle;
+        if well {
+            self.log_bytes = self.log_bytes.saturating_sub(self.log_bytes_before);
+        }
+        std::mem::take(&mut self.served)
+    }
+
+    /// The round cannot begin: its checkpoint failed. Returns who waited.
+    pub fn failed(&mut self, now: Ticks) -> Vec<RequestId> {
+        self.stage = Stage::Idle;
+        self.retry_at = Ticks(now.0 + RETRY_TICKS);
+        std::mem::take(&mut self.served)
+    }
+
+    /// The client no longer waits.
+    pub fn forget(&mut self, id: RequestId) {
+        self.waiting.retain(|waiting| *waiting != id);
+        self.served.retain(|waiting| *waiting != id);
+    }
+
+    /// Takes the repair requests that the newest export of their group answers.
+    pub fn take_repairs(&mut self) -> Vec<(NodeId, peer::SnapshotOffer, GroupId)> {
+        let (ready, open): (Vec<Repair>, Vec<Repair>) =
+            std::mem::take(&mut self.repairs).into_iter().partition(|repair| {
+                let newest = self.newest.get(&repair.group);
+                newest.is_some_and(|file| file.header.index >= repair.at)
+            });
+        self.repairs = open;
+        let answer = |repair: Repair| {
+            let file = &self.newest[&repair.group];
+            let offer = peer::SnapshotOffer { repair: repair.id, ..offer(file) };
+            (repair.node, offer, repair.group)
+        };
+        ready.into_iter().map(answer).collect()
+    }
+
+    /// What goes with the message of a leader that offers a follower the newest export; `None` when
+    /// that is another one by now.
+    pub fn offer(
+        &mut self,
+        group: GroupId,
+        to: NodeId,
+        message: peer::RaftMessage,
+        now: Ticks,
+    ) -> Option<peer::SnapshotOffer> {
+        let index = message.snapshot.as_ref().map(|snapshot| LogIndex(snapshot.index))?;
+        let file = self.newest.get(&group).filter(|file| file.header.index == index)?;
+        let offer = peer::SnapshotOffer { raft: Some(message), ..offer(file) };
+        self.followers.insert((group, to), (index, now));
+        Some(offer)
+    }
+
+    /// A follower asks for a chunk.
+    pub fn heard(&mut self, group: GroupId, from: NodeId, now: Ticks) {
+        if let Some((_, heard)) = self.followers.get_mut(&(group, from)) {
+            *heard = now;
+        }
+    }
+
+    /// The lowest index that a follower is fetching: what comes after it has to stay.
+    #[must_use]
+    pub fn held(&self, group: GroupId) -> Option<LogIndex> {
+        let of_group = self.followers.iter().filter(|((of, _), _)| *of == group);
+        of_group.map(|(_, (index, _))| *index).min()
+    }
+
+    /// Takes the followers that have said nothing for long.
+    pub fn take_silent(&mut self, now: Ticks) -> Vec<(GroupId, NodeId)> {
+        let silent = |heard: Ticks| now.0.saturating_sub(heard.0) >= FOLLOWER_PATIENCE;
+        let all = self.followers.iter().filter(|(_, (_, heard))| silent(*heard));
+        let taken: Vec<(GroupId, NodeId)> = all.map(|(key, _)| *key).collect();
+        for key in &taken {
+            self.followers.remove(key);
+        }
+        taken
+    }
+
+    /// Takes the older exports that nobody has read from for long.
+    pub fn take_useless(&mut self, now: Ticks) -> Vec<ExportFile> {
+        let (useless, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.older)
+            .into_iter()
+            .partition(|(_, used)| now.0.saturating_sub(used.0) >= KEEP_TICKS);
+        self.older = kept;
+        useless.into_iter().map(|(file, _)| file).collect()
+    }
+}
+
+/// An offer of this file to anybody.
+fn offer(file: &ExportFile) -> peer::SnapshotOffer {
+    peer::SnapshotOffer {
+        index: file.header.index.get(),
+        term: file.header.term.get(),
+        conf_state: Some(file.header.conf_state.clone()),
+        change: file.header.change,
+        bytes: file.bytes,
+        sha256: file.sha256.to_vec().into(),
+        raft: None,
+        repair: 0,
+    }
+}

@@ -1,0 +1,248 @@
+//! Requests of clients: to which replica they go, and how its answer becomes a reply.
+
+use proto::v1::{self, Level, Proof};
+use proto::{Applied, Code, Failure, NodeId, log};
+use storage::mvcc::RangeQuery;
+
+use super::Node;
+use super::io::{Effect, Reply, Request, RequestId, Ticks};
+use super::requests::Kind;
+use crate::consistency;
+use crate::replication::{Answered, Found, Origin, Query, Read, Replication, Submission};
+
+/// A request that goes on once a read has told something.
+#[derive(Debug)]
+pub(super) enum Parked {
+    /// A write to a keyspace that this node did not know.
+    Write {
+        /// The transaction, without the id of the keyspace.
+        write: log::Write,
+        /// How long its client waits, from its arrival on.
+        patience: Ticks,
+    },
+    /// An export of everything committed so far.
+    Export,
+}
+
+impl Node {
+    /// Routes a request to the replica of its keyspace.
+    pub(super) fn request(&mut self, id: RequestId, request: Request, patience: Ticks) {
+        let deadline = Ticks(self.now.0 + patience.0.max(1));
+        self.requests.open(id, &request, deadline);
+        if let Err(failure) = self.route(id, request, patience) {
+            let failure = self.requests.name(id, failure.applied(Applied::No));
+            self.outbox.answer(id, Err(failure));
+        }
+    }
+
+    fn route(&mut self, id: RequestId, request: Request, patience: Ticks) -> Result<(), Failure> {
+        if self.stopping {
+            let why = format!("{} is stopping", self.config.name);
+            return Err(Failure::new(Code::NotReady, "", why));
+        }
+        match request {
+            Request::Get(get) => {
+                let at = (get.revision != 0).then_some(get.revision.into());
+                let level = get.level();
+                self.read(id, &get.keyspace, level, Query::Get { key: get.key, at })
+            }
+            Request::Range(range) => {
+                let level = range.level();
+                let query = Query::Range(RangeQuery {
+                    from: range.from,
+                    to: range.to,
+                    limit: range.limit as usize,
+                    at: (range.revision != 0).then_some(range.revision.into()),
+                    keys_only: range.keys_only,
+                    count_only: range.count_only,
+                });
+                self.read(id, &range.keyspace, level, query)
+            }
+            Request::History(history) => {
+                let level = history.level();
+                let query = Query::History {
+                    key: history.key,
+                    before: (history.before != 0).then_some(history.before.into()),
+                    limit: history.limit as usize,
+                    keys_only: history.keys_only,
+                };
+                self.read(id, &history.keyspace, level, query)
+            }
+            Request::Write { keyspace, write } => {
+                self.route_write(id, &keyspace, write, patience);
+                Ok(())
+            }
+            Request::Keyspaces => self.read(id, "", Level::Linearizable, Query::Keyspaces),
+            Request::Catalogue => {
+                let (level, plan) = consistency::plan(Level::Linearizable)?;
+                let keyspace = String::new();
+                let read = Read { id, keyspace, query: Query::Catalogue, level, plan };
+                self.meta.read(read, &mut self.outbox);
+                Ok(())
+            }
+            Request::Manage(command) => {
+                let submission = Submission { origin: Origin::Local(id), command, patience };
+                self.meta.write(submission, &mut self.outbox);
+                Ok(())
+            }
+            Request::Export => {
+                self.parked.insert(id, Parked::Export);
+                self.read(id, storage::mvcc::DEFAULT_KEYSPACE, Level::Linearizable, Query::Resolve)
+            }
+        }
+    }
+
+    /// Writes name the keyspace by its id. A name that is unknown here may have been created already:
+    /// a linearizable look at the names decides.
+    fn route_write(
+        &mut self,
+        id: RequestId,
+        keyspace: &str,
+        mut write: log::Write,
+        patience: Ticks,
+    ) {
+        if let Some(found) = self.data.machine().keyspace(keyspace) {
+            write.keyspace = found.get();
+            let command = log::Command { body: Some(log::command::Body::Write(write)) };
+            let submission = Submission { origin: Origin::Local(id), command, patience };
+            return self.data.write(submission, &mut self.outbox);
+        }
+        self.parked.insert(id, Parked::Write { write, patience });
+        let asked = self.read(id, keyspace, Level::Linearizable, Query::Resolve);
+        asked.expect("every keyspace of this kind offers linearizable reads");
+    }
+
+    fn read(
+        &mut self,
+        id: RequestId,
+        keyspace: &str,
+        level: Level,
+        query: Query,
+    ) -> Result<(), Failure> {
+        let (level, plan) = consistency::plan(level)?;
+        let read = Read { id, keyspace: keyspace.to_owned(), query, level, plan };
+        self.data.read(read, &mut self.outbox);
+        Ok(())
+    }
+
+    /// Goes on with a request that waited for a read; its answer comes later.
+    fn unpark(&mut self, id: RequestId, parked: Parked, found: &Found) {
+        match (parked, found) {
+            (Parked::Write { mut write, patience }, Found::Keyspace(keyspace)) => {
+                write.keyspace = keyspace.get();
+                let command = log::Command { body: Some(log::command::Body::Write(write)) };
+                let submission = Submission { origin: Origin::Local(id), command, patience };
+                self.data.write(submission, &mut self.outbox);
+            }
+            (Parked::Export, _) => self.exports.want_for(id),
+            (Parked::Write { .. }, other) => panic!("a name was looked up and {other:?} found"),
+        }
+        self.outbox.again = true;
+    }
+
+    /// Turns a replica's answer into the reply; `None` when the request was answered before.
+    pub(super) fn complete(
+        &mut self,
+        id: RequestId,
+        answer: Result<Answered, Failure>,
+    ) -> Option<Effect> {
+        // Answered before, when its deadline passed.
+        self.requests.kind(id)?;
+        let answer = match (self.parked.remove(&id), answer) {
+            (Some(parked), Ok(Answered::Read { found, .. })) => {
+                self.unpark(id, parked, &found);
+                return None;
+            }
+            // It never got as far as a proposal.
+            (Some(Parked::Write { .. }), Err(failure)) => Err(failure.applied(Applied::No)),
+            (Some(_) | None, answer) => answer,
+        };
+        let answer = match answer {
+            Ok(Answered::Write { outcome, .. }) if outcome.refused != 0 => {
+                Err(refusal(outcome.refused))
+            }
+            other => other,
+        };
+        let reply = match answer {
+            Ok(answered) => Ok(self.reply(id, answered)),
+            Err(failure) => Err(failure.leader(self.leader_address())),
+        };
+        self.answer(id, reply)
+    }
+
+    /// Answers a request, unless it was answered before.
+    pub(super) fn answer(
+        &mut self,
+        id: RequestId,
+        reply: Result<Reply, Failure>,
+    ) -> Option<Effect> {
+        let reply = reply.map_err(|failure| self.requests.name(id, failure));
+        self.requests.close(id)?;
+        Some(Effect::Reply { id, reply })
+    }
+
+    fn reply(&self, id: RequestId, answered: Answered) -> Reply {
+        match answered {
+            Answered::Read { found, level, revision } => {
+                let proof = Some(self.proof(level, revision.get()));
+                match found {
+                    Found::Item(item) => Reply::Get(v1::GetReply { proof, item }),
+                    Found::Page(page) => Reply::Range(v1::RangeReply {
+                        proof,
+                        items: page.items,
+                        more: page.more,
+                        count: page.count,
+                        next: page.next,
+                    }),
+                    Found::History(page) => Reply::History(v1::HistoryReply {
+                        proof,
+                        versions: page.versions,
+                        more: page.more,
+                        compacted: page.compacted.get(),
+                    }),
+                    Found::Keyspaces(held) => Reply::Keyspaces(held),
+                    Found::Catalogue(catalogue) => Reply::Catalogue(catalogue),
+                    Found::Keyspace(_) => unreachable!("a name is looked up for a parked request"),
+                }
+            }
+            Answered::Write { outcome, .. } if self.requests.kind(id) == Some(Kind::Manage) => {
+                Reply::Managed(outcome.revision)
+            }
+            Answered::Write { outcome, acknowledged_by } => {
+                let mut proof = self.proof(Level::Linearizable, outcome.revision);
+                proof.acknowledged_by = acknowledged_by.into_iter().map(NodeId::get).collect();
+                proof.replayed = outcome.replayed;
+                Reply::Write { outcome, proof }
+            }
+        }
+    }
+
+    fn proof(&self, level: Level, revision: u64) -> Proof {
+        Proof {
+            level: level.into(),
+            node: self.config.name.clone(),
+            revision,
+            leader: self.data.leader().map_or(0, NodeId::get),
+            leader_address: self.leader_address().unwrap_or_default(),
+            index: self.data.applied().get(),
+            ..Proof::default()
+        }
+    }
+
+    pub(super) fn leader_address(&self) -> Option<String> {
+        let leader = self.data.leader()?;
+        let member = &self.meta.machine().members().with_id(leader)?.member;
+        (!member.client_address.is_empty()).then(|| member.client_address.clone())
+    }
+}
+
+/// The error for a write that apply refused, the same on every replica.
+fn refusal(number: u32) -> Failure {
+    let code = Code::from_number(number).unwrap_or(Code::Internal);
+    let failure = Failure::new(code, "", code.page().cause);
+    match code {
+        // Refused now, but an earlier attempt under the same id may have been applied.
+        Code::OutcomeForgotten | Code::WriteAnswered => failure.applied(Applied::Unknown),
+        _ => failure.applied(Applied::No),
+    }
+}

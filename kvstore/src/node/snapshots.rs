@@ -1,0 +1,261 @@
+//! Snapshots on their way to this node: fetched, built, and stepped into their group only then.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+
+use proto::peer::peer_message::Body;
+use proto::{GroupId, LogIndex, NodeId, peer};
+use storage::export::{ExportFile, ExportHeader};
+
+use super::io::{Built, BuiltState, Effect, Ticks};
+use super::transfer::Fetch;
+use super::{Node, Ticket};
+use crate::replication::{Replication, Retired};
+
+/// What a node receives and builds.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    fetching: BTreeMap<GroupId, Fetch>,
+    /// What is being built, by index, and the message that goes with it.
+    building: BTreeMap<GroupId, (LogIndex, peer::RaftMessage)>,
+    /// What is built and waits for a leader to be known.
+    built: BTreeMap<GroupId, (peer::RaftMessage, Built, String)>,
+    /// States to remove once an append is durable.
+    retiring: VecDeque<(Ticket, Retired)>,
+}
+
+impl Snapshots {
+    /// Whether anything is on its way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !(self.fetching.is_empty() && self.building.is_empty() && self.built.is_empty())
+    }
+
+    /// A state is of no use once this append is durable.
+    pub(super) fn retire(&mut self, ticket: Ticket, retired: Retired) {
+        self.retiring.push_back((ticket, retired));
+    }
+
+    /// Takes the states whose time has come.
+    pub(super) fn take_retired(&mut self, durable: Ticket) -> Vec<Retired> {
+        let mut taken = Vec::new();
+        while let Some((ticket, _)) = self.retiring.front()
+            && *ticket <= durable
+        {
+            taken.extend(self.retiring.pop_front().map(|(_, retired)| retired));
+        }
+        taken
+    }
+}
+
+impl Node {
+    /// A leader offers a snapshot.
+    pub(super) fn offered(&mut self, from: NodeId, group: GroupId, mut offer: peer::SnapshotOffer) {
+        let index = LogIndex(offer.index);
+        let Some(message) = offer.raft.take() else { return };
+        let busy = self.snapshots.building.contains_key(&group)
+            || self.snapshots.built.contains_key(&group);
+        // Offers are repeated, with newer exports. What is being fetched is finished first: a large
+        // state would else never come whole. A fetch without progress is given up.
+        let fetching = self.snapshots.fetching.contains_key(&group);
+        if busy || fetching || index <= self.applied(group) {
+            return;
+        }
+        let Ok(sha256) = <[u8; 32]>::try_from(&offer.sha256[..]) else { return };
+        offer.raft = Some(message);
+        let bytes = offer.bytes;
+        let Some(fetch) = Fetch::begin(from, offer, self.now) else { return };
+        tracing::info!(%group, %from, %index, bytes, "fetching a snapshot");
+        self.snapshots.fetching.insert(group, fetch);
+        self.effects.push(Effect::Receive { group, index, bytes, sha256 });
+        self.fetch_on(group);
+    }
+
+    /// Asks for what the window has room for.
+    fn fetch_on(&mut self, group: GroupId) {
+        let Some(fetch) = self.snapshots.fetching.get_mut(&group) else { return };
+        let to = fetch.from();
+        for request in fetch.requests(self.now) {
+            self.outbox.send(to, group, Body::SnapshotFetch(request));
+        }
+    }
+
+    /// A chunk arrived.
+    pub(super) fn chunk(&mut self, from: NodeId, group: GroupId, chunk: &peer::SnapshotChunk) {
+        let Some(fetch) = self.snapshots.fetching.get_mut(&group) else { return };
+        if fetch.from() != from || !fetch.is_about(&chunk.sha256) {
+            return;
+        }
+        let index = LogIndex(fetch.offer().index);
+        if chunk.gone {
+            return self.give_up_fetch(group, "it is no longer kept there");
+        }
+        if let Some(data) = fetch.answer(chunk, self.now) {
+            let offset = chunk.offset;
+            self.effects.push(Effect::WriteChunk { group, index, offset, data });
+        }
+        self.fetch_on(group);
+    }
+
+    /// A chunk is on disk.
+    pub(super) fn chunk_written(&mut self, group: GroupId, index: LogIndex, offset: u64) {
+        let Some(fetch) = self.snapshots.fetching.get_mut(&group) else { return };
+        if LogIndex(fetch.offer().index) != index {
+            return;
+        }
+        if !fetch.written(offset, self.now) {
+            return self.fetch_on(group);
+        }
+        let fetch = self.snapshots.fetching.remove(&group).expect("it was just found");
+        let message = fetch.offer().raft.clone().expect("an offer of a leader has its message");
+        let state_dir = self.next_state_dir(group);
+        tracing::info!(%group, %index, "the snapshot is here; building its state");
+        self.snapshots.building.insert(group, (index, message));
+        self.effects.push(Effect::Build { group, index, state_dir });
+    }
+
+    /// A directory that no state of this group has been in.
+    fn next_state_dir(&self, group: GroupId) -> String {
+        let current = match group {
+            GroupId::META => self.meta.state_dir(),
+            _ => self.data.state_dir(),
+        };
+        let number: u64 =
+            current.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        format!("{group}-{}", number + 1)
+    }
+
+    /// A state is built, or could not be.
+    pub(super) fn built(&mut self, group: GroupId, index: LogIndex, result: Result<Built, String>) {
+        let Some((building, message)) = self.snapshots.building.remove(&group) else { return };
+        assert!(building == index, "{index} of group {group} was built instead of {building}");
+        match result {
+            Ok(built) if !is_of(&message, &built.file.header) => {
+                tracing::error!(%group, %index, "a snapshot is not the one that was offered");
+                self.effects.push(Effect::RemoveExport(built.file.path));
+            }
+            Ok(built) => {
+                let dir = self.next_state_dir(group);
+                self.snapshots.built.insert(group, (message, built, dir));
+                self.install();
+            }
+            Err(why) => {
+                tracing::error!(%group, %index, why, "a snapshot is of no use; it is fetched anew");
+                self.effects.push(Effect::Discard(group));
+            }
+        }
+    }
+
+    /// Steps what is built into its group, as far as there is a leader to answer to.
+    fn install(&mut self) {
+        for (group, (message, built, dir)) in std::mem::take(&mut self.snapshots.built) {
+            let index = built.file.header.index;
+            if index <= self.applied(group) {
+                self.useless(dir, built);
+                continue;
+            }
+            let Built { file, state } = built;
+            let kept = |(message, state, dir)| (message, Built { file: file.clone(), state }, dir);
+            let outcome = match state {
+                BuiltState::Catalogue(catalogue) => {
+                    let boxed = |back: Box<(_, _, _)>| {
+                        let (message, catalogue, dir) = *back;
+                        (message, BuiltState::Catalogue(Box::new(catalogue)), dir)
+                    };
+                    self.meta.install(message, *catalogue, dir.clone()).map_err(boxed)
+                }
+                BuiltState::Machine(machine) => {
+                    let boxed = |back: Box<(_, _, _)>| {
+                        let (message, machine, dir) = *back;
+                        (message, BuiltState::Machine(Box::new(machine)), dir)
+                    };
+                    self.data.install(message, *machine, dir.clone()).map_err(boxed)
+                }
+            };
+            match outcome {
+                Ok(true) => {
+                    tracing::info!(%group, %index, "the snapshot is installed");
+                    self.learn_epoch(&file);
+                    // The frame of the install says where the log begins.
+                    self.exports.add(file, self.now);
+                }
+                Ok(false) => {
+                    self.effects.push(Effect::RemoveState { name: dir, state: None });
+                    self.keep_or_drop(file);
+                }
+                Err(waiting) => {
+                    self.snapshots.built.insert(group, kept(waiting));
+                }
+            }
+        }
+    }
+
+    fn useless(&mut self, dir: String, built: Built) {
+        let state: Box<dyn Any + Send> = Box::new(built.state);
+        self.effects.push(Effect::RemoveState { name: dir, state: Some(state) });
+        self.keep_or_drop(built.file);
+    }
+
+    /// What was fetched is a good export all the same, unless the log has not come that far.
+    fn keep_or_drop(&mut self, file: ExportFile) {
+        if file.header.index <= self.applied(file.header.group) {
+            self.own_export(file);
+        } else {
+            self.effects.push(Effect::RemoveExport(file.path));
+        }
+    }
+
+    /// The state of a group is another one now: what runs on the old one no longer counts.
+    pub(super) fn switched(&mut self, group: GroupId) {
+        if group == GroupId::DATA {
+            self.checkpoint = None;
+            if self.exports.waits_for_checkpoint() {
+                let waiting = self.exports.failed(self.now);
+                self.refuse_exports(waiting, "the node has just installed a snapshot");
+            }
+            if self.exports.is_writing(group) {
+                self.exports.orphan();
+                self.effects.push(Effect::AbortExport(group));
+            }
+        }
+    }
+
+    fn give_up_fetch(&mut self, group: GroupId, why: &str) {
+        if let Some(fetch) = self.snapshots.fetching.remove(&group) {
+            let index = fetch.offer().index;
+            tracing::info!(%group, index, why, "a snapshot is given up");
+            self.effects.push(Effect::Discard(group));
+        }
+    }
+
+    /// One tick has passed.
+    pub(super) fn tick_snapshots(&mut self) {
+        let now: Ticks = self.now;
+        let groups: Vec<GroupId> = self.snapshots.fetching.keys().copied().collect();
+        for group in groups {
+            let goes_on = self.snapshots.fetching.get_mut(&group).is_some_and(|f| f.tick(now));
+            if goes_on {
+                self.fetch_on(group);
+            } else {
+                self.give_up_fetch(group, "its sender has fallen silent");
+            }
+        }
+        self.install();
+    }
+
+    fn applied(&self, group: GroupId) -> LogIndex {
+        match group {
+            GroupId::META => self.meta.applied(),
+            _ => self.data.applied(),
+        }
+    }
+}
+
+/// Whether a leader's message is about the export that was fetched.
+fn is_of(message: &peer::RaftMessage, header: &ExportHeader) -> bool {
+    message.snapshot.as_ref().is_some_and(|offered| {
+        offered.index == header.index.get()
+            && offered.term == header.term.get()
+            && offered.conf_state.as_ref() == Some(&header.conf_state)
+    })
+}

@@ -1,0 +1,450 @@
+//! What a node does by itself, tick by tick: publish its addresses, carry out changes of members and
+//! keyspaces, propose compactions, write exports, keep its log in memory short.
+
+use std::collections::BTreeSet;
+
+use consensus::{GroupStatus, Role, SnapshotMeta};
+use proto::peer::peer_message::Body;
+use proto::{Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, log, v1};
+use storage::export::{ExportFile, ExportHeader, FORMAT_VERSION};
+use storage::mvcc::HistoryClock;
+
+use super::catalogue::Member;
+use super::config::{EXPORT_LAYER_BYTES_MAX, EXPORT_LOG_BYTES_MAX};
+use super::exports::Next;
+use super::io::{CheckpointId, Effect, ExportSource, RequestId, Ticks};
+use super::keyspaces::{self, Held};
+use super::membership::{self, Standing, Step};
+use super::{Node, Reply};
+use crate::replication::raft::{RaftReplica, StateMachine};
+use crate::replication::{Origin, Replication, Submission};
+
+/// Ticks between two looks at what the catalogue wants.
+const DRIVE_TICKS: u64 = 4;
+/// Ticks between two attempts to publish this node's addresses.
+const PUBLISH_TICKS: u64 = 10;
+/// Ticks between two looks at the history that keyspaces keep.
+const COMPACT_TICKS: u64 = 20;
+/// Ticks in a second.
+const SECOND_TICKS: u64 = 20;
+
+impl Node {
+    /// One tick of upkeep.
+    pub(super) fn upkeep(&mut self) {
+        let now = self.now.0;
+        if now.is_multiple_of(PUBLISH_TICKS) {
+            self.publish();
+        }
+        if now.is_multiple_of(DRIVE_TICKS) {
+            self.drive_members();
+            self.drive_keyspaces();
+        }
+        if now.is_multiple_of(COMPACT_TICKS) {
+            self.compact_history();
+        }
+        if self.read_only && now.is_multiple_of(SECOND_TICKS) {
+            self.meta.hand_over();
+            self.data.hand_over();
+        }
+        self.tick_snapshots();
+        self.tick_exports();
+        self.meta.trim_log(self.exports.held(GroupId::META));
+        self.data.trim_log(self.exports.held(GroupId::DATA));
+    }
+
+    /// Publishes this node's addresses in the catalogue, until they stand there.
+    fn publish(&mut self) {
+        let own = v1::Member {
+            id: self.config.id.get(),
+            name: self.config.name.clone(),
+            client_address: self.config.client_address.clone(),
+            peer_address: self.config.peer_address.clone(),
+        };
+        let known = self.meta.machine().members().with_id(self.config.id);
+        if known.is_none_or(|known| known.member == own) {
+            return;
+        }
+        let set = log::SetMember { member: Some(own) };
+        self.submit_meta(log::command::Body::SetMember(set));
+    }
+
+    /// Hands a command of the node's own to group 0.
+    pub(super) fn submit_meta(&mut self, body: log::command::Body) {
+        let submission = internal(body);
+        self.meta.write(submission, &mut self.outbox);
+    }
+
+    /// Lets every group that this node leads follow the catalogue, and notes when all have.
+    fn drive_members(&mut self) {
+        let members = self.meta.machine().members();
+        let (wanted, change) = (members.wanted(), members.change_number());
+        let open = members.open_change().is_some();
+        let meta_status = self.meta.status();
+        if meta_status.role == Role::Leader {
+            self.promote_by_itself(&meta_status);
+        }
+        drive(&mut self.data, self.config.id, &wanted, change);
+        // Who leaves learns from group 0 that it is to leave, so it leaves that last: it may lead the
+        // data group. Where it leads group 0 it hands that over; what it knows of the data group, which
+        // it may have left, says nothing any more.
+        let own = self.config.id;
+        let leaves = !wanted.voters.contains(&own) && !wanted.learners.contains(&own);
+        if leaves || !membership::holds_leaving(&self.data.conf_state(), &wanted) {
+            drive(&mut self.meta, self.config.id, &wanted, change);
+        }
+        let done = membership::carried_out(&self.meta.conf_state(), &wanted)
+            && membership::carried_out(&self.data.conf_state(), &wanted);
+        if open && done && meta_status.role == Role::Leader {
+            self.submit_meta(log::command::Body::ChangeDone(log::ChangeDone { change }));
+        }
+        self.tell_members();
+    }
+
+    /// A member that was added as a voter becomes one once it has caught up.
+    fn promote_by_itself(&mut self, status: &GroupStatus) {
+        let members = self.meta.machine().members();
+        if members.open_change().is_some() {
+            return;
+        }
+        let ready = |member: &&Member| {
+            let caught_up = member.id().is_some_and(|id| status.learners_caught_up.contains(&id));
+            member.promote && !member.voter && caught_up
+        };
+        let Some(name) = members.iter().find(ready).map(|member| member.member.name.clone()) else {
+            return;
+        };
+        let kind = log::change_member::Kind::Promote.into();
+        let change = log::ChangeMember { kind, name, ..log::ChangeMember::default() };
+        self.submit_meta(log::command::Body::ChangeMember(change));
+    }
+
+    /// Tells the links who belongs to the cluster, when that has changed.
+    fn tell_members(&mut self) {
+        let members = self.meta.machine().members();
+        if members.with_id(self.config.id).is_none() {
+            // A node that has just joined knows nobody yet, and one that was removed is told by others.
+            return;
+        }
+        let list: Vec<v1::Member> = members.reachable().map(|m| m.member.clone()).collect();
+        let removed = members.removed().clone();
+        let told = (list, removed);
+        if self.told.as_ref() != Some(&told) {
+            let (members, removed) = told.clone();
+            self.effects.push(Effect::Members { members, removed });
+            self.told = Some(told);
+        }
+    }
+
+    /// A node that was added has started: its id belongs into the catalogue.
+    pub(super) fn joining(&mut self, name: String, node: NodeId) {
+        let unbound = |member: &Member| member.id().is_none();
+        if self.meta.machine().members().named(&name).is_some_and(unbound) {
+            let bind = log::BindMember { name, id: node.get() };
+            self.submit_meta(log::command::Body::BindMember(bind));
+        }
+    }
+
+    /// Lets the data group follow the keyspaces of the catalogue.
+    fn drive_keyspaces(&mut self) {
+        if self.meta.status().role != Role::Leader {
+            return;
+        }
+        let machine = self.data.machine();
+        let held = |id: u64| match machine.keyspace_info(KeyspaceId(id)) {
+            Some(info) => Held::Open(info.descriptor.generation),
+            None if machine.is_closed(KeyspaceId(id)) => Held::Closed,
+            None => Held::Nothing,
+        };
+        for step in keyspaces::next_steps(self.meta.machine().keyspaces(), held) {
+            let (command, to_data) = match step {
+                keyspaces::Step::Data(command) => (command, true),
+                keyspaces::Step::Meta(command) => (command, false),
+            };
+            let patience = Ticks(PUBLISH_TICKS);
+            let submission = Submission { origin: Origin::Internal, command, patience };
+            if to_data {
+                self.data.write(submission, &mut self.outbox);
+            } else {
+                self.meta.write(submission, &mut self.outbox);
+            }
+        }
+    }
+
+    /// As leader, proposes to drop history that nobody wants to keep.
+    fn compact_history(&mut self) {
+        let leads = self.data.status().role == Role::Leader;
+        if !leads || self.read_only {
+            self.history = HistoryClock::default();
+            return;
+        }
+        let seconds = self.now.0 / SECOND_TICKS;
+        let machine = self.data.machine();
+        let ids: Vec<u64> = machine.keyspaces().map(|info| info.descriptor.id).collect();
+        let history = &mut self.history;
+        history.retain(|id| ids.contains(&id.get()));
+        let due = |id: u64| Some((id, machine.compaction_due(KeyspaceId(id), history, seconds)?));
+        let due: Vec<(u64, Revision)> = ids.into_iter().filter_map(due).collect();
+        for (keyspace, revision) in due {
+            let compact = log::Compact { keyspace, revision: revision.get() };
+            self.data.write(internal(log::command::Body::Compact(compact)), &mut self.outbox);
+        }
+    }
+
+    /// Begins, offers and drops exports.
+    fn tick_exports(&mut self) {
+        let now = self.now;
+        self.offer_exports();
+        self.want_exports();
+        for (group, node) in self.exports.take_silent(now) {
+            match group {
+                GroupId::META => self.meta.snapshot_failed(node),
+                _ => self.data.snapshot_failed(node),
+            }
+        }
+        // While the log takes nothing, what it last heard of an export is not durable perhaps.
+        if !self.read_only {
+            for file in self.exports.take_useless(now) {
+                self.effects.push(Effect::RemoveExport(file.path));
+            }
+        }
+        let may = self.checkpoint.is_none() && !self.store_failed;
+        if may && self.exports.next(now) == Next::Checkpoint {
+            self.begin_export_round();
+        }
+        let layer = self.data.machine().layer_bytes();
+        if self.exports.is_writing(GroupId::DATA) && layer > EXPORT_LAYER_BYTES_MAX {
+            self.effects.push(Effect::AbortExport(GroupId::DATA));
+        }
+    }
+
+    /// Lets the groups offer the newest exports whose index they have reached.
+    fn offer_exports(&mut self) {
+        for group in [GroupId::META, GroupId::DATA] {
+            let Some(file) = self.exports.newest(group) else { continue };
+            let ExportHeader { index, term, conf_state, change, .. } = file.header.clone();
+            let meta = SnapshotMeta { index, term, conf_state, change };
+            if group == GroupId::META && index <= self.meta.applied() {
+                self.meta.set_snapshot(meta);
+            } else if group == GroupId::DATA && index <= self.data.applied() {
+                self.data.set_snapshot(meta);
+            }
+        }
+    }
+
+    fn want_exports(&mut self) {
+        let state_bytes = self.data.machine().store_bytes();
+        // Nodes take their turns at different times.
+        let share = 16 + self.config.id.get() % 8;
+        let least = self.config.export_log_bytes / 16 * share;
+        let limit = least.max(2 * state_bytes).min(EXPORT_LOG_BYTES_MAX.max(least));
+        // A round that failed leaves damaged nodes waiting.
+        if self.exports.log_bytes() > limit || self.exports.repairs_wait() {
+            self.exports.want();
+        }
+        for (group, wanted) in [
+            (GroupId::META, self.meta.snapshot_wanted()),
+            (GroupId::DATA, self.data.snapshot_wanted()),
+        ] {
+            let Some(wanted) = wanted else { continue };
+            let newest = self.exports.newest(group).map(|file| file.header.index);
+            if newest.is_none_or(|newest| newest < wanted) {
+                self.exports.want();
+            }
+        }
+    }
+
+    fn begin_export_round(&mut self) {
+        // A checkpoint of what is applied now; where the last one covers it already, there is none.
+        let machine = self.data.machine();
+        if machine.applied() == machine.checkpointed() {
+            self.exports.checkpointing();
+            self.write_exports();
+        } else if let Some(effect) = self.checkpoint_now() {
+            self.effects.push(effect);
+            self.exports.checkpointing();
+        }
+    }
+
+    /// Begins the exports of a round whose checkpoint is finished.
+    pub(super) fn write_exports(&mut self) {
+        let mut groups = BTreeSet::new();
+        let catalogue = self.meta.machine();
+        let index = catalogue.applied();
+        let newer = |file: &ExportFile| file.header.index < index;
+        if index > LogIndex(0) && self.exports.newest(GroupId::META).is_none_or(newer) {
+            let conf = (self.meta.conf_state(), self.meta.applied_change());
+            let source = ExportSource::Catalogue(catalogue.export());
+            let term = catalogue.applied_term();
+            let header = self.header(GroupId::META, index, term, conf);
+            self.effects.push(Effect::Export { header, source });
+            groups.insert(GroupId::META);
+        }
+        let first_conf = self.first_conf.clone();
+        let store = self.data.machine().store();
+        let covered = self.data.machine().checkpointed();
+        let newer = |file: &ExportFile| file.header.index < covered;
+        // There is nothing newer to say: the one that is there serves everybody.
+        let due = self.exports.newest(GroupId::DATA).is_none_or(newer);
+        if due && let Some(job) = self.data.machine_mut().begin_export() {
+            let conf = match job.conf() {
+                Some((conf, change)) => (conf.clone(), change),
+                None => first_conf,
+            };
+            let header = self.header(GroupId::DATA, job.index(), job.term(), conf);
+            self.effects
+                .push(Effect::Export { header, source: ExportSource::Machine { job, store } });
+            groups.insert(GroupId::DATA);
+        }
+        if !groups.is_empty() {
+            return self.exports.writing(groups);
+        }
+        let well = self.exports.newest(GroupId::DATA).is_some();
+        self.exports.writing(groups);
+        let waiting = self.exports.ended(GroupId::DATA, well, self.now);
+        self.answer_exports(waiting, "nothing has been written yet");
+    }
+
+    fn header(
+        &self,
+        group: GroupId,
+        index: LogIndex,
+        term: proto::Term,
+        (conf_state, change): (log::ConfState, u64),
+    ) -> ExportHeader {
+        ExportHeader {
+            format: FORMAT_VERSION,
+            cluster: self.config.cluster,
+            epoch: self.config.epoch,
+            group,
+            index,
+            term,
+            conf_state,
+            change,
+        }
+    }
+
+    /// An export of a round is durable, or could not be written.
+    pub(super) fn exported(&mut self, group: GroupId, result: Result<ExportFile, String>) {
+        if group == GroupId::DATA && !self.exports.take_orphaned() {
+            self.data.machine_mut().end_export();
+        }
+        let well = result.is_ok();
+        match result {
+            Ok(file) => self.own_export(file),
+            Err(why) => tracing::warn!(%group, why, "no export was written"),
+        }
+        let waiting = self.exports.ended(group, well, self.now);
+        let why = "the node could not write it; its log says why";
+        if well {
+            self.answer_exports(waiting, why);
+        } else {
+            self.refuse_exports(waiting, why);
+        }
+    }
+
+    /// Gives the newest export of the data group to those who waited; `why` there is none, if so.
+    fn answer_exports(&mut self, waiting: Vec<RequestId>, why: &str) {
+        let Some(file) = self.exports.newest(GroupId::DATA).cloned() else {
+            return self.refuse_exports(waiting, why);
+        };
+        for id in waiting {
+            self.finish(id, Ok(Reply::Export(file.clone())));
+        }
+    }
+
+    /// An export is durable here: the log begins behind it, and followers may have it.
+    pub(super) fn own_export(&mut self, file: ExportFile) {
+        let (group, path) = (file.header.group, file.path.clone());
+        self.learn_epoch(&file);
+        let ExportHeader { index, term, conf_state, change, .. } = file.header.clone();
+        if !self.exports.add(file, self.now) {
+            // One that was received may have taken the place of this node's own at the same index.
+            let newest = self.exports.newest(group).map(|newest| &newest.path);
+            if newest != Some(&path) {
+                self.effects.push(Effect::RemoveExport(path));
+            }
+            return;
+        }
+        let start = log::LogStart {
+            index: index.get(),
+            term: term.get(),
+            conf_state: Some(conf_state),
+            change,
+        };
+        self.outbox.append(group, log::frame::Body::LogStart(start));
+        self.outbox.sync = true;
+        self.answer_repairs();
+    }
+
+    /// Offers the newest exports to the damaged nodes for which they are new enough.
+    pub(super) fn answer_repairs(&mut self) {
+        for (node, offer, group) in self.exports.take_repairs() {
+            self.outbox.send(node, group, Body::SnapshotOffer(offer));
+        }
+    }
+
+    /// A node that joined learns the data epoch of its cluster from what it receives.
+    pub(super) fn learn_epoch(&mut self, file: &ExportFile) {
+        self.config.epoch = self.config.epoch.max(file.header.epoch);
+    }
+
+    pub(super) fn refuse_exports(&mut self, waiting: Vec<RequestId>, why: &str) {
+        for id in waiting {
+            let failure = Failure::new(Code::ExportFailed, "snapshot", why);
+            self.finish(id, Err(failure));
+        }
+    }
+
+    /// A checkpoint of everything applied, unless one runs.
+    pub(super) fn checkpoint_now(&mut self) -> Option<Effect> {
+        let machine = self.data.machine_mut();
+        let job = machine.begin_checkpoint()?;
+        let store = machine.store();
+        self.checkpoints += 1;
+        self.log_since_checkpoint = 0;
+        let id = CheckpointId(self.checkpoints);
+        self.checkpoint = Some((id, job.index(), job.term()));
+        Some(Effect::Checkpoint { id, job, store })
+    }
+
+    /// The disk is full, or has room again.
+    pub(super) fn log_full(&mut self, full: bool) {
+        self.read_only = full;
+        self.meta.set_read_only(full);
+        self.data.set_read_only(full);
+        if full {
+            self.meta.hand_over();
+            self.data.hand_over();
+        }
+    }
+}
+
+/// Takes the next step of a membership change in one group.
+fn drive<S: StateMachine>(
+    replica: &mut RaftReplica<S>,
+    node: NodeId,
+    wanted: &super::catalogue::Wanted,
+    change: u64,
+) {
+    if change <= replica.applied_change() || !replica.leads() {
+        return;
+    }
+    let (status, conf) = (replica.status(), replica.conf_state());
+    let applied_change = replica.applied_change();
+    let standing = Standing { node, status: &status, conf: &conf, applied_change };
+    match membership::next_step(standing, wanted, change) {
+        Some(Step::Propose(change)) => {
+            if let Err(refused) = replica.propose_conf(&change) {
+                tracing::debug!(%refused, "a change of members has to wait");
+            }
+        }
+        Some(Step::HandOver(to)) => replica.move_leader(to),
+        None => {}
+    }
+}
+
+/// A command of the node's own, which nobody waits for.
+fn internal(body: log::command::Body) -> Submission {
+    let command = log::Command { body: Some(body) };
+    Submission { origin: Origin::Internal, command, patience: Ticks(PUBLISH_TICKS) }
+}

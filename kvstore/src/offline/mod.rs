@@ -1,0 +1,34 @@
+//! What is done to files while no node runs: `kvstore snapshot` and `kvstore recover`.
+//!
+//! - [`verify`]: reads an export whole and says what it is.
+//! - [`restore`]: puts an export where a node of a new cluster starts from it.
+//! - [`recover`]: makes such an export of what is left of a node, when no majority is.
+//!
+//! A restored or recovered cluster is a new one: see `durable/seed.rs` for how it begins.
+
+mod error;
+pub mod recover;
+pub mod restore;
+mod seed_file;
+pub mod verify;
+
+pub use error::OfflineError;
+
+use std::process::ExitCode;
+
+/// Prints what a command came to, and returns its exit code.
+pub fn finish(result: Result<String, OfflineError>, json: bool) -> ExitCode {
+    match result {
+        Ok(text) => crate::cli::print(&text),
+        Err(error) => {
+            let text = if json { error.to_json() } else { error.describe() };
+            // Nobody to tell when stderr is closed; the exit code says it.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

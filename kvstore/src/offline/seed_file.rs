@@ -1,0 +1,81 @@
+//! Putting an export where a node of a new cluster starts from it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use storage::disk::{Disk, OpenMode};
+
+/// Its name in a data directory.
+pub(super) const SEED: &str = "seed.exp";
+/// Its name while it is being copied.
+pub(super) const UNFINISHED: &str = "seed.exp.new";
+
+/// What is copied at a time.
+const PORTION_BYTES: usize = 1024 * 1024;
+
+/// Copies an export into a data directory; durable on return. A crash before that leaves no seed.
+pub(super) fn copy(disk: &dyn Disk, from: &Path, directory: &Path) -> io::Result<PathBuf> {
+    disk.create_dir_all(directory)?;
+    let (unfinished, path) = (directory.join(UNFINISHED), directory.join(SEED));
+    match disk.remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let source = disk.open(from, OpenMode::Read)?;
+    let mut target = disk.open(&unfinished, OpenMode::CreateNew)?;
+    let (mut offset, mut portion) = (0, vec![0; PORTION_BYTES]);
+    loop {
+        let read = source.read_at(offset, &mut portion)?;
+        if read == 0 {
+            break;
+        }
+        target.write_at(offset, &portion[..read])?;
+        offset += read as u64;
+    }
+    target.sync_data()?;
+    drop(target);
+    disk.rename(&unfinished, &path)?;
+    disk.sync_dir(directory)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use proto::log::export_record::Body;
+    use proto::{ClusterId, GroupId, LogIndex, Term, log, v1};
+    use std::sync::Arc;
+    use storage::disk::RealDisk;
+    use storage::export::{ExportHeader, ExportWriter, FORMAT_VERSION};
+
+    /// A small export of the data group.
+    pub(in crate::offline) fn export(dir: &Path, name: &str) -> PathBuf {
+        export_of(dir, name, GroupId::DATA)
+    }
+
+    /// A small export of any group.
+    pub(in crate::offline) fn export_of(dir: &Path, name: &str, group: GroupId) -> PathBuf {
+        let path = dir.join(name);
+        let header = ExportHeader {
+            format: FORMAT_VERSION,
+            cluster: ClusterId([3; 16]),
+            epoch: 4,
+            group,
+            index: LogIndex(9),
+            term: Term(2),
+            conf_state: log::ConfState { voters: vec![1], ..log::ConfState::default() },
+            change: 0,
+        };
+        let mut writer = ExportWriter::create(Arc::new(RealDisk), &path, header).unwrap();
+        let descriptor = v1::Keyspace { id: 1, name: "default".into(), ..Default::default() };
+        let keyspace = log::KeyspaceState {
+            descriptor: Some(descriptor),
+            revision: 7,
+            ..log::KeyspaceState::default()
+        };
+        let record = log::ExportRecord { body: Some(Body::Keyspace(keyspace)) };
+        writer.push(&record).unwrap();
+        writer.finish().unwrap();
+        path
+    }
+}

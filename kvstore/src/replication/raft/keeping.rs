@@ -1,0 +1,110 @@
+//! What a replica keeps of its log in memory, snapshots, and who its members are.
+
+use consensus::{GroupStatus, ProposeError, SnapshotMeta};
+use proto::{LogIndex, NodeId, log, peer};
+
+use super::{RaftReplica, StateMachine};
+
+/// Bytes of applied entries that stay in memory for followers that are a little behind.
+pub const LOG_KEEP_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes that stay in memory while a follower that was heard lately needs them. One that is further
+/// behind gets a snapshot.
+pub const LOG_LAGGING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+impl<S: StateMachine> RaftReplica<S> {
+    /// Frees entries in memory that nobody here needs. `hold` is a snapshot on its way to a follower,
+    /// which needs everything behind it.
+    pub fn trim_log(&mut self, hold: Option<LogIndex>) {
+        let extent = self.group.log_extent();
+        let entries = (extent.last.get() + 1).saturating_sub(extent.first.get());
+        if extent.bytes <= LOG_KEEP_BYTES || entries == 0 {
+            return;
+        }
+        let average = (extent.bytes / entries).max(1);
+        let keeping = |bytes: u64| LogIndex(extent.last.get().saturating_sub(bytes / average));
+        let status = self.group.status();
+        let lagging = status.peers.iter().filter(|peer| peer.active).map(|peer| peer.matched);
+        let travelling = status.peers.iter().filter_map(|peer| peer.snapshot);
+        let needed = lagging.chain(travelling).chain(hold).min().unwrap_or(extent.last);
+        let to = keeping(LOG_KEEP_BYTES).min(needed.max(keeping(LOG_LAGGING_BYTES_MAX)));
+        let to = to.min(self.machine.applied());
+        if to >= extent.first {
+            self.group.compact_to(to);
+        }
+    }
+
+    /// The index at or above which some follower needs a snapshot.
+    pub fn snapshot_wanted(&self) -> Option<LogIndex> {
+        self.group.snapshot_wanted()
+    }
+
+    /// Tells the group which export may be offered.
+    pub fn set_snapshot(&mut self, snapshot: SnapshotMeta) {
+        self.group.set_snapshot(Some(snapshot));
+    }
+
+    /// A follower did not fetch what it was offered.
+    pub fn snapshot_failed(&mut self, node: NodeId) {
+        self.group.snapshot_failed(node);
+    }
+
+    /// Steps the message of a snapshot whose state has been built in `dir`. It may have come too late:
+    /// then false, and nothing has changed.
+    ///
+    /// The message is as good as from the leader of the present term, whoever sent it: what a snapshot
+    /// holds is committed. Without a leader it has to wait.
+    pub fn install(
+        &mut self,
+        mut message: peer::RaftMessage,
+        machine: S,
+        dir: String,
+    ) -> Result<bool, Box<(peer::RaftMessage, S, String)>> {
+        let Some(leader) = self.group.leader().filter(|leader| *leader != self.identity.node)
+        else {
+            return Err(Box::new((message, machine, dir)));
+        };
+        message.from = leader.get();
+        message.term = self.group.term().get();
+        self.staged = Some((machine, dir));
+        match self.group.install(leader, message) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                self.staged = None;
+                Ok(false)
+            }
+            Err(rejected) => {
+                tracing::warn!(group = %self.id, %rejected, "a snapshot was refused");
+                self.staged = None;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Name of the directory that holds the state.
+    pub fn state_dir(&self) -> &str {
+        &self.state_dir
+    }
+
+    /// The members as applied.
+    pub fn conf_state(&self) -> log::ConfState {
+        self.group.conf_state()
+    }
+
+    /// The newest membership change that the group has applied.
+    pub fn applied_change(&self) -> u64 {
+        self.group.applied_change()
+    }
+
+    /// Proposes a change of members.
+    pub fn propose_conf(&mut self, change: &log::ConfChange) -> Result<(), ProposeError> {
+        self.group.propose_conf_change(change).map(|_| ())
+    }
+
+    /// Hands leadership to `to`, if this replica leads and `to` votes.
+    pub fn move_leader(&mut self, to: NodeId) {
+        let status: GroupStatus = self.group.status();
+        if self.leads() && status.voters.contains(&to) && to != self.identity.node {
+            self.group.transfer_leader(to);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The thread that writes checkpoints and exports.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use proto::GroupId;
+use storage::export::{ExportFile, ExportHeader};
+use storage::mvcc::{CheckpointJob, CheckpointProgress};
+use storage::state::{StateError, StateStore};
+
+use super::event::Event;
+use crate::durable::{DataFiles, ExportStep, ExportTask};
+use crate::node::{CheckpointId, ExportSource, Input};
+
+/// The pause between two small batches: a batch stops every read of the store for its duration.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// Work on the store. One piece at a time: an export reads between two checkpoints.
+#[derive(Debug)]
+pub(super) enum StoreJob {
+    /// Moves the memory layer into the store.
+    Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
+    /// Writes an export.
+    Export { header: ExportHeader, source: ExportSource },
+}
+
+/// What tells the thread to stop what it does.
+#[derive(Debug, Default)]
+pub(super) struct StoreSignals {
+    /// The node stops: a job is left half done, which the next start takes in its stride.
+    pub(super) stop: AtomicBool,
+    /// The export that is being written is to be given up.
+    pub(super) abort_export: AtomicBool,
+}
+
+/// Runs jobs on the store beside everything else.
+///
+/// A checkpoint that fails is reported, and the node decides; a failed export costs nothing.
+pub(super) struct StoreThread {
+    pub(super) jobs: Receiver<StoreJob>,
+    pub(super) files: DataFiles,
+    pub(super) events: Sender<Event>,
+    pub(super) signals: Arc<StoreSignals>,
+}
+
+impl StoreThread {
+    /// Runs until the node thread is gone or told to stop.
+    pub(super) fn run(self) {
+        for job in &self.jobs {
+            let input = match job {
+                StoreJob::Checkpoint { id, mut job, store } => {
+                    match self.checkpoint(&mut job, &*store) {
+                        Ok(true) => {
+                            tracing::info!(index = %job.index(), "checkpoint finished");
+                            Input::CheckpointDone(id)
+                        }
+                        Ok(false) => return,
+                        Err(error) => {
+                            tracing::error!(%error, "checkpoint failed; the state store is given up");
+                            Input::CheckpointFailed(id)
+                        }
+                    }
+                }
+                StoreJob::Export { header, source } => {
+                    let group = header.group;
+                    match self.export(header, source) {
+                        Some(result) => Input::Exported { group, result },
+                        None => return,
+                    }
+                }
+            };
+            // A node that has stopped needs no report.
+            let _ = self.events.send(Event::Input(input));
+        }
+    }
+
+    /// True when the job is done, false when it was told to stop.
+    fn checkpoint(
+        &self,
+        job: &mut CheckpointJob,
+        store: &dyn StateStore,
+    ) -> Result<bool, StateError> {
+        loop {
+            if self.signals.stop.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            match job.step(store)? {
+                CheckpointProgress::Continue => std::thread::sleep(PAUSE),
+                CheckpointProgress::Done => return Ok(true),
+            }
+        }
+    }
+
+    /// `None` when it was told to stop.
+    fn export(
+        &self,
+        header: ExportHeader,
+        source: ExportSource,
+    ) -> Option<Result<ExportFile, String>> {
+        let (group, index) = (header.group, header.index);
+        // Whatever it was meant for has ended.
+        self.signals.abort_export.store(false, Ordering::Release);
+        let mut task = match ExportTask::begin(&self.files, header, source) {
+            Ok(task) => task,
+            Err(why) => return Some(Err(why)),
+        };
+        loop {
+            if self.signals.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            // Meant for the data group: the others are written in one step.
+            if group == GroupId::DATA && self.signals.abort_export.swap(false, Ordering::AcqRel) {
+                return Some(Err("it took too long and delayed the next checkpoint".to_owned()));
+            }
+            match task.step() {
+                Ok(ExportStep::Continue(rest)) => task = rest,
+                Ok(ExportStep::Done(file)) => {
+                    tracing::info!(%group, %index, bytes = file.bytes, "export finished");
+                    return Some(Ok(file));
+                }
+                Err(why) => return Some(Err(why)),
+            }
+        }
+    }
+}

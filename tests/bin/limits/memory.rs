@@ -1,0 +1,105 @@
+//! Memory with many keys, and how soon all nodes are back when all were killed.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use client::CallOptions;
+use client::bench::{self, Mix, Operation, Pace, Plan, Running};
+use jepsen::cluster::Cluster;
+use tests::measure::{Failed, MIB, Memory, Place, Promises, READY_MAX, processor_seconds};
+
+/// Bytes of each value.
+const VALUE_BYTES: usize = 128;
+/// Most memory of a node.
+const MEMORY_MAX_MIB: u64 = 600;
+/// Longest time until all nodes are ready again.
+const READY_AGAIN_MAX_S: f64 = 5.0;
+/// How long the load goes on before memory is read, or all nodes are killed.
+const LOAD: Duration = Duration::from_secs(30);
+/// A kill hits a cluster that has worked this long since the last one.
+const BEFORE_KILL: Duration = Duration::from_secs(10);
+/// Operations at once under load.
+const IN_FLIGHT: u32 = 64;
+/// How long a call may take: an election, and the start of all nodes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Loads so many keys, puts load on them, then kills all nodes so often.
+pub async fn measure(
+    place: &Place,
+    keys: u64,
+    kills: u32,
+    promises: &mut Promises,
+) -> Result<(), Failed> {
+    println!("\n{keys} keys of {VALUE_BYTES} B");
+    let mut cluster = place.boot("memory").await?;
+    let client = Place::connect(&cluster, PATIENCE, 4)?;
+    let in_flight = NonZeroU32::new(IN_FLIGHT).expect("the constant is not 0");
+    let plan = Plan {
+        mix: Mix::parse("get=50,put=50")?,
+        pace: Pace::Closed { in_flight },
+        duration: LOAD,
+        keys,
+        value_bytes: VALUE_BYTES,
+        seed: 1,
+    };
+    let begin = Instant::now();
+    bench::load(&client, &plan).await?;
+    promises.figure("loaded in, s", format!("{:.1}", begin.elapsed().as_secs_f64()));
+    peaks(&cluster, "after loading", promises)?;
+    let mut running = Running::start(&client, plan.clone());
+    running.wait().await;
+    let report = running.report();
+    promises.figure(
+        "operations/s, gets and puts",
+        format!("{:.0}", report.per_second(&report.total())),
+    );
+    for (node, memory) in peaks(&cluster, "under load", promises)?.into_iter().enumerate() {
+        let what = format!("{}: most memory since its start", cluster.name(node));
+        promises.at_most(&what, memory.peak / MIB, MEMORY_MAX_MIB, "MiB");
+    }
+
+    let plan = Plan { mix: Mix::only(Operation::Put), duration: READY_MAX, ..plan };
+    for kill in 1..=kills {
+        let mut running = Running::start(&client, plan.clone());
+        tokio::time::sleep(BEFORE_KILL).await;
+        (0..cluster.len()).for_each(|node| cluster.kill(node));
+        running.stop();
+        let what = format!("kill -9 of all under load, {kill}: all ready");
+        start_all(&mut cluster, &client, &what, READY_AGAIN_MAX_S, promises).await?;
+        running.wait().await;
+    }
+    Ok(())
+}
+
+/// Starts all nodes, and prints how long that took: on the clock, and of the processors, for all nodes
+/// start on one machine.
+pub async fn start_all(
+    cluster: &mut Cluster,
+    client: &client::Client,
+    what: &str,
+    most: f64,
+    promises: &mut Promises,
+) -> Result<(), Failed> {
+    let begin = Instant::now();
+    let seconds = || (begin.elapsed().as_secs_f64() * 100.0).round() / 100.0;
+    cluster.start_all()?;
+    cluster.wait_all_ready(READY_MAX).await?;
+    let ready = seconds();
+    let nodes = 0..cluster.len();
+    let used: f64 = nodes.map(|node| processor_seconds(cluster, node)).sum::<Result<_, _>>()?;
+    client.put_value("restart", "again", &CallOptions::default()).await?;
+    promises.at_most(what, ready, most, "s");
+    promises.figure("  first write acknowledged, s", seconds());
+    promises.figure("  processor time of all nodes until then, s", format!("{used:.2}"));
+    Ok(())
+}
+
+/// Prints the memory of each node.
+fn peaks(cluster: &Cluster, when: &str, promises: &Promises) -> Result<Vec<Memory>, Failed> {
+    let nodes = 0..cluster.len();
+    let all: Vec<Memory> =
+        nodes.map(|node| Memory::of_node(cluster, node)).collect::<Result<_, _>>()?;
+    let shown: Vec<String> = all.iter().map(|memory| (memory.now / MIB).to_string()).collect();
+    promises.figure(&format!("memory of the nodes {when}, MiB"), shown.join(" "));
+    Ok(all)
+}

@@ -1,0 +1,437 @@
+//! A simulated process: the shipped node core with its log and the work that runs beside it.
+//!
+//! What the threads of the shell do, this does step by step: the log is synced some time after an
+//! append, one piece of work on the store runs at a time, chunks are read and written in the order in
+//! which the node asks for it, and a build runs in between. A crash may fall between any two steps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvstore::durable::{
+    BuildStep, BuildTask, DataFiles, ExportStep, ExportTask, Receiver, read_chunk,
+};
+use kvstore::node::{CheckpointId, Effect, ExportSource, Input, Node, RequestId, Ticket};
+use proto::log::frame::Body as FrameBody;
+use proto::peer::peer_message::Body;
+use proto::{GroupId, LogIndex, NodeId, log, peer};
+use storage::export::{ExportFile, ExportHeader};
+use storage::mvcc::{CheckpointJob, CheckpointProgress};
+use storage::state::StateStore;
+use storage::wal::{Wal, WalError};
+
+use super::apart::ApartStore;
+use super::counters::{Counters, Event};
+use super::mutant::{self, Mutant};
+
+/// Work on the store.
+#[derive(Debug)]
+enum StoreJob {
+    Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
+    Export { header: ExportHeader, source: ExportSource },
+}
+
+/// Work on the store that has begun.
+#[derive(Debug)]
+enum StoreWork {
+    Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
+    Export { group: GroupId, task: ExportTask },
+}
+
+/// Work on exports that come and go.
+#[derive(Debug)]
+enum Transfer {
+    Serve { to: NodeId, file: ExportFile, offset: u64 },
+    Receive { group: GroupId, index: LogIndex, bytes: u64, sha256: [u8; 32] },
+    Write { group: GroupId, index: LogIndex, offset: u64, data: Bytes },
+    Build { group: GroupId, index: LogIndex, state_dir: String },
+    Discard(GroupId),
+    RemoveExport(std::path::PathBuf),
+    RemoveState(String),
+}
+
+/// What is left of an effect for the world to do.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are messages, taken apart at once")]
+pub enum Wanted {
+    /// Send this.
+    Send(NodeId, peer::PeerMessage),
+    /// Sync the log after a while.
+    Sync,
+    /// Take a step on the store after a while.
+    Store,
+    /// Take a step of a transfer after a while.
+    Transfer,
+    /// Give a client its answer.
+    Reply(RequestId, Box<Result<kvstore::node::Reply, proto::Failure>>),
+    /// These ids never come back.
+    Removed(std::collections::BTreeSet<NodeId>),
+    /// The process ends itself.
+    Fatal(String),
+}
+
+/// What became of a scheduled sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// The node heard of it.
+    Done,
+    /// The disk is full: try again in a while.
+    Full,
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Process {
+    /// The shipped core.
+    pub node: Node,
+    /// A poll has been scheduled.
+    pub polling: bool,
+    wal: Wal,
+    files: DataFiles,
+    /// The last ticket of the open batch.
+    open: Option<Ticket>,
+    /// The open batch says that the log of a group begins later.
+    frees: bool,
+    /// It says that a snapshot is installed.
+    installs: u64,
+    syncing: bool,
+    full: bool,
+    jobs: VecDeque<StoreJob>,
+    work: Option<StoreWork>,
+    storing: bool,
+    abort_export: bool,
+    transfers: VecDeque<Transfer>,
+    receiver: Receiver,
+    building: Option<(GroupId, LogIndex, BuildTask)>,
+    transferring: bool,
+    mutant: Option<Mutant>,
+}
+
+impl Process {
+    /// A process around a node that was just made.
+    pub fn new(node: Node, wal: Wal, files: DataFiles, mutant: Option<Mutant>) -> Self {
+        Self {
+            node,
+            polling: false,
+            wal,
+            receiver: Receiver::new(files.clone()),
+            files,
+            open: None,
+            frees: false,
+            installs: 0,
+            syncing: false,
+            full: false,
+            jobs: VecDeque::new(),
+            work: None,
+            storing: false,
+            abort_export: false,
+            transfers: VecDeque::new(),
+            building: None,
+            transferring: false,
+            mutant,
+        }
+    }
+
+    /// Takes one effect of the node, and says what is left to do.
+    pub fn take(&mut self, effect: Effect) -> Option<Wanted> {
+        match effect {
+            Effect::Send { to, message } => Some(Wanted::Send(to, message)),
+            Effect::Reply { id, reply } => Some(Wanted::Reply(id, Box::new(reply))),
+            Effect::WalAppend { ticket, frames, sync } => self.append(ticket, frames, sync),
+            Effect::Members { removed, .. } => Some(Wanted::Removed(removed)),
+            Effect::Checkpoint { id, job, store } => {
+                self.on_store(StoreJob::Checkpoint { id, job, store })
+            }
+            Effect::Export { header, source } => {
+                if self.mutant == Some(Mutant::FreedBeforeExport) {
+                    self.wal.append(&[mutant::log_start(&header)]);
+                    self.frees = true;
+                }
+                self.on_store(StoreJob::Export { header, source })
+            }
+            Effect::AbortExport(_) => {
+                self.abort_export = true;
+                None
+            }
+            Effect::ServeChunk { to, file, offset } => {
+                self.transfer(Transfer::Serve { to, file, offset })
+            }
+            Effect::Receive { group, index, bytes, sha256 } => {
+                self.transfer(Transfer::Receive { group, index, bytes, sha256 })
+            }
+            Effect::WriteChunk { group, index, offset, data } => {
+                self.transfer(Transfer::Write { group, index, offset, data })
+            }
+            Effect::Build { group, index, state_dir } => {
+                self.transfer(Transfer::Build { group, index, state_dir })
+            }
+            Effect::Discard(group) => self.transfer(Transfer::Discard(group)),
+            Effect::RemoveExport(path) => self.transfer(Transfer::RemoveExport(path)),
+            Effect::RemoveState { name, state } => {
+                drop(state);
+                if name.is_empty() { None } else { self.transfer(Transfer::RemoveState(name)) }
+            }
+            // A store in memory does not fail.
+            Effect::SuspectState(_) => None,
+            Effect::Fatal(why) => Some(Wanted::Fatal(why)),
+        }
+    }
+
+    fn append(
+        &mut self,
+        ticket: Ticket,
+        mut frames: Vec<log::Frame>,
+        sync: bool,
+    ) -> Option<Wanted> {
+        mutant::tamper_with_frames(self.mutant, &mut frames);
+        for frame in &frames {
+            let installed = matches!(frame.body, Some(FrameBody::Installed(_)));
+            self.installs += u64::from(installed);
+            self.frees |= installed || matches!(frame.body, Some(FrameBody::LogStart(_)));
+        }
+        self.wal.append(&frames);
+        self.open = Some(ticket);
+        if self.mutant == Some(Mutant::AckBeforeSync) {
+            self.node.step(Input::WalDurable(ticket));
+        }
+        let due = sync && !self.full && !std::mem::replace(&mut self.syncing, true);
+        due.then_some(Wanted::Sync)
+    }
+
+    /// The scheduled sync happens: the open batch is durable, unless the disk is full.
+    ///
+    /// # Errors
+    /// The log failed; the process must end.
+    pub fn sync(&mut self, counters: &mut Counters) -> Result<Synced, WalError> {
+        self.syncing = false;
+        let before = self.wal.stats().segments;
+        match self.write_out() {
+            Ok(()) => {}
+            Err(WalError::Full { .. }) => {
+                counters.count(Event::DiskFull);
+                if !std::mem::replace(&mut self.full, true) {
+                    self.node.step(Input::LogFull(true));
+                }
+                if self.mutant == Some(Mutant::AckWhenFull)
+                    && let Some(ticket) = self.open
+                {
+                    self.node.step(Input::WalDurable(ticket));
+                }
+                self.syncing = true;
+                return Ok(Synced::Full);
+            }
+            Err(error) => return Err(error),
+        }
+        counters.add(Event::SegmentRoll, self.wal.stats().segments - before);
+        counters.add(Event::SnapshotInstalled, std::mem::take(&mut self.installs));
+        if std::mem::replace(&mut self.full, false) {
+            counters.count(Event::DiskFullOver);
+            self.node.step(Input::LogFull(false));
+        }
+        if let Some(ticket) = self.open.take()
+            && self.mutant != Some(Mutant::AckBeforeSync)
+        {
+            self.node.step(Input::WalDurable(ticket));
+        }
+        if std::mem::take(&mut self.frees) && self.wal.free()? > 0 {
+            counters.count(Event::LogFreed);
+        }
+        Ok(Synced::Done)
+    }
+
+    /// A log that was found full is written out only once the segment after it is ready.
+    fn write_out(&mut self) -> Result<(), WalError> {
+        while self.full && !self.wal.prepare_step()? {}
+        self.wal.sync()
+    }
+
+    /// The log has been silent for a while: its last batch is sealed.
+    ///
+    /// # Errors
+    /// The log failed; the process must end.
+    pub fn seal(&mut self) -> Result<(), WalError> {
+        let idle = self.open.is_none() && !self.full;
+        if idle { self.wal.seal() } else { Ok(()) }
+    }
+
+    /// What the log says of a group, synced or not.
+    pub fn promised(&self, group: GroupId) -> Option<&log::GroupState> {
+        self.wal.group_state(group)
+    }
+
+    /// Ends in an orderly way: everything is written, and the last batch sealed.
+    pub fn end_well(mut self) {
+        if self.wal.sync().is_ok() {
+            // Without room nothing is lost that was acknowledged.
+            let _ = self.wal.seal();
+        }
+    }
+
+    /// Ends in the middle of writing the open batch, if there is one.
+    pub fn end_writing(mut self, halt: impl FnOnce()) {
+        if self.wal.pending_bytes() > 0 {
+            halt();
+            // Fails or not; what the process would have done next never happens.
+            let _ = self.wal.sync();
+        }
+    }
+
+    /// Notes what a crash at this moment interrupts.
+    pub fn note_interrupted(&self, counters: &mut Counters) {
+        match &self.work {
+            Some(StoreWork::Checkpoint { .. }) => counters.count(Event::CrashInCheckpoint),
+            Some(StoreWork::Export { .. }) => counters.count(Event::CrashInExport),
+            None => {}
+        }
+        if self.building.is_some() || self.node.summary().installing {
+            counters.count(Event::CrashInInstall);
+        }
+    }
+
+    fn on_store(&mut self, job: StoreJob) -> Option<Wanted> {
+        self.jobs.push_back(job);
+        (!std::mem::replace(&mut self.storing, true)).then_some(Wanted::Store)
+    }
+
+    /// One step on the store; true if another one follows.
+    pub fn step_store(&mut self, counters: &mut Counters) -> bool {
+        let report = match self.work.take() {
+            None => self.begin_store_work(),
+            Some(StoreWork::Checkpoint { id, mut job, store }) => match job.step(&*store) {
+                Ok(CheckpointProgress::Continue) => {
+                    self.work = Some(StoreWork::Checkpoint { id, job, store });
+                    None
+                }
+                Ok(CheckpointProgress::Done) => {
+                    counters.count(Event::Checkpoint);
+                    Some(Input::CheckpointDone(id))
+                }
+                Err(_) => Some(Input::CheckpointFailed(id)),
+            },
+            Some(StoreWork::Export { group, task }) => self.step_export(group, task, counters),
+        };
+        if let Some(input) = report {
+            self.node.step(input);
+        }
+        self.storing = self.work.is_some() || !self.jobs.is_empty();
+        self.storing
+    }
+
+    fn begin_store_work(&mut self) -> Option<Input> {
+        match self.jobs.pop_front()? {
+            StoreJob::Checkpoint { id, job, store } => {
+                let store: Arc<dyn StateStore> = match self.mutant {
+                    Some(Mutant::AppliedIndexApart) => Arc::new(ApartStore::new(store)),
+                    _ => store,
+                };
+                self.work = Some(StoreWork::Checkpoint { id, job, store });
+                None
+            }
+            StoreJob::Export { mut header, source } => {
+                let group = header.group;
+                if self.mutant == Some(Mutant::SnapshotAboveContent) && group == GroupId::DATA {
+                    header.index = header.index.next();
+                }
+                match ExportTask::begin(&self.files, header, source) {
+                    Ok(task) => {
+                        self.work = Some(StoreWork::Export { group, task });
+                        None
+                    }
+                    Err(why) => Some(Input::Exported { group, result: Err(why) }),
+                }
+            }
+        }
+    }
+
+    fn step_export(
+        &mut self,
+        group: GroupId,
+        task: ExportTask,
+        counters: &mut Counters,
+    ) -> Option<Input> {
+        if group == GroupId::DATA && std::mem::take(&mut self.abort_export) {
+            let result = Err("it was given up".to_owned());
+            return Some(Input::Exported { group, result });
+        }
+        match task.step() {
+            Ok(ExportStep::Continue(task)) => {
+                self.work = Some(StoreWork::Export { group, task });
+                None
+            }
+            Ok(ExportStep::Done(mut file)) => {
+                counters.count(Event::ExportWritten);
+                if self.mutant == Some(Mutant::OutcomesMissing) {
+                    file = mutant::without_outcomes(&self.files, file);
+                }
+                Some(Input::Exported { group, result: Ok(file) })
+            }
+            Err(why) => Some(Input::Exported { group, result: Err(why) }),
+        }
+    }
+
+    fn transfer(&mut self, job: Transfer) -> Option<Wanted> {
+        self.transfers.push_back(job);
+        (!std::mem::replace(&mut self.transferring, true)).then_some(Wanted::Transfer)
+    }
+
+    /// One step of the transfers. Returns what is to be sent, and whether another step follows.
+    pub fn step_transfer(&mut self) -> (Option<(NodeId, peer::PeerMessage)>, bool) {
+        let job = self.transfers.pop_front();
+        let send = job.and_then(|job| self.act(job));
+        if let Some((group, index, task)) = self.building.take() {
+            match task.step() {
+                Ok(BuildStep::Continue(task)) => self.building = Some((group, index, task)),
+                Ok(BuildStep::Done(built)) => {
+                    self.node.step(Input::Built { group, index, result: Ok(built) });
+                }
+                Err(why) => self.node.step(Input::Built { group, index, result: Err(why) }),
+            }
+        }
+        self.transferring = self.building.is_some() || !self.transfers.is_empty();
+        (send, self.transferring)
+    }
+
+    fn act(&mut self, job: Transfer) -> Option<(NodeId, peer::PeerMessage)> {
+        match job {
+            Transfer::Serve { to, file, offset } => return Some((to, self.serve(&file, offset))),
+            // What cannot be written is asked for again, or given up by the node.
+            Transfer::Receive { group, index, bytes, sha256 } => {
+                drop(self.receiver.begin(group, index, bytes, sha256));
+            }
+            Transfer::Write { group, index, offset, data } => {
+                if self.receiver.write(group, index, offset, &data) == Ok(true) {
+                    self.node.step(Input::ChunkWritten { group, index, offset });
+                }
+            }
+            Transfer::Build { group, index, state_dir } => {
+                if self.building.is_some() {
+                    // One after the other.
+                    self.transfers.push_front(Transfer::Build { group, index, state_dir });
+                    return None;
+                }
+                let file = self.receiver.finish(group, index);
+                match file.and_then(|file| BuildTask::begin(&self.files, file, &state_dir)) {
+                    Ok(task) => self.building = Some((group, index, task)),
+                    Err(why) => self.node.step(Input::Built { group, index, result: Err(why) }),
+                }
+            }
+            Transfer::Discard(group) => self.receiver.discard(group),
+            // What cannot be removed is removed by the next start.
+            Transfer::RemoveExport(path) => drop(self.files.disk.remove_file(&path)),
+            Transfer::RemoveState(name) => drop(self.files.states.remove(&name)),
+        }
+        None
+    }
+
+    fn serve(&self, file: &ExportFile, offset: u64) -> peer::PeerMessage {
+        let data = read_chunk(self.files.disk.as_ref(), &file.path, offset).unwrap_or_default();
+        let chunk = peer::SnapshotChunk {
+            sha256: file.sha256.to_vec().into(),
+            index: file.header.index.get(),
+            offset,
+            gone: data.is_empty(),
+            data,
+        };
+        peer::PeerMessage { group: file.header.group.get(), body: Some(Body::SnapshotChunk(chunk)) }
+    }
+}

@@ -84,7 +84,7 @@ impl GroupConfig {
             max_election_tick: ELECTION_TIMEOUT_TICKS.end,
             read_only_option: ReadOnlyOption::Safe,
             skip_bcast_commit: false,
-            batch_append: false,
+            batch_append: true,
             priority: 0,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: READY_BYTES_MAX,
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(library.max_inflight_msgs, 256);
         assert_eq!(library.max_committed_size_per_ready, 16_777_216);
         assert_eq!(library.priority, 0);
-        assert!(!library.batch_append);
+        assert!(library.batch_append);
         assert!(!library.skip_bcast_commit);
         library.validate().unwrap();
         assert_eq!(TICK, Duration::from_millis(50));

@@ -1,7 +1,7 @@
 //! Decides whether what clients saw can be explained.
 //!
 //! The oracle takes the committed log of the data group as the one order of all writes, executes
-//! it on a [model](super::model) of its own (a map of all versions, no storage, no checkpoints), and holds every
+//! it on a model of its own (a map of all versions, no storage, no checkpoints), and holds every
 //! answer against it:
 //!
 //! 1. an acknowledged write stands in the log, with the answer that the model gives, and took

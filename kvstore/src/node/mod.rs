@@ -204,8 +204,11 @@ impl Node {
     pub fn poll(&mut self) -> Vec<Effect> {
         self.each_replica(|replica, out| replica.poll(out));
         for (group, to, message) in std::mem::take(&mut self.outbox.offers) {
-            if let Some(offer) = self.exports.offer(group, to, message, self.now) {
-                self.outbox.send(to, group, Body::SnapshotOffer(offer));
+            match self.exports.offer(group, to, message, self.now) {
+                Some(offer) => self.outbox.send(to, group, Body::SnapshotOffer(offer)),
+                // A newer one has taken its place meanwhile: the group offers that instead.
+                None if group == GroupId::META => self.meta.snapshot_failed(to),
+                None => self.data.snapshot_failed(to),
             }
         }
         for (group, node, id) in std::mem::take(&mut self.outbox.repairs) {

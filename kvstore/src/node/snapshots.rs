@@ -53,12 +53,15 @@ impl Node {
     pub(super) fn offered(&mut self, from: NodeId, group: GroupId, mut offer: peer::SnapshotOffer) {
         let index = LogIndex(offer.index);
         let Some(message) = offer.raft.take() else { return };
+        if index <= self.applied(group) {
+            return self.decline(group, from, message);
+        }
         let busy = self.snapshots.building.contains_key(&group)
             || self.snapshots.built.contains_key(&group);
         // Offers are repeated, with newer exports. What is being fetched is finished first: a large
         // state would else never come whole. A fetch without progress is given up.
         let fetching = self.snapshots.fetching.contains_key(&group);
-        if busy || fetching || index <= self.applied(group) {
+        if busy || fetching {
             return;
         }
         let Ok(sha256) = <[u8; 32]>::try_from(&offer.sha256[..]) else { return };
@@ -69,6 +72,18 @@ impl Node {
         self.snapshots.fetching.insert(group, fetch);
         self.effects.push(Effect::Receive { group, index, bytes, sha256 });
         self.fetch_on(group);
+    }
+
+    /// Tells a leader that what it offers is here already.
+    fn decline(&mut self, group: GroupId, from: NodeId, message: peer::RaftMessage) {
+        let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+        if message.from != from.get() || LogIndex(index) > self.applied(group) {
+            return;
+        }
+        match group {
+            GroupId::META => self.meta.decline(message),
+            _ => self.data.decline(message),
+        }
     }
 
     /// Asks for what the window has room for.
@@ -151,6 +166,7 @@ impl Node {
         for (group, (message, built, dir)) in std::mem::take(&mut self.snapshots.built) {
             let index = built.file.header.index;
             if index <= self.applied(group) {
+                self.decline(group, NodeId(message.from), message);
                 self.useless(dir, built);
                 continue;
             }

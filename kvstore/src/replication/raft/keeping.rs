@@ -80,6 +80,21 @@ impl<S: StateMachine> RaftReplica<S> {
         }
     }
 
+    /// Answers the message of a snapshot whose content this replica has already: the leader learns how
+    /// far the log is, and goes on from there.
+    ///
+    /// # Panics
+    /// When the snapshot holds more than is applied.
+    pub fn decline(&mut self, message: peer::RaftMessage) {
+        let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+        assert!(LogIndex(index) <= self.machine.applied(), "a snapshot at {index} is of use");
+        let from = NodeId(message.from);
+        match self.group.install(from, message) {
+            Ok(installs) => assert!(!installs, "what is applied is never installed"),
+            Err(rejected) => tracing::debug!(group = %self.id, %from, %rejected, "offer refused"),
+        }
+    }
+
     /// Name of the directory that holds the state.
     pub fn state_dir(&self) -> &str {
         &self.state_dir

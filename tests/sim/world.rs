@@ -51,29 +51,91 @@ const GENERATION: u64 = 1_000_000;
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most are messages; a box would cost each one")]
 enum Happening {
-    Tick { host: usize, boot: u64 },
-    Poll { host: usize, boot: u64 },
-    Sync { host: usize, boot: u64 },
-    Seal { host: usize, boot: u64, syncs: u64 },
-    Store { host: usize, boot: u64 },
-    Transfer { host: usize, boot: u64 },
-    Deliver { to: usize, id: NodeId, from: NodeId, message: peer::PeerMessage },
-    Link { host: usize, boot: u64, peer: usize, peer_boot: u64 },
-    LinkLost { host: usize, boot: u64, peer: NodeId },
-    GoesOn { host: usize, boot: u64 },
-    Send { client: usize },
-    Ask { host: usize, id: RequestId, request: Request },
-    Answer { id: RequestId, reply: Result<Reply, Failure> },
-    AttemptOver { client: usize, operation: usize, attempt: u32 },
+    Tick {
+        host: usize,
+        boot: u64,
+    },
+    Poll {
+        host: usize,
+        boot: u64,
+    },
+    Sync {
+        host: usize,
+        boot: u64,
+    },
+    Seal {
+        host: usize,
+        boot: u64,
+        syncs: u64,
+    },
+    Store {
+        host: usize,
+        boot: u64,
+    },
+    Transfer {
+        host: usize,
+        boot: u64,
+    },
+    Deliver {
+        to: usize,
+        id: NodeId,
+        from: NodeId,
+        message: peer::PeerMessage,
+    },
+    Link {
+        host: usize,
+        boot: u64,
+        peer: usize,
+        peer_boot: u64,
+    },
+    LinkLost {
+        host: usize,
+        boot: u64,
+        peer: NodeId,
+    },
+    GoesOn {
+        host: usize,
+        boot: u64,
+    },
+    /// A client begins its next operation, or tries this one again.
+    Send {
+        client: usize,
+        again: Option<usize>,
+    },
+    Ask {
+        host: usize,
+        id: RequestId,
+        request: Request,
+    },
+    Answer {
+        id: RequestId,
+        reply: Result<Reply, Failure>,
+    },
+    AttemptOver {
+        client: usize,
+        operation: usize,
+        attempt: u32,
+    },
     Fault,
     Heal,
-    HasRoom { host: usize },
-    Campaign { host: usize },
-    Crash { host: usize, downtime: Micros },
-    Start { host: usize },
+    HasRoom {
+        host: usize,
+    },
+    Campaign {
+        host: usize,
+    },
+    Crash {
+        host: usize,
+        downtime: Micros,
+    },
+    Start {
+        host: usize,
+    },
     Look,
     Manage,
-    Wipe { host: usize },
+    Wipe {
+        host: usize,
+    },
 }
 
 impl Happening {
@@ -194,7 +256,7 @@ impl World {
         }
         self.input(0, Input::Campaign);
         for client in 0..self.clients.len() {
-            self.after(TICK, Happening::Send { client });
+            self.after(TICK, Happening::Send { client, again: None });
         }
         let pause = Fault::pause(&mut self.rng);
         self.after(pause, Happening::Fault);
@@ -292,7 +354,10 @@ impl World {
                 self.link(host, peer, false);
             }
             Happening::GoesOn { host, boot } if self.runs(host, boot) => self.catch_up(host),
-            Happening::Send { client } => self.send(client),
+            // An answer may have come since, and another operation begun.
+            Happening::Send { client, again } if self.clients[client].open == again => {
+                self.send(client);
+            }
             Happening::Ask { host, id, request } => self.ask(host, id, request),
             Happening::Answer { id, reply } => self.answer(id, reply),
             Happening::AttemptOver { client, operation, attempt } => {
@@ -324,6 +389,7 @@ impl World {
             | Happening::Transfer { .. }
             | Happening::LinkLost { .. }
             | Happening::GoesOn { .. }
+            | Happening::Send { .. }
             | Happening::Fault
             | Happening::Crash { .. }
             | Happening::Manage

@@ -157,7 +157,7 @@ impl World {
             let pause = self.rng.random_range(5_000..300_000);
             // Nothing that still arrives for the last attempt starts another one.
             self.clients[client].attempt += 1;
-            self.after(pause, Happening::Send { client });
+            self.after(pause, Happening::Send { client, again: Some(operation) });
         } else if self.doubtful[operation] && self.history[operation].write_id().is_some() {
             self.counters.count(Event::UnknownOutcome);
             self.clients[client].renew(&mut self.rng);
@@ -173,7 +173,7 @@ impl World {
         ended.ending = Some(ending);
         self.clients[client].open = None;
         let pause = self.rng.random_range(0..20_000);
-        self.after(pause, Happening::Send { client });
+        self.after(pause, Happening::Send { client, again: None });
     }
 
     pub(super) fn clients_done(&self) -> bool {

@@ -8,7 +8,7 @@
 //!                                                         |                | replication
 //!  peers  <--------------------------- peer <-------------+                v
 //!                                                         |            consensus, storage
-//!  disk   <----------------- log thread, checkpoint thread+
+//!  disk   <---------- log, store and transfer threads ----+
 //! ```
 //!
 //! - [`node`] is the synchronous core: inputs in, effects out. It owns the order of everything

@@ -202,6 +202,8 @@ impl Node {
 
     /// Acts on everything noticed since the last poll.
     pub fn poll(&mut self) -> Vec<Effect> {
+        // This is the poll that was wanted.
+        self.outbox.again = false;
         self.each_replica(|replica, out| replica.poll(out));
         for (group, to, message) in std::mem::take(&mut self.outbox.offers) {
             match self.exports.offer(group, to, message, self.now) {
@@ -506,4 +508,50 @@ fn replica<S: StateMachine>(
     )
     .map_err(|source| NodeError::Group { group: id, source })?;
     Ok(RaftReplica::new(id, Arc::clone(identity), group, machine, recovered.state_dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::testing::opened;
+    use storage::disk::SimDisk;
+
+    /// A node of one whose log is synced at once; returns the replies of one poll.
+    fn poll(node: &mut Node, wal: &mut storage::wal::Wal) -> usize {
+        let mut replies = 0;
+        for effect in node.poll() {
+            match effect {
+                Effect::WalAppend { ticket, frames, .. } => {
+                    wal.append(&frames);
+                    wal.sync().unwrap();
+                    node.step(Input::WalDurable(ticket));
+                }
+                Effect::Reply { .. } => replies += 1,
+                _ => {}
+            }
+        }
+        replies
+    }
+
+    /// A node that once had more to do than fits into one poll wanted the next one for ever, and its
+    /// thread never waited again.
+    #[test]
+    fn a_poll_is_wanted_until_it_came() {
+        let (mut node, mut wal, _files) = opened(&SimDisk::new());
+        node.step(Input::Campaign);
+        for _ in 0..20 {
+            poll(&mut node, &mut wal);
+        }
+        assert!(node.ready() && !node.wants_poll());
+        // It is parked until a read has told the index, and goes on with a poll of its own.
+        let (id, request, patience) = (RequestId(1), Request::Export, Ticks(100));
+        node.step(Input::Client { id, request, patience });
+        let wanted = (0..20).map(|_| {
+            poll(&mut node, &mut wal);
+            node.wants_poll()
+        });
+        let wanted: Vec<bool> = wanted.collect();
+        assert!(wanted.contains(&true), "it was parked");
+        assert!(!wanted[10..].contains(&true), "{wanted:?}");
+    }
 }

@@ -32,41 +32,47 @@ pub(crate) struct SingleNode {
     pub(crate) failures: mpsc::Receiver<String>,
 }
 
+/// A node of a cluster of one, from what is on `disk`; its log is created where there is none.
+pub(crate) fn opened(disk: &SimDisk) -> (Node, Wal, DataFiles) {
+    let options = WalOptions::new(CLUSTER);
+    let files = DataFiles {
+        disk: Arc::new(disk.clone()),
+        dir: "/data".into(),
+        cluster: CLUSTER,
+        states: Arc::new(MemoryDirs::default()),
+        wal: WalOptions { segment_bytes: SEGMENT_BYTES_MIN * 2, ..options },
+        machine: MachineOptions::default(),
+    };
+    let founding = Founding { members: vec![(NodeId(1), "n1".into())], joined: false };
+    if !Wal::exists(disk, &files.wal_dir()).unwrap() {
+        let states = first_states(&founding);
+        Wal::create(files.disk.clone(), &files.wal_dir(), files.wal.clone(), states).unwrap();
+    }
+    let ready = match files.open(&founding).unwrap() {
+        Opened::Ready(ready) => ready,
+        Opened::Damaged(damage) => panic!("{damage:?}"),
+    };
+    let config = NodeConfig {
+        id: NodeId(1),
+        name: "n1".into(),
+        cluster: CLUSTER,
+        client_address: "127.0.0.1:7610".into(),
+        peer_address: "127.0.0.1:7611".into(),
+        boot: 1,
+        seed: 1,
+        checkpoint_layer_bytes: LAYER_BYTES,
+        epoch: 0,
+        export_log_bytes: EXPORT_LOG_BYTES,
+        log_bytes: 0,
+    };
+    let node = Node::new(config, ready.start).unwrap();
+    (node, ready.wal, files)
+}
+
 impl SingleNode {
     /// Creates a log on `disk`, or opens the one that is there.
     pub(crate) fn start(disk: &SimDisk) -> Self {
-        let options = WalOptions::new(CLUSTER);
-        let files = DataFiles {
-            disk: Arc::new(disk.clone()),
-            dir: "/data".into(),
-            cluster: CLUSTER,
-            states: Arc::new(MemoryDirs::default()),
-            wal: WalOptions { segment_bytes: SEGMENT_BYTES_MIN * 2, ..options },
-            machine: MachineOptions::default(),
-        };
-        let founding = Founding { members: vec![(NodeId(1), "n1".into())], joined: false };
-        if !Wal::exists(disk, &files.wal_dir()).unwrap() {
-            let states = first_states(&founding);
-            Wal::create(files.disk.clone(), &files.wal_dir(), files.wal.clone(), states).unwrap();
-        }
-        let ready = match files.open(&founding).unwrap() {
-            Opened::Ready(ready) => ready,
-            Opened::Damaged(damage) => panic!("{damage:?}"),
-        };
-        let config = NodeConfig {
-            id: NodeId(1),
-            name: "n1".into(),
-            cluster: CLUSTER,
-            client_address: "127.0.0.1:7610".into(),
-            peer_address: "127.0.0.1:7611".into(),
-            boot: 1,
-            seed: 1,
-            checkpoint_layer_bytes: LAYER_BYTES,
-            epoch: 0,
-            export_log_bytes: EXPORT_LOG_BYTES,
-            log_bytes: 0,
-        };
-        let node = Node::new(config, ready.start).unwrap();
+        let (node, wal, files) = opened(disk);
         let metrics = Arc::new(Metrics::default());
         let (failed, failures) = mpsc::channel();
         let fatal = Fatal::new(move |why| {
@@ -76,7 +82,7 @@ impl SingleNode {
         let shell = Shell::start(ShellParts {
             name: "n1".into(),
             node,
-            wal: ready.wal,
+            wal,
             files,
             mailbox: Mailbox::default(),
             admission: Arc::new(Admission::default()),

@@ -130,6 +130,7 @@ fn seeds_that_found_bugs_stay_good() {
         (83, "a removed member led the data group and never heard that it was to leave"),
         (106, "a damaged node waited for ever for an export that was there already"),
         (124, "a forwarded write was refused, and its second copy executed"),
+        (1516, "a removal came late, and removed the node that had been added in the meantime"),
     ];
     for (seed, how) in found {
         let outcome = sim::run(Plan::new(seed));

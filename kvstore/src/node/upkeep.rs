@@ -114,7 +114,9 @@ impl Node {
             return;
         };
         let kind = log::change_member::Kind::Promote.into();
-        let change = log::ChangeMember { kind, name, ..log::ChangeMember::default() };
+        let decided_after = members.change_number();
+        let change =
+            log::ChangeMember { kind, name, decided_after, ..log::ChangeMember::default() };
         self.submit_meta(log::command::Body::ChangeMember(change));
     }
 

@@ -164,13 +164,14 @@ async fn change(
             return Err(Failure::new(Code::InvalidRequest, "", "the kind of change is missing"));
         }
     };
+    let before = call.catalogue().await?;
     let change = log::ChangeMember {
         kind: kind.into(),
         name: request.name.clone(),
         peer_address: request.peer_address.clone(),
         stay_learner: request.learner,
+        decided_after: before.members().change_number(),
     };
-    let before = call.catalogue().await?;
     let (voters_before, mut voters_after) = before
         .members()
         .preview(&change)

@@ -184,10 +184,10 @@ catalogue! {
         cause "A member of that name exists already. Nothing was applied.",
         check "kv cluster members",
         fix "Remove it first if it lost its data: kv cluster remove NAME.";
-    ChangeInProgress = 1213, FailedPrecondition, exit 4, "a membership change is in progress",
-        cause "Members change one at a time, and the last change is not finished. Nothing was applied.",
+    ChangeInProgress = 1213, FailedPrecondition, exit 4, "another membership change came first",
+        cause "Members change one at a time: another change is not finished, or began while this one was on its way. Nothing was applied.",
         check "kv cluster members names the change and what it waits for.",
-        fix "Wait, or cancel the addition of a node that never came: kv cluster remove NAME.";
+        fix "Look again and repeat it if it is still wanted, or cancel the addition of a node that never came: kv cluster remove NAME.";
     QuorumAtRisk = 1214, Unavailable, exit 5, "too few of the new voters are up",
         cause "No majority of the voters after the change was heard within the last election timeout: the cluster would stop. Nothing was applied.",
         check "kv cluster members",

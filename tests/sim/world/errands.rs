@@ -1,6 +1,6 @@
 //! The operator's errands, step by step.
 
-use kvstore::node::{Catalogue, Input, Reply, Request, RequestId};
+use kvstore::node::{Catalogue, Input, Members, Reply, Request, RequestId};
 use proto::log::change_member::Kind;
 use proto::log::command::Body;
 use proto::log::put_keyspace::Step;
@@ -115,11 +115,11 @@ impl World {
                 self.after(afterlife, Happening::Wipe { host });
             }
             Stage::Leaving if settled && member.is_some() => {
-                self.send_errand(change_member(Kind::Remove, &name), Errand::Other);
+                self.send_errand(change_member(Kind::Remove, &name, members), Errand::Other);
             }
             Stage::Joining => match member {
                 None if settled => {
-                    self.send_errand(change_member(Kind::Add, &name), Errand::Other);
+                    self.send_errand(change_member(Kind::Add, &name, members), Errand::Other);
                 }
                 Some(member) if member.id().is_none() => self.introduce(host),
                 Some(member) if member.id() == Some(id) && member.voter && settled => {
@@ -167,12 +167,13 @@ fn manage(body: Body) -> Request {
     Request::Manage(log::Command { body: Some(body) })
 }
 
-fn change_member(kind: Kind, name: &str) -> Request {
+fn change_member(kind: Kind, name: &str, members: &Members) -> Request {
     manage(Body::ChangeMember(log::ChangeMember {
         kind: kind.into(),
         name: name.to_owned(),
         peer_address: host::peer_address(name),
         stay_learner: false,
+        decided_after: members.change_number(),
     }))
 }
 

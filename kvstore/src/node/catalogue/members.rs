@@ -150,9 +150,12 @@ impl Members {
         }
     }
 
-    /// A change begins. Returns its number.
+    /// A change begins. Returns its number. Refused when another one began since it was decided on.
     pub(super) fn change(&mut self, change: &log::ChangeMember) -> Verdict {
         let kind = Kind::try_from(change.kind).unwrap_or(Kind::Unspecified);
+        if change.decided_after != self.change {
+            return Err(Code::ChangeInProgress);
+        }
         self.check_open(kind, &change.name)?;
         let leaving = match kind {
             Kind::Add => self.add(change).map(|()| None)?,

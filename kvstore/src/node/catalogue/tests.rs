@@ -16,11 +16,22 @@ fn apply(catalogue: &mut Catalogue, body: Body) -> Result<u64, u32> {
 }
 
 fn change(catalogue: &mut Catalogue, kind: Kind, name: &str) -> Result<u64, u32> {
+    let decided_after = catalogue.members().change_number();
+    late_change(catalogue, kind, name, decided_after)
+}
+
+fn late_change(
+    catalogue: &mut Catalogue,
+    kind: Kind,
+    name: &str,
+    decided_after: u64,
+) -> Result<u64, u32> {
     let change = log::ChangeMember {
         kind: kind.into(),
         name: name.into(),
         peer_address: "127.0.0.1:1".into(),
         stay_learner: false,
+        decided_after,
     };
     apply(catalogue, Body::ChangeMember(change))
 }
@@ -90,6 +101,20 @@ fn b20_a_removed_id_never_comes_back() {
     change(&mut catalogue, Kind::Add, "n2").unwrap();
     assert_eq!(bind(&mut catalogue, "n2", 2), Err(Code::Removed.number()));
     assert_eq!(bind(&mut catalogue, "n2", 9), Ok(9));
+}
+
+#[test]
+fn a_change_that_comes_late_does_not_meet_other_members() {
+    let mut catalogue = catalogue();
+    let decided_after = catalogue.members().change_number();
+    change(&mut catalogue, Kind::Remove, "n2").unwrap();
+    done(&mut catalogue, 1);
+    change(&mut catalogue, Kind::Add, "n2").unwrap();
+    bind(&mut catalogue, "n2", 9).unwrap();
+    done(&mut catalogue, 3);
+    let refused = Err(Code::ChangeInProgress.number());
+    assert_eq!(late_change(&mut catalogue, Kind::Remove, "n2", decided_after), refused);
+    assert!(catalogue.members().wanted().learners.contains(&NodeId(9)), "the new node stays");
 }
 
 #[test]

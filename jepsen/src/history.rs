@@ -28,6 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::LabError;
 use crate::operation::{Call, Function, Operation, Outcome};
+use crate::value::Value;
 
 /// Longest line that is read; longer ones are refused rather than kept in memory.
 pub const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -109,14 +110,16 @@ struct Event<'a> {
     function: Option<Function>,
     #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
-    value: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
-    expected: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Cow<'a, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<Cow<'a, Value>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     node: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     error: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    level: Option<Cow<'a, str>>,
     #[serde(rename = "rev", skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     #[serde(rename = "at_rev", skip_serializing_if = "Option::is_none")]
@@ -139,10 +142,11 @@ impl<'a> Event<'a> {
             kind,
             function: Some(operation.function),
             key: Some(Cow::Borrowed(&operation.key)),
-            value: operation.value.as_deref().filter(|_| value_known).map(Cow::Borrowed),
-            expected: operation.expected.as_deref().map(Cow::Borrowed),
+            value: operation.value.as_ref().filter(|_| value_known).map(Cow::Borrowed),
+            expected: operation.expected.as_ref().map(Cow::Borrowed),
             node: operation.node.as_deref().map(Cow::Borrowed),
             error: operation.error.as_deref().filter(|_| returned).map(Cow::Borrowed),
+            level: operation.level.as_deref().map(Cow::Borrowed),
             revision: done(operation.revision),
             at_revision: done(operation.at_revision),
         }
@@ -307,7 +311,7 @@ mod tests {
         .unwrap();
         assert_eq!(operations.len(), 2);
         assert_eq!(operations[0].key, "1");
-        assert_eq!(operations[1].value.as_deref(), Some("-3"));
+        assert_eq!(operations[1].text(), Some("-3"));
         assert_eq!((operations[0].return_ns, operations[1].invoke_ns), (Some(3), 4));
     }
 

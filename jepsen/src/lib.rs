@@ -1,6 +1,6 @@
 //! The lab: runs workloads and faults against a cluster, and checks what the clients saw.
 //!
-//! - [`operation`], [`history`], [`recorder`]: what clients did, in memory and on disk.
+//! - [`operation`], [`value`], [`history`], [`recorder`]: what clients did, in memory and on disk.
 //! - [`checker`]: judges of histories; they know nothing of kvstore. [`judgement`]: what they say,
 //!   as it is printed.
 //! - [`cluster`]: real processes. [`workload`]: what clients do to them. [`nemesis`]: what else is
@@ -21,6 +21,7 @@ pub mod operation;
 pub mod recorder;
 pub mod run;
 pub mod simulated;
+pub mod value;
 pub mod workload;
 
 mod wire;
@@ -29,3 +30,4 @@ pub use checker::{Checker, Verdict, Violation};
 pub use error::LabError;
 pub use operation::{Call, Function, Operation, Outcome};
 pub use recorder::Recorder;
+pub use value::Value;

@@ -4,11 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What an operation does to its key.
+use crate::value::Value;
+
+/// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
-    /// Returns the value, or absence.
+    /// Returns the value, or absence; of a set, a counter or a bank all of it.
     Read,
     /// Sets the value.
     Write,
@@ -16,6 +18,21 @@ pub enum Function {
     Cas,
     /// Removes the key; for a register the same as writing absence.
     Delete,
+    /// Adds text to the end of the value.
+    Append,
+    /// Adds an element to a set, or a number to a counter.
+    Add,
+    /// Moves an amount between accounts: a map of `from`, `to` and `amount`.
+    Transfer,
+    /// A list of micro-operations, each a list of a function, a key and a value: `append` adds an
+    /// element to a list, `r` reads, `w` writes.
+    Txn,
+    /// Takes a lock; the revision is its fencing token.
+    Acquire,
+    /// Gives a lock back.
+    Release,
+    /// Events of a watch as one delivery: a list of maps of `key`, `value` and `rev`.
+    Watch,
 }
 
 impl Function {
@@ -27,16 +44,20 @@ impl Function {
             Self::Write => "write",
             Self::Cas => "cas",
             Self::Delete => "delete",
+            Self::Append => "append",
+            Self::Add => "add",
+            Self::Transfer => "transfer",
+            Self::Txn => "txn",
+            Self::Acquire => "acquire",
+            Self::Release => "release",
+            Self::Watch => "watch",
         }
     }
 
-    /// Whether it may change its key.
+    /// Whether it may change something.
     #[must_use]
     pub const fn writes(self) -> bool {
-        match self {
-            Self::Read => false,
-            Self::Write | Self::Cas | Self::Delete => true,
-        }
+        !matches!(self, Self::Read | Self::Watch)
     }
 }
 
@@ -75,14 +96,14 @@ pub struct Operation {
     /// The sequential client that ran it. A process does one operation at a time, and none after
     /// an [`Outcome::Info`].
     pub process: u64,
-    /// The key.
+    /// The key; empty where the operation names none or several.
     pub key: String,
     /// What it does.
     pub function: Function,
     /// The value written, or returned by a read. `None` is absence.
-    pub value: Option<String>,
+    pub value: Option<Value>,
     /// The value a cas compares with. `None` is absence.
-    pub expected: Option<String>,
+    pub expected: Option<Value>,
     /// When it was called.
     pub invoke_ns: u64,
     /// When it returned, or when the client gave up waiting. `None`: the client never heard of it.
@@ -93,6 +114,8 @@ pub struct Operation {
     pub node: Option<String>,
     /// The error, of what did not succeed.
     pub error: Option<String>,
+    /// Of a read the level it asked for, such as `linearizable` or `bounded=500ms`.
+    pub level: Option<String>,
     /// Of a write the revision it was given; of a read the revision of the item it returned.
     pub revision: Option<u64>,
     /// Of a read the revision of the keyspace it looked at.
@@ -113,6 +136,7 @@ impl Operation {
             outcome: Outcome::Info,
             node: None,
             error: None,
+            level: None,
             revision: None,
             at_revision: None,
         }
@@ -133,13 +157,26 @@ impl Operation {
         }
     }
 
-    /// The value it leaves behind if it takes effect; `None` for a read.
+    /// The value as text, where it is text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.value.as_ref().and_then(Value::as_text)
+    }
+
+    /// The expected value as text, where it is text.
+    #[must_use]
+    pub fn expected_text(&self) -> Option<&str> {
+        self.expected.as_ref().and_then(Value::as_text)
+    }
+
+    /// The value that the key holds afterwards if it takes effect; `None` where this is not known
+    /// from the operation alone.
     #[must_use]
     pub fn written(&self) -> Option<Option<&str>> {
         match self.function {
-            Function::Read => None,
-            Function::Write | Function::Cas => Some(self.value.as_deref()),
+            Function::Write | Function::Cas => Some(self.text()),
             Function::Delete => Some(None),
+            _ => None,
         }
     }
 }
@@ -147,7 +184,7 @@ impl Operation {
 /// Prints an operation so that a person finds it in the history: what, who, when.
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = Shown(self.value.as_deref());
+        let value = Shown(self.value.as_ref());
         match self.function {
             Function::Read if self.outcome == Outcome::Ok => {
                 write!(f, "read {} -> {value}", self.key)?;
@@ -155,8 +192,16 @@ impl fmt::Display for Operation {
             Function::Read => write!(f, "read {}", self.key)?,
             Function::Write => write!(f, "write {} {value}", self.key)?,
             Function::Delete => write!(f, "delete {}", self.key)?,
+            Function::Txn => write!(f, "txn {value}")?,
+            other if self.key.is_empty() => write!(f, "{} {value}", other.as_str())?,
+            Function::Append
+            | Function::Add
+            | Function::Transfer
+            | Function::Acquire
+            | Function::Release
+            | Function::Watch => write!(f, "{} {} {value}", self.function.as_str(), self.key)?,
             Function::Cas => {
-                write!(f, "cas {} {} -> {value}", self.key, Shown(self.expected.as_deref()))?;
+                write!(f, "cas {} {} -> {value}", self.key, Shown(self.expected.as_ref()))?;
             }
         }
         if let Some(revision) = self.revision {
@@ -180,12 +225,12 @@ impl fmt::Display for Operation {
 }
 
 /// A value as people read it.
-struct Shown<'a>(Option<&'a str>);
+struct Shown<'a>(Option<&'a Value>);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(value) => write!(f, "{value:?}"),
+            Some(value) => value.fmt(f),
             None => f.write_str("absent"),
         }
     }
@@ -208,9 +253,9 @@ pub struct Call {
     /// What to do.
     pub function: Function,
     /// The value to write; `None` for reads and deletes.
-    pub value: Option<String>,
+    pub value: Option<Value>,
     /// The value a cas compares with; `None` is absence.
-    pub expected: Option<String>,
+    pub expected: Option<Value>,
 }
 
 impl Call {
@@ -220,13 +265,13 @@ impl Call {
     }
 
     /// A write of `value`.
-    pub fn write(key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn write(key: impl Into<String>, value: impl Into<Value>) -> Self {
         let value = Some(value.into());
         Self { key: key.into(), function: Function::Write, value, expected: None }
     }
 
     /// A cas from `expected`, where `None` is absence, to `value`.
-    pub fn cas(key: impl Into<String>, expected: Option<String>, value: impl Into<String>) -> Self {
+    pub fn cas(key: impl Into<String>, expected: Option<Value>, value: impl Into<Value>) -> Self {
         let value = Some(value.into());
         Self { key: key.into(), function: Function::Cas, value, expected }
     }

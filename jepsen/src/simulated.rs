@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::operation::{Call, Function, Operation, Outcome};
+use crate::value::Value;
 
 /// Which values are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Simulation {
 /// A value and the revision that wrote it.
 #[derive(Clone, Debug, Default)]
 struct Held {
-    value: Option<String>,
+    value: Option<Value>,
     revision: Option<u64>,
 }
 
@@ -116,7 +117,7 @@ struct Run {
     /// Revision of the keyspace.
     revision: u64,
     /// What each client knows of its last key.
-    known: Vec<BTreeMap<String, Option<String>>>,
+    known: Vec<BTreeMap<String, Option<Value>>>,
     processes: Vec<u64>,
     next_process: u64,
     next_value: u64,
@@ -199,7 +200,7 @@ impl Run {
             Call::read(key)
         } else if dice < reads + cas {
             let expected = match self.parameters.values {
-                Values::Few(count) => Some(self.rng.random_range(1..=count).to_string()),
+                Values::Few(count) => Some(self.rng.random_range(1..=count).to_string().into()),
                 Values::Unique => self.known[client].get(&key).cloned().flatten(),
             };
             let value = self.value();
@@ -242,7 +243,7 @@ impl Run {
             Function::Delete if register[0].value.is_none() => {
                 operation.at_revision = Some(self.revision);
             }
-            Function::Write | Function::Cas | Function::Delete => {
+            _ => {
                 self.revision += 1;
                 operation.revision = Some(self.revision);
                 if !lost {

@@ -4,12 +4,13 @@ use client::{CallOptions, Client, ClientError};
 use proto::v1;
 
 use crate::operation::{Call, Function, Operation};
+use crate::value::Value;
 
 /// What a successful operation learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// What a read returned.
-    pub value: Option<String>,
+    pub value: Option<Value>,
     /// Of a write its revision, of a read that of the item; `None` where there is none.
     pub revision: Option<u64>,
     /// The revision of the keyspace at which the answer holds.
@@ -42,7 +43,7 @@ pub async fn read(client: &Client, key: &str, options: &CallOptions) -> Result<S
     let proof = reply.proof.unwrap_or_default();
     let revision = reply.item.as_ref().map(|item| item.mod_rev);
     // Our own values are text; anything else must differ from all of them.
-    let text = |item: v1::Item| String::from_utf8_lossy(&item.value).into_owned();
+    let text = |item: v1::Item| String::from_utf8_lossy(&item.value).into_owned().into();
     Ok(Seen {
         value: reply.item.map(text),
         revision,
@@ -75,7 +76,8 @@ pub async fn write(
         let own = (reply.deleted > 0).then_some(reply.revision);
         (reply.succeeded, own, reply.revision, reply.proof)
     } else {
-        let value = call.value.clone().unwrap_or_default().into();
+        let value = call.value.as_ref().map(|value| value.name().into_owned()).unwrap_or_default();
+        let value = value.into();
         let request = v1::PutRequest { key, value, condition, ..v1::PutRequest::default() };
         let reply = client.put(request, options).await?;
         (reply.succeeded, Some(reply.revision), reply.revision, reply.proof)

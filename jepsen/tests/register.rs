@@ -3,7 +3,7 @@
 use jepsen::checker::register::{Engine, RegisterChecker};
 use jepsen::checker::replay::{brute_force, replay};
 use jepsen::simulated::{Flaw, Simulation, Values};
-use jepsen::{Call, Checker, Function, Operation, Outcome, Verdict};
+use jepsen::{Call, Checker, Function, Operation, Outcome, Value, Verdict};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -20,7 +20,11 @@ fn tiny(rng: &mut ChaCha8Rng) -> Vec<Operation> {
         let call = match rng.random_range(0..8) {
             0..4 => Call::read("k"),
             4..6 => Call::write("k", fresh.to_string()),
-            6 => Call::cas("k", rng.random_bool(0.7).then(|| any.to_string()), fresh.to_string()),
+            6 => Call::cas(
+                "k",
+                rng.random_bool(0.7).then(|| any.to_string().into()),
+                fresh.to_string(),
+            ),
             _ => Call::delete("k"),
         };
         let mut operation = Operation::invoked(process, call, rng.random_range(0..span));
@@ -35,7 +39,7 @@ fn tiny(rng: &mut ChaCha8Rng) -> Vec<Operation> {
         }
     }
     effects.sort_by_key(|(effect, _)| *effect);
-    let mut value: Option<String> = None;
+    let mut value: Option<Value> = None;
     for (effect, operation) in &mut effects {
         if *effect == u64::MAX {
             continue;
@@ -48,7 +52,7 @@ fn tiny(rng: &mut ChaCha8Rng) -> Vec<Operation> {
             Function::Write | Function::Delete => value.clone_from(&operation.value),
             Function::Cas if operation.expected == value => value.clone_from(&operation.value),
             Function::Cas if operation.outcome == Outcome::Ok => operation.outcome = Outcome::Fail,
-            Function::Cas => {}
+            _ => {}
         }
     }
     let mut history: Vec<Operation> = effects.into_iter().map(|(_, operation)| operation).collect();
@@ -200,7 +204,7 @@ fn too_many_open_operations_are_unknown() {
         })
         .chain([{
             let mut read = Operation::invoked(200, Call::read("k"), 2_000);
-            read.value = Some("same".to_owned());
+            read.value = Some("same".into());
             read.return_ns = Some(3_000);
             read.outcome = Outcome::Ok;
             read
@@ -219,7 +223,7 @@ fn done(process: u64, call: Call, times: (u64, u64), outcome: Outcome) -> Operat
 
 fn read(process: u64, times: (u64, u64), value: Option<&str>) -> Operation {
     let mut operation = done(process, Call::read("k"), times, Outcome::Ok);
-    operation.value = value.map(str::to_owned);
+    operation.value = value.map(Value::from);
     operation
 }
 
@@ -227,7 +231,7 @@ fn read(process: u64, times: (u64, u64), value: Option<&str>) -> Operation {
 fn a_failed_cas_is_no_observation() {
     let history = [
         done(0, Call::write("k", "1"), (0, 1), Outcome::Ok),
-        done(0, Call::cas("k", Some("1".to_owned()), "2"), (2, 3), Outcome::Fail),
+        done(0, Call::cas("k", Some("1".into()), "2"), (2, 3), Outcome::Fail),
         read(0, (4, 5), Some("1")),
     ];
     assert_eq!(RegisterChecker::default().check(&history), Verdict::Valid);
@@ -273,7 +277,7 @@ fn an_unknown_write_may_set_what_was_there_before() {
 fn explanations_name_the_operations() {
     let write = |value: &str, times| done(0, Call::write("k", value), times, Outcome::Ok);
     let cas = |process, from: &str, to: &str, times| {
-        done(process, Call::cas("k", Some(from.to_owned()), to), times, Outcome::Ok)
+        done(process, Call::cas("k", Some(from.into()), to), times, Outcome::Ok)
     };
     let cases: [(Vec<Operation>, usize, &str); 6] = [
         (vec![read(1, (0, 1), Some("x"))], 1, "which no operation wrote"),

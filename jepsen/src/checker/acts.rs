@@ -92,13 +92,14 @@ impl<'h> Register<'h> {
                 (Function::Read, Outcome::Ok) => Effect::Read,
                 (Function::Write | Function::Delete, _) => Effect::Write,
                 (Function::Cas, _) => Effect::Cas,
+                (other, _) => unreachable!("{} is no function of a register", other.as_str()),
             };
             let value = match operation.written() {
                 Some(written) => number(written),
-                None => number(operation.value.as_deref()),
+                None => number(operation.text()),
             };
             let expected = match effect {
-                Effect::Cas => number(operation.expected.as_deref()),
+                Effect::Cas => number(operation.expected_text()),
                 Effect::Read | Effect::Write => value,
             };
             let start = operation.invoke_ns.saturating_add(1);

@@ -33,7 +33,7 @@ pub use revision::RevisionChecker;
 
 use std::fmt;
 
-use crate::operation::Operation;
+use crate::operation::{Function, Operation};
 
 /// Judges histories by one model.
 pub trait Checker {
@@ -42,6 +42,17 @@ pub trait Checker {
 
     /// Judges a history. The order of `history` does not matter, only its times do.
     fn check(&self, history: &[Operation]) -> Verdict;
+}
+
+/// The functions of a register.
+pub(crate) const REGISTER_FUNCTIONS: [Function; 4] =
+    [Function::Read, Function::Write, Function::Cas, Function::Delete];
+
+/// The verdict on a history that holds an operation which is none of `functions`: the model says
+/// nothing of it.
+pub(crate) fn foreign(history: &[Operation], functions: &[Function]) -> Option<Verdict> {
+    let foreign = history.iter().find(|operation| !functions.contains(&operation.function))?;
+    Some(Verdict::Unknown { why: format!("the model knows no such operation: {foreign}") })
 }
 
 /// The checker of a model, by its name, with default settings.

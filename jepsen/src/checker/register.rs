@@ -88,6 +88,9 @@ impl Checker for RegisterChecker {
 
     /// An invalid key outranks one that is unknown.
     fn check(&self, history: &[Operation]) -> Verdict {
+        if let Some(unknown) = super::foreign(history, &super::REGISTER_FUNCTIONS) {
+            return unknown;
+        }
         let mut unknown = None;
         for (key, places) in by_key(history) {
             let register = Register::new(history, &places);

@@ -67,12 +67,14 @@ fn place_any(open: &[&Operation], value: Option<&str>) -> bool {
 
 /// The value after an operation, if it can have returned what it returned.
 fn step<'a>(value: Option<&'a str>, operation: &'a Operation) -> Option<Option<&'a str>> {
-    let new = operation.value.as_deref();
+    let new = operation.text();
     match operation.function {
         Function::Read if operation.outcome == Outcome::Info => Some(value),
         Function::Read => (value == new).then_some(value),
         Function::Write => Some(new),
         Function::Delete => Some(None),
-        Function::Cas => (value == operation.expected.as_deref()).then_some(new),
+        Function::Cas => (value == operation.expected_text()).then_some(new),
+        // No function of a register.
+        _ => None,
     }
 }

@@ -34,6 +34,9 @@ impl Checker for RevisionChecker {
 
     /// Unknown only if a successful operation names no revision.
     fn check(&self, history: &[Operation]) -> Verdict {
+        if let Some(unknown) = super::foreign(history, &super::REGISTER_FUNCTIONS) {
+            return unknown;
+        }
         let judged = Order::new(history).and_then(|mut order| {
             order.learn()?;
             order.check_unique()?;
@@ -279,7 +282,7 @@ fn note<'h>(key: &mut Key<'h>, operation: &'h Operation, place: usize) -> Result
     match operation.function {
         Function::Read => {
             let at = operation.at_revision.ok_or_else(unjudged)?;
-            let value = operation.value.as_deref();
+            let value = operation.text();
             let written_at = revision.filter(|_| value.is_some());
             key.sights.push(Sight { at, value, written_at, place });
         }
@@ -287,12 +290,12 @@ fn note<'h>(key: &mut Key<'h>, operation: &'h Operation, place: usize) -> Result
             let at = operation.at_revision.ok_or_else(unjudged)?;
             key.sights.push(Sight { at, value: None, written_at: None, place });
         }
-        Function::Write | Function::Cas | Function::Delete => {
+        _ => {
             let revision = revision.ok_or_else(unjudged)?;
             let value = operation.written().flatten();
             key.versions.push(Version { revision, value, place });
             if operation.function == Function::Cas {
-                let value = operation.expected.as_deref();
+                let value = operation.expected_text();
                 key.sights.push(Sight { at: revision - 1, value, written_at: None, place });
             }
         }
@@ -431,6 +434,7 @@ impl Walk<'_, '_> {
 mod tests {
     use super::*;
     use crate::operation::Call;
+    use crate::value::Value;
 
     fn op(process: u64, call: Call, times: (u64, u64), outcome: Outcome) -> Operation {
         let mut operation = Operation::invoked(process, call, times.0);
@@ -447,7 +451,7 @@ mod tests {
 
     fn get(value: Option<(&str, u64)>, times: (u64, u64), at: u64) -> Operation {
         let mut operation = op(1, Call::read("k"), times, Outcome::Ok);
-        operation.value = value.map(|(value, _)| value.to_owned());
+        operation.value = value.map(|(value, _)| value.into());
         operation.revision = value.map(|(_, revision)| revision);
         operation.at_revision = Some(at);
         operation
@@ -458,7 +462,7 @@ mod tests {
     }
 
     fn cas(from: Option<&str>, to: &str, times: (u64, u64), revision: u64) -> Operation {
-        let call = Call::cas("k", from.map(str::to_owned), to);
+        let call = Call::cas("k", from.map(Value::from), to);
         let mut operation = op(2, call, times, Outcome::Ok);
         operation.revision = Some(revision);
         operation

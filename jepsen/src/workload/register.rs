@@ -25,6 +25,7 @@ use crate::cluster::Cluster;
 use crate::error::LabError;
 use crate::operation::{Call, Function, Operation};
 use crate::recorder::{Open, Process, Recorder};
+use crate::value::Value;
 use crate::wire;
 
 /// How long a process pauses after an operation that found no one to talk to. Without it an
@@ -214,7 +215,7 @@ struct Shared {
 /// What a process knows of a key: its value and the revision that wrote it, 0 for an absent key.
 #[derive(Clone, Debug)]
 struct Known {
-    value: Option<String>,
+    value: Option<Value>,
     revision: u64,
 }
 
@@ -274,20 +275,18 @@ impl Worker {
                 }
                 Err(error) => return read_failed(open, &error),
             },
-            Function::Write | Function::Cas | Function::Delete => {
-                match wire::write(&self.client, &call, revision, &options).await {
-                    Ok(Some(written)) => {
-                        let revision = written.revision.filter(|_| call.value.is_some());
-                        open.ok(|operation| written.fill(operation));
-                        Some(Known { value: call.value, revision: revision.unwrap_or(0) })
-                    }
-                    Ok(None) => {
-                        open.fail("the condition did not hold");
-                        None
-                    }
-                    Err(error) => return write_failed(open, &error),
+            _ => match wire::write(&self.client, &call, revision, &options).await {
+                Ok(Some(written)) => {
+                    let revision = written.revision.filter(|_| call.value.is_some());
+                    open.ok(|operation| written.fill(operation));
+                    Some(Known { value: call.value, revision: revision.unwrap_or(0) })
                 }
-            }
+                Ok(None) => {
+                    open.fail("the condition did not hold");
+                    None
+                }
+                Err(error) => return write_failed(open, &error),
+            },
         };
         match known {
             Some(known) => {

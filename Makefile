@@ -33,7 +33,8 @@ sim:
 mutants:
 	cargo run --release --locked -p tests --bin sim -- --mutants
 
-# Cuts a script of 500 writes at every disk operation and boots every image. Two minutes, after the build.
+# Cuts a script of 500 writes at every disk operation and boots the images that are left. Two minutes, after
+# the build.
 power-loss:
 	cargo test --locked -p tests --test crash_points -- --ignored --nocapture
 

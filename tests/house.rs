@@ -135,3 +135,28 @@ fn the_readme_opens_with_the_two_commands_that_ci_runs() {
         "cargo run --release --bin kvstore -- dev -- sh -c 'kv put hello world && kv get hello'"
     ));
 }
+
+/// A table of tests that are not there any more would be worse than none.
+#[test]
+fn every_test_that_the_catalogue_of_bugs_names_exists() {
+    let page = fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    let (_, table) = page.split_once("## Bugs of others").expect("the page has the catalogue");
+    let (table, _) = table.split_once("\n## ").expect("the catalogue ends");
+    let named: Vec<&str> =
+        table.split('`').filter(|word| is_numbered(word) && !word.contains(' ')).collect();
+    assert!(named.len() >= 34, "one test per row at least: {named:?}");
+    let sources: Vec<String> =
+        sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let scripts = root().join("consensus/testscripts");
+    for name in named {
+        let function = format!("fn {name}(");
+        let exists = sources.iter().any(|text| text.contains(&function));
+        assert!(exists || scripts.join(name).exists(), "there is no test {name}");
+    }
+}
+
+/// Whether a name begins as that of a test for a bug of the catalogue, such as `b33_`.
+fn is_numbered(name: &str) -> bool {
+    let number = name.strip_prefix('b').and_then(|rest| rest.split_once('_'));
+    number.is_some_and(|(digits, _)| digits.len() == 2 && digits.parse::<u8>().is_ok())
+}

@@ -123,11 +123,8 @@ impl Client {
         options: &CallOptions,
     ) -> Result<v1::GetReply, ClientError> {
         let budget = self.budget(options);
-        self.fill_keyspace(&mut request.keyspace, options);
-        self.fill_level(&mut request.level, options);
         let checked = limits::check_key(&request.key);
-        let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
-        checked.map_err(unsent_read)?;
+        self.prepare(&mut request.keyspace, &mut request.level, checked, options)?;
         self.read(Read(request), &budget).await
     }
 
@@ -154,11 +151,8 @@ impl Client {
         options: &CallOptions,
     ) -> Result<v1::RangeReply, ClientError> {
         let budget = self.budget(options);
-        self.fill_keyspace(&mut request.keyspace, options);
-        self.fill_level(&mut request.level, options);
         let checked = limits::check_range(&request.from, &request.to);
-        let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
-        checked.map_err(unsent_read)?;
+        self.prepare(&mut request.keyspace, &mut request.level, checked, options)?;
         self.read(Read(request), &budget).await
     }
 
@@ -173,11 +167,8 @@ impl Client {
         options: &CallOptions,
     ) -> Result<v1::HistoryReply, ClientError> {
         let budget = self.budget(options);
-        self.fill_keyspace(&mut request.keyspace, options);
-        self.fill_level(&mut request.level, options);
         let checked = limits::check_key(&request.key);
-        let checked = checked.and_then(|()| limits::check_keyspace(&request.keyspace));
-        checked.map_err(unsent_read)?;
+        self.prepare(&mut request.keyspace, &mut request.level, checked, options)?;
         self.read(Read(request), &budget).await
     }
 
@@ -321,6 +312,19 @@ impl Client {
     fn budget(&self, options: &CallOptions) -> Budget {
         let timeout = options.timeout.unwrap_or(self.inner.timeout);
         Budget { timeout, deadline: Instant::now() + timeout }
+    }
+
+    /// Fills in what a read leaves to the client's defaults, and refuses what no node would take.
+    fn prepare(
+        &self,
+        keyspace: &mut String,
+        level: &mut i32,
+        checked: Result<(), Failure>,
+        options: &CallOptions,
+    ) -> Result<(), ClientError> {
+        self.fill_keyspace(keyspace, options);
+        self.fill_level(level, options);
+        checked.and_then(|()| limits::check_keyspace(keyspace)).map_err(unsent_read)
     }
 
     fn fill_keyspace(&self, keyspace: &mut String, options: &CallOptions) {

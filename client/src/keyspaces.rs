@@ -62,7 +62,9 @@ impl Keyspaces {
         Ok(keyspaces)
     }
 
-    /// Replaces the settings of a keyspace as a whole.
+    /// Replaces the settings of a keyspace as a whole. With the keyspace as it was `seen`, only while it
+    /// is the same one and its settings are those: else the call is refused with
+    /// [`Code::KeyspaceChanged`](proto::Code::KeyspaceChanged), and nothing was applied.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -70,10 +72,13 @@ impl Keyspaces {
         &self,
         name: &str,
         settings: v1::keyspace::Settings,
+        seen: Option<&v1::Keyspace>,
         options: &CallOptions,
     ) -> Result<v1::KeyspaceReply, ClientError> {
         check_name("change", name)?;
-        let request = v1::SetKeyspaceRequest { name: name.to_owned(), settings: Some(settings) };
+        let (id, generation) = seen.map_or((0, 0), |seen| (seen.id, seen.generation));
+        let (name, settings) = (name.to_owned(), Some(settings));
+        let request = v1::SetKeyspaceRequest { name, settings, id, generation };
         self.client.manage(request, options).await
     }
 

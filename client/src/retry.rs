@@ -174,23 +174,26 @@ async fn attempt<C: Call>(
     }
 }
 
+/// What is read as a stream, for errors: there is nothing else.
+pub(crate) const STREAM: &str = "snapshot";
+
 /// The failure of a stream of which a part was read, as that of a read.
-pub(crate) fn stream_error(status: &Status, subject: &str) -> ClientError {
+pub(crate) fn stream_error(status: &Status) -> ClientError {
     match classify(status) {
         AttemptError::Refused(mut failure) => {
             if failure.subject.is_empty() {
-                subject.clone_into(&mut failure.subject);
+                STREAM.clone_into(&mut failure.subject);
             }
             ClientError::Refused(Box::new(failure))
         }
-        AttemptError::Unreached(reason) => stream_lost(subject, reason.to_string()),
-        AttemptError::Lost(reason) => stream_lost(subject, reason.to_string()),
+        AttemptError::Unreached(reason) => stream_lost(reason.to_string()),
+        AttemptError::Lost(reason) => stream_lost(reason.to_string()),
     }
 }
 
 /// A stream that ended without a word, or fell silent.
-pub(crate) fn stream_lost(subject: &str, why: String) -> ClientError {
-    ClientError::Lost(Box::new(Failure::new(Code::ReadTimedOut, subject, why)))
+pub(crate) fn stream_lost(why: String) -> ClientError {
+    ClientError::Lost(Box::new(Failure::new(Code::ReadTimedOut, STREAM, why)))
 }
 
 fn classify(status: &Status) -> AttemptError {
@@ -257,6 +260,7 @@ fn may_pass(code: Code) -> bool {
         | Code::KeyspaceProtected
         | Code::KindNotOffered
         | Code::WrongNode
+        | Code::KeyspaceChanged
         | Code::MemberNotFound
         | Code::MemberExists
         | Code::ChangeInProgress

@@ -11,10 +11,7 @@ use tonic::Streaming;
 
 use crate::calls::SnapshotBegun;
 use crate::error::ClientError;
-use crate::retry::{stream_error, stream_lost};
-
-/// What is read, for errors.
-const SUBJECT: &str = "snapshot";
+use crate::retry::{STREAM, stream_error, stream_lost};
 
 /// The parts of a snapshot, in order. See [`Client::snapshot`](crate::Client::snapshot).
 ///
@@ -85,10 +82,10 @@ impl SnapshotParts {
     async fn receive(&mut self) -> Result<Option<v1::SnapshotPart>, ClientError> {
         match timeout(self.patience, self.rest.message()).await {
             Ok(Ok(part)) => Ok(part),
-            Ok(Err(status)) => Err(stream_error(&status, SUBJECT)),
+            Ok(Err(status)) => Err(stream_error(&status)),
             Err(_) => {
                 let silent = self.patience.as_millis();
-                Err(stream_lost(SUBJECT, format!("no part within {silent} ms")))
+                Err(stream_lost(format!("no part within {silent} ms")))
             }
         }
     }
@@ -96,7 +93,7 @@ impl SnapshotParts {
     fn invalid(&self, what: &str) -> ClientError {
         let Self { received, total, .. } = self;
         let why = format!("{what}: {received} of {total} bytes");
-        ClientError::Refused(Box::new(Failure::new(Code::ExportInvalid, SUBJECT, why)))
+        ClientError::Refused(Box::new(Failure::new(Code::ExportInvalid, STREAM, why)))
     }
 }
 

@@ -58,7 +58,7 @@ async fn first_open_is_the_lowest_write_without_an_answer() {
 }
 
 #[tokio::test]
-async fn refusals_that_are_certain_stay_certain() {
+async fn b66_refusals_are_not_repeated_for_ever_and_stay_certain() {
     let cluster = FakeCluster::start(2).await;
     for node in &cluster.nodes {
         node.always(Act::Refuse(refusal(Code::NoQuorum, Applied::No)));
@@ -84,7 +84,7 @@ async fn one_lost_attempt_makes_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn silence_makes_the_outcome_unknown() {
+async fn b66_silence_ends_at_the_deadline_with_an_unknown_outcome() {
     let cluster = FakeCluster::start(1).await;
     cluster.nodes[0].always(Act::Hang);
     let error = cluster.client().put_value("a", "1", &within(300)).await.unwrap_err();
@@ -216,7 +216,7 @@ async fn dead_endpoints_are_passed_over() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_certain_and_quick() {
+async fn b66_nobody_there_is_certain_and_quick() {
     let pki = fake::Pki::new();
     let endpoints = vec![dead_address().await, dead_address().await];
     let client = Client::connect(Config::new(endpoints, pki.load("alice"))).unwrap();

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use storage::disk::RealDisk;
 
-use crate::config::{Address, Config, Effective, effective, example};
+use crate::config::{Address, Effective, effective, example};
 use crate::dev;
 use crate::offline::{self, recover, restore, verify};
-use crate::peer::NetworkError;
+use crate::peer::check_certificate_cluster;
 use crate::serve;
 use crate::server::ServerError;
 use crate::tls::Material;
@@ -166,16 +166,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Checks what `serve` would check before it touches the data directory, and says what that was.
 fn check(path: &Path) -> Result<String, ServerError> {
     let effective = effective(path)?;
-    let config = Config::load(path)?;
+    let config = &effective.config;
     let material = Material::load(&config.tls, &config.node.name)?;
-    if let Some(certified) = material.cluster().filter(|name| *name != config.cluster.name) {
-        let (certified, cluster) = (certified.to_owned(), config.cluster.name.clone());
-        return Err(NetworkError::CertificateCluster { certified, cluster }.into());
-    }
-    Ok(checked(path, &config, &effective, &material))
+    check_certificate_cluster(&material, &config.cluster.name)?;
+    Ok(checked(path, &effective, &material))
 }
 
-fn checked(path: &Path, config: &Config, effective: &Effective, material: &Material) -> String {
+fn checked(path: &Path, effective: &Effective, material: &Material) -> String {
+    let config = &effective.config;
     let list = |items: Vec<String>| items.join(", ");
     let names = config.cluster.initial.iter().map(|member| member.name.clone()).collect();
     let cluster = if config.cluster.join.is_empty() {
@@ -214,8 +212,7 @@ fn print_or_fail(text: Result<String, ServerError>) -> ExitCode {
     match text {
         Ok(text) => print(&text),
         Err(error) => {
-            // Nobody to tell when stderr is closed; the exit code says it.
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), error.describe().as_bytes());
+            complain(&error.describe());
             ExitCode::from(error.exit())
         }
     }
@@ -245,6 +242,11 @@ pub(crate) fn print(text: &str) -> ExitCode {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
+}
+
+/// Prints to stderr. Nobody is left to tell when that is closed: the exit code says it.
+pub(crate) fn complain(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
 }
 
 #[cfg(test)]

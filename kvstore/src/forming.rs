@@ -23,7 +23,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{ClusterId, Code, Failure, NodeId, peer};
+use proto::{ClusterId, Code, Failure, Hex, NodeId, peer};
 use sha2::{Digest, Sha256};
 
 /// What a cluster consists of when it is born. Its nodes keep it for good.
@@ -122,16 +122,17 @@ impl Formed {
         self.seed.map(Vec::from).unwrap_or_default()
     }
 
+    /// Whether the node of this name and id belongs to the cluster, as a founding member or because it
+    /// joined.
+    #[must_use]
+    pub fn holds(&self, name: &str, id: NodeId) -> bool {
+        self.joined || self.id_of(name) == Some(id)
+    }
+
     /// The id of a founding member.
     #[must_use]
     pub fn id_of(&self, name: &str) -> Option<NodeId> {
         self.members.iter().find(|(_, member)| member == name).map(|(id, _)| *id)
-    }
-
-    /// The name of a founding member.
-    #[must_use]
-    pub fn name_of(&self, id: NodeId) -> Option<&str> {
-        self.members.iter().find(|(member, _)| *member == id).map(|(_, name)| name.as_str())
     }
 }
 
@@ -457,7 +458,7 @@ impl Joining {
 fn seed_in_words(seed: Option<[u8; 32]>) -> String {
     match seed {
         Some(seed) => {
-            let hex: String = seed[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = Hex(&seed[..8]);
             format!("the export with SHA-256 {hex}...")
         }
         None => "no export".to_owned(),
@@ -559,8 +560,7 @@ mod tests {
         assert_eq!(changed(|members| members.truncate(2)), None);
         assert_eq!(good.id_of("n3"), Some(NodeId(3)));
         assert_eq!(good.id_of("n4"), None);
-        assert_eq!(good.name_of(NodeId(1)), Some("n1"));
-        assert_eq!(good.name_of(NodeId(4)), None);
+        assert!(good.holds("n1", NodeId(1)) && !good.holds("n1", NodeId(4)));
     }
 
     #[test]

@@ -24,8 +24,7 @@ pub fn run(config: &Path) -> ExitCode {
         Ok(logging) => logging,
         Err(source) => {
             let error = ServerError::System { what: "start logging", source };
-            // Nobody to tell when stderr is closed.
-            let _ = io::Write::write_all(&mut io::stderr(), error.describe().as_bytes());
+            crate::cli::complain(&error.describe());
             return ExitCode::from(error.exit());
         }
     };

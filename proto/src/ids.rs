@@ -83,6 +83,16 @@ impl Revision {
     pub const EMPTY: Self = Self(1);
 }
 
+/// Bytes that print as hex, two lower-case digits each.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Declares an identifier of 16 bytes that prints as hex.
 macro_rules! bytes_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -100,7 +110,7 @@ macro_rules! bytes_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                Hex(&self.0).fmt(f)
             }
         }
     };

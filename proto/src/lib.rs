@@ -22,5 +22,5 @@ pub use generated::log::v1 as log;
 pub use generated::peer::v1 as peer;
 pub use generated::v1;
 pub use ids::{
-    ClientId, ClusterId, GroupId, KeyspaceId, LogIndex, NodeId, Revision, Term, WriteSeq,
+    ClientId, ClusterId, GroupId, Hex, KeyspaceId, LogIndex, NodeId, Revision, Term, WriteSeq,
 };

@@ -3,18 +3,14 @@
 //! Three real processes on loopback; the leader is killed with SIGKILL while a client waits to
 //! write; the clock runs from the kill to the next acknowledged write.
 
-use std::error::Error;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use client::{CallOptions, Client};
 use hdrhistogram::Histogram;
-use jepsen::cluster::{Cluster, ClusterOptions};
+use tests::measure::{Failed, Place, READY_MAX, leader};
 
-/// How long nodes may take to become ready.
-const READY_MAX: Duration = Duration::from_secs(30);
 /// How long one write may take before the run fails.
 const WRITE_MAX: Duration = Duration::from_secs(20);
 /// Width of a row of the histogram, in milliseconds.
@@ -26,9 +22,8 @@ struct Args {
     /// How often the leader is killed.
     #[arg(long, default_value_t = 30)]
     kills: u32,
-    /// The server; by default the release build beside this program.
-    #[arg(long)]
-    binary: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Fails when the median is above this many milliseconds.
     #[arg(long, default_value_t = 1500)]
     p50_ms: u64,
@@ -37,7 +32,7 @@ struct Args {
     p99_ms: u64,
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> Result<ExitCode, Failed> {
     let args = Args::parse();
     let runtime = tokio::runtime::Runtime::new()?;
     let times = runtime.block_on(measure(&args))?;
@@ -54,18 +49,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure(args: &Args) -> Result<Histogram<u64>, Box<dyn Error>> {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => std::env::current_exe()?.with_file_name("kvstore"),
-    };
-    let options = ClusterOptions { binary, nodes: 3, dir: None };
-    let mut cluster = Cluster::boot(&options, READY_MAX).await?;
-    let client = cluster.client(cluster.endpoints(), WRITE_MAX)?;
+async fn measure(args: &Args) -> Result<Histogram<u64>, Failed> {
+    let mut cluster = args.place.boot("failover").await?;
+    let client = Place::connect(&cluster, WRITE_MAX, 1)?;
     let mut times = Histogram::new(3)?;
     for kill in 0..args.kills {
         write(&client, kill).await?;
-        let leader = leader(&cluster, &client).await?;
+        let leader = leader(&cluster, &client).await?.node;
         let begin = Instant::now();
         cluster.kill(leader);
         write(&client, kill).await?;
@@ -76,19 +66,10 @@ async fn measure(args: &Args) -> Result<Histogram<u64>, Box<dyn Error>> {
     Ok(times)
 }
 
-async fn write(client: &Client, kill: u32) -> Result<(), Box<dyn Error>> {
+async fn write(client: &Client, kill: u32) -> Result<(), Failed> {
     let value = format!("{kill}");
     client.put_value("failover", value, &CallOptions::default()).await?;
     Ok(())
-}
-
-/// The node that the cluster itself calls leader.
-async fn leader(cluster: &Cluster, client: &Client) -> Result<usize, Box<dyn Error>> {
-    let status = client.status(&CallOptions::default()).await?;
-    let leads = |node: &&proto::v1::NodeStatus| node.role() == proto::v1::Role::Leader;
-    let leader = status.nodes.iter().find(leads).and_then(|node| node.member.as_ref());
-    let name = leader.map(|member| member.name.as_str()).ok_or("nobody leads")?;
-    Ok(cluster.find(name).ok_or("the leader is no member")?)
 }
 
 fn print(times: &Histogram<u64>) {

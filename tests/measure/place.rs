@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use client::{CallOptions, Client, Config, pki};
+use client::{CallOptions, Client, Config};
 use jepsen::cluster::{Cluster, ClusterOptions};
 use tokio::time::{Instant, sleep};
 
@@ -49,10 +49,8 @@ impl Place {
         timeout: Duration,
         connections: usize,
     ) -> Result<Client, Failed> {
-        let [ca, cert, key] = ["ca.crt", "lab.crt", "lab.key"].map(|name| cluster.pki().join(name));
-        let credentials = pki::load(&ca, &cert, &key)?;
-        let config = Config::new(cluster.endpoints(), credentials);
-        Ok(Client::connect(Config { timeout, connections, discover: false, ..config })?)
+        let config = cluster.client_config(cluster.endpoints(), timeout)?;
+        Ok(Client::connect(Config { connections, ..config })?)
     }
 }
 

@@ -34,7 +34,9 @@ pub async fn replace(
     let data = cluster.data_dir(node);
     fs::remove_dir_all(&data)?;
     fs::create_dir_all(&data)?;
-    let peer = join_instead(cluster, node)?;
+    let others: Vec<usize> = (0..cluster.len()).filter(|other| *other != node).collect();
+    cluster.joins(node, &others)?;
+    let peer = cluster.peer_address(node);
     let options = CallOptions::default();
     // A change is carried out in the background; until it is, no other one is taken.
     let early = |code| matches!(code, Code::ChangeInProgress) && Instant::now() < deadline;
@@ -54,8 +56,9 @@ pub async fn replace(
     cluster.start(node)?;
     cluster.wait_ready(node, patience.max(READY_MAX)).await?;
     loop {
-        let members = client.members().list(&options).await?.members;
-        if members.iter().any(|view| serves(view, &name)) {
+        let v1::MembersReply { members, change, .. } = client.members().list(&options).await?;
+        // Until its promotion is carried out, the groups may not count it yet.
+        if change.is_empty() && members.iter().any(|view| serves(view, &name)) {
             return Ok(begin.elapsed());
         }
         if Instant::now() >= deadline {
@@ -69,29 +72,4 @@ pub async fn replace(
 fn serves(view: &v1::MemberView, name: &str) -> bool {
     let named = view.member.as_ref().is_some_and(|member| member.name == name);
     named && view.role == "voter" && view.state == "serving"
-}
-
-/// Makes the configuration of a node that of one which joins. Returns its peer address.
-fn join_instead(cluster: &Cluster, node: usize) -> Result<String, Failed> {
-    let others = (0..cluster.len()).filter(|other| *other != node);
-    let addresses: Result<Vec<_>, Failed> =
-        others.map(|other| peer_address(&read(cluster, other)?)).collect();
-    let mut config = read(cluster, node)?;
-    let own = peer_address(&config)?;
-    let section = config.get_mut("cluster").and_then(toml::Value::as_table_mut);
-    let section = section.ok_or("the configuration has no section `cluster`")?;
-    section.remove("initial");
-    section.insert("join".to_owned(), addresses?.into());
-    fs::write(cluster.config(node), toml::to_string(&config)?)?;
-    Ok(own)
-}
-
-fn read(cluster: &Cluster, node: usize) -> Result<toml::Table, Failed> {
-    Ok(fs::read_to_string(cluster.config(node))?.parse()?)
-}
-
-fn peer_address(config: &toml::Table) -> Result<String, Failed> {
-    let address = config.get("listen").and_then(|listen| listen.get("peer"));
-    let address = address.and_then(toml::Value::as_str);
-    Ok(address.ok_or("the configuration has no `listen.peer`")?.to_owned())
 }

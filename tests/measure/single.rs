@@ -59,8 +59,7 @@ impl Single {
         node: usize,
         connections: usize,
     ) -> Result<Self, Failed> {
-        let [ca, cert, key] = ["ca.crt", "lab.crt", "lab.key"].map(|name| cluster.pki().join(name));
-        let tls = Arc::new(tls(&pki::load(&ca, &cert, &key)?)?);
+        let tls = Arc::new(tls(&cluster.credentials()?)?);
         let address = cluster.endpoint(node);
         let origin: hyper::Uri = format!("https://{address}").parse()?;
         let mut opened = Vec::new();

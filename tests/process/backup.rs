@@ -67,9 +67,7 @@ async fn a_backup_becomes_a_new_cluster_and_revisions_go_on() {
         assert!(code == 0 && out.contains("initial"), "{out}{err}");
         new.cluster.start(node).unwrap();
     }
-    for node in 0..3 {
-        new.ready(node).await;
-    }
+    new.members_ready().await;
     let (restored, new_id) = revision(&new);
     assert_ne!(new_id, old_id);
     assert_eq!(restored, saved_revision);
@@ -88,9 +86,7 @@ async fn a_backup_becomes_a_new_cluster_and_revisions_go_on() {
         new.cluster.kill(node);
     }
     new.cluster.start_all().unwrap();
-    for node in 0..3 {
-        new.ready(node).await;
-    }
+    new.members_ready().await;
     assert_eq!(new.kv().outcome(&["get", "after"]).1, "1");
 }
 
@@ -161,9 +157,7 @@ async fn what_one_node_of_three_holds_is_recovered_after_the_loss_of_two() {
         assert_eq!(code, 0, "{err}");
     }
     old.cluster.start_all().unwrap();
-    for node in 0..3 {
-        old.ready(node).await;
-    }
+    old.members_ready().await;
     let (new_revision, new_id) = revision(&old);
     assert_eq!(new_revision, old_revision);
     assert_ne!(new_id, old_id);
@@ -217,6 +211,51 @@ async fn recovery_without_a_log_takes_the_newest_state_or_export() {
         assert!(kv.outcome(&["get", "k-029"]).1.starts_with("k-029:"));
         assert_eq!(kv.outcome(&["put", "after", "1"]).0, 0);
     }
+}
+
+/// Whose files these are is not known any more; but an export says so itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_identity_or_cluster_the_newest_export_is_the_way_out() {
+    let mut fleet = Fleet::boot(1, 0).await;
+    let data_dir = fleet.cluster.data_dir(0);
+    let config = fleet.cluster.config(0).to_owned();
+    let recover = ["recover", "--config", text(&config), "--yes"];
+    for (round, record) in ["identity", "cluster"].into_iter().enumerate() {
+        let prefix = format!("r{round}");
+        fleet.fill(&prefix, 30, 1_000).await;
+        let (code, _, err) = fleet.kv().outcome(&["node", "compact", "n1"]);
+        assert_eq!(code, 0, "{err}");
+        fleet.stop(0).await;
+        flip(&data_dir.join(record), b"n1");
+        fleet.cluster.start(0).unwrap();
+        let how = fleet.ended(0).await;
+        assert!(how.contains("exit status: 9") && how.contains("KV1706"), "{how}");
+        let (code, _, err) = kvstore(&recover);
+        assert_eq!(code, 9, "{err}");
+        assert!(err.contains("KV1706") && err.contains(&format!("{record}: ")), "{err}");
+        assert!(data_dir.join("wal").is_dir(), "nothing was moved");
+        // Word by word, with the directory moved away as it says.
+        let words: Vec<&str> = err.split_whitespace().collect();
+        let at = words.windows(2).position(|pair| pair == ["snapshot", "restore"]);
+        let export = Path::new(words[at.unwrap_or_else(|| panic!("{err}")) + 2]);
+        let aside = data_dir.with_extension(prefix.clone());
+        std::fs::rename(&data_dir, &aside).unwrap();
+        let export = aside.join(export.strip_prefix(&data_dir).unwrap());
+        let (code, _, err) =
+            kvstore(&["snapshot", "restore", text(&export), "--data-dir", text(&data_dir)]);
+        assert_eq!(code, 0, "{err}");
+        fleet.start(0).await;
+        for number in [0, 29] {
+            let key = format!("{prefix}-{number:03}");
+            assert!(fleet.kv().outcome(&["get", &key]).1.starts_with(&key), "{key}");
+        }
+    }
+    // Without an export there is only a backup.
+    fleet.stop(0).await;
+    flip(&data_dir.join("identity"), b"n1");
+    std::fs::remove_dir_all(data_dir.join("exports")).unwrap();
+    let (code, _, err) = kvstore(&recover);
+    assert!(code == 9 && err.contains("only a backup is left"), "{err}");
 }
 
 /// The segment of a log that holds these bytes.

@@ -92,17 +92,36 @@ fn nobody_there_is_certainly_not_applied() {
     assert_eq!(Kv::new().outcome(&["get", "a"]).0, 2, "no cluster chosen");
 }
 
+/// Runs a script against a throw-away cluster and returns exit code, stdout and stderr.
+fn dev(script: &str) -> (i32, String, String) {
+    let command = ["dev", "--", "sh", "-c", script];
+    let output = Command::new(programs::server()).args(command).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
 #[test]
 fn dev_runs_a_command_against_a_throw_away_cluster() {
-    let dev = |script: &str| {
-        let command = ["dev", "--", "sh", "-c", script];
-        let output = Command::new(programs::server()).args(command).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-    };
     let (code, out, err) = dev("kv put hello world && kv get hello");
     assert_eq!((code, out.as_str()), (0, "world"), "{err}");
     assert_eq!(dev("exit 7").0, 7);
     assert_eq!(dev("kill -TERM $$").0, 128 + 15);
     assert_eq!(dev("kv get absent").0, 3);
+}
+
+/// As `kvstore serve` would: the removed node ends, and the others go on.
+#[test]
+fn dev_stops_a_node_that_is_removed_and_says_so() {
+    // Only a port on which nobody listens is certain to be that of a node that was stopped.
+    let script = "kv put a 1 && kv cluster remove n3 --yes || exit 90
+        tries=0
+        until kv --endpoints \"${KV_ENDPOINTS##*,}\" --timeout 300ms get a 2>&1 | grep -q KV1801; do
+            tries=$((tries + 1)); [ $tries -lt 300 ] || exit 91; sleep 0.1
+        done
+        kv put b 2 && kv get b && exit 7";
+    let (code, out, err) = dev(script);
+    assert_eq!(code, 7, "{out}{err}");
+    assert!(out.ends_with('2'), "{out}");
+    let note = "the cluster has removed n3 (KV1708): stopped; n1, n2 go on";
+    assert!(err.contains(note), "{err}");
 }

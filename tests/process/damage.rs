@@ -24,9 +24,7 @@ async fn the_state_of_all_nodes_can_be_deleted_without_a_loss() {
         std::fs::remove_dir_all(fleet.cluster.data_dir(node).join("state")).unwrap();
     }
     fleet.cluster.start_all().unwrap();
-    for node in 0..3 {
-        fleet.ready(node).await;
-    }
+    fleet.members_ready().await;
     assert_eq!(fleet.compare(&[0, 1, 2]), before);
     assert_eq!(fleet.kv().outcome(&["put", "after", "1"]).0, 0);
 }
@@ -57,9 +55,7 @@ async fn b29_a_flipped_bit_in_the_log_is_repaired_from_the_others() {
         assert_eq!(fleet.probe(2, "/livez").await.unwrap().0, 200);
         fleet.cluster.start(0).unwrap();
         fleet.cluster.start(1).unwrap();
-        for node in 0..3 {
-            fleet.ready(node).await;
-        }
+        fleet.members_ready().await;
         assert_eq!(fleet.probe(2, "/readyz").await.unwrap().0, 200);
         let content = fleet.compare(&[0, 1, 2]);
         assert!(content.contains(&needle), "what was damaged here is there");
@@ -185,9 +181,7 @@ async fn b33_a_start_on_a_full_disk_removes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::prepare(&on_small_disks(dir.path()), 3, 0);
     fleet.cluster.start_all().unwrap();
-    for node in 0..3 {
-        fleet.ready(node).await;
-    }
+    fleet.members_ready().await;
     fleet.fill("k", 40, 1_000).await;
     let before = fleet.compare(&[0, 1, 2]);
     let home = fleet.cluster.config(2).parent().unwrap().to_owned();
@@ -214,9 +208,7 @@ async fn b33_a_full_disk_stops_one_node_from_writing_and_nothing_else() {
     let home = fleet.cluster.config(2).parent().unwrap().to_owned();
     std::fs::write(home.join("small"), "300m").unwrap();
     fleet.cluster.start_all().unwrap();
-    for node in 0..3 {
-        fleet.ready(node).await;
-    }
+    fleet.members_ready().await;
     let (code, _, err) = fleet.kv().outcome(&["cluster", "move-leader", "n3"]);
     assert_eq!(code, 0, "{err}");
 

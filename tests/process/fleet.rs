@@ -27,18 +27,11 @@ pub struct Fleet {
 impl Fleet {
     /// Starts `members` nodes and prepares `spare` more, which shall join.
     pub async fn boot(members: usize, spare: usize) -> Self {
-        Self::boot_with(&programs::server(), members, spare).await
-    }
-
-    /// As [`Fleet::boot`], with another binary.
-    pub async fn boot_with(binary: &Path, members: usize, spare: usize) -> Self {
-        let mut fleet = Self::prepare(binary, members, spare);
+        let mut fleet = Self::prepare(&programs::server(), members, spare);
         for node in 0..members {
             fleet.cluster.start(node).unwrap();
         }
-        for node in 0..members {
-            fleet.ready(node).await;
-        }
+        fleet.members_ready().await;
         fleet
     }
 
@@ -49,10 +42,10 @@ impl Fleet {
         let fleet = Self { cluster: Cluster::create(&options).unwrap(), members };
         let all: Vec<usize> = (0..members).collect();
         for node in 0..members {
-            fleet.forms_with(node, &all);
+            fleet.cluster.forms_with(node, &all).unwrap();
         }
         for node in members..members + spare {
-            fleet.joins(node, &all);
+            fleet.cluster.joins(node, &all).unwrap();
         }
         fleet
     }
@@ -60,6 +53,13 @@ impl Fleet {
     /// Waits until a node is ready.
     pub async fn ready(&mut self, node: usize) {
         self.cluster.wait_ready(node, READY_MAX).await.unwrap();
+    }
+
+    /// Waits until all members are ready; spare nodes are left alone.
+    pub async fn members_ready(&mut self) {
+        for node in 0..self.members {
+            self.ready(node).await;
+        }
     }
 
     /// Starts a node and waits until it is ready.
@@ -72,37 +72,6 @@ impl Fleet {
     pub async fn stop(&mut self, node: usize) {
         let status = self.cluster.terminate(node, Duration::from_secs(10)).await.unwrap();
         assert_eq!(status.code(), Some(0), "{}", self.cluster.name(node));
-    }
-
-    /// The peer address of a node, by its configuration.
-    pub fn peer_address(&self, node: usize) -> String {
-        let text = std::fs::read_to_string(self.cluster.config(node)).unwrap();
-        let table: toml::Table = text.parse().unwrap();
-        table["listen"]["peer"].as_str().unwrap().to_owned()
-    }
-
-    /// Lets a node form a cluster with these.
-    pub fn forms_with(&self, node: usize, members: &[usize]) {
-        let initial = members
-            .iter()
-            .map(|member| format!("{}={}", self.cluster.name(*member), self.peer_address(*member)));
-        self.edit_cluster(node, "initial", initial.collect());
-    }
-
-    /// Lets a node join these.
-    pub fn joins(&self, node: usize, members: &[usize]) {
-        let join = members.iter().map(|member| self.peer_address(*member)).collect();
-        self.edit_cluster(node, "join", join);
-    }
-
-    fn edit_cluster(&self, node: usize, key: &str, list: Vec<String>) {
-        let path = self.cluster.config(node);
-        let mut table: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
-        let cluster = table["cluster"].as_table_mut().unwrap();
-        cluster.remove("initial");
-        cluster.remove("join");
-        cluster.insert(key.to_owned(), list.into());
-        std::fs::write(path, table.to_string()).unwrap();
     }
 
     /// `kv` with all members as endpoints.
@@ -167,17 +136,7 @@ impl Fleet {
 
     /// What a path of the admin port answers: status and body. `None` while nobody listens.
     pub async fn probe(&self, node: usize, path: &str) -> Option<(u16, String)> {
-        let address = self.cluster.admin_address(node);
-        let mut stream = tokio::net::TcpStream::connect(&address).await.ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.ok()?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
-        Some((status, body))
+        probe(&self.cluster.admin_address(node), path).await
     }
 
     /// The value of a metric of one node; `None` while it has none.
@@ -213,6 +172,19 @@ impl Fleet {
             client.put_value(key, value, &CallOptions::default()).await.unwrap();
         }
     }
+}
+
+/// What a path of an admin port answers: status and body. `None` while nobody listens.
+pub async fn probe(admin: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = tokio::net::TcpStream::connect(admin).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+    Some((status, body))
 }
 
 /// Waits for a condition.

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use client::{CallOptions, Client};
 use jepsen::cluster::Cluster;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::fleet::probe;
 use crate::programs::{self, READY_MAX};
 
 /// Silent connections to each port.
@@ -34,7 +34,8 @@ async fn t01_a_thousand_silent_connections_on_each_port_slow_nobody_down() {
         println!("p99 {before:?} before, {during:?} beside {} silent connections", silent.len());
         measured.push((before, during));
         // New honest clients get in as well, on each port that answers anybody.
-        ask_health(&cluster.admin_address(0)).await;
+        let (status, answer) = probe(&cluster.admin_address(0), "/livez").await.unwrap();
+        assert_eq!(status, 200, "{answer}");
         let newcomer = cluster.client(vec![cluster.endpoint(0)], READY_MAX).unwrap();
         work(&newcomer, 10).await;
     }
@@ -54,15 +55,6 @@ async fn flood(cluster: &Cluster) -> Vec<TcpStream> {
         }
     }
     silent
-}
-
-async fn ask_health(admin: &str) {
-    let mut health = TcpStream::connect(admin).await.unwrap();
-    let request = format!("GET /livez HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    health.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    health.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 /// The 99th percentile of so many operations, one after the other.

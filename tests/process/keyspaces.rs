@@ -29,9 +29,7 @@ async fn b32_the_catalogue_of_keyspaces_survives_kill_9_of_all() {
         fleet.cluster.kill(node);
     }
     fleet.cluster.start_all().unwrap();
-    for node in 0..3 {
-        fleet.ready(node).await;
-    }
+    fleet.members_ready().await;
     let (code, out, err) = run(&["keyspace", "ls"]);
     assert_eq!(code, 0, "{err}");
     let names: Vec<&str> = out.lines().filter_map(|line| line.split_whitespace().next()).collect();

@@ -17,7 +17,7 @@ async fn a_fourth_node_joins_becomes_a_voter_and_leaves_for_good() {
     fleet.fill("k", 50, 100).await;
     let writer = Writer::start(fleet.client());
     let kv = fleet.kv();
-    let at = format!("n4={}", fleet.peer_address(3));
+    let at = format!("n4={}", fleet.cluster.peer_address(3));
     let (code, out, err) = kv.outcome(&["cluster", "add", &at, "--dry-run"]);
     assert!(code == 0 && out.contains("voters\t3\t4"), "{out}{err}");
     assert_eq!(fleet.role("n4"), "", "a dry run changes nothing");
@@ -61,10 +61,10 @@ async fn b28_a_node_that_lost_its_disk_does_not_vote_and_its_advice_works_word_b
     let kv = fleet.kv();
     let (code, _, err) = kv.outcome(&["cluster", "remove", "n3", "--yes"]);
     assert_eq!(code, 0, "{err}");
-    let at = format!("n3={}", fleet.peer_address(2));
+    let at = format!("n3={}", fleet.cluster.peer_address(2));
     let (code, _, err) = kv.outcome(&["cluster", "add", &at]);
     assert_eq!(code, 0, "{err}");
-    fleet.joins(2, &[0, 1]);
+    fleet.cluster.joins(2, &[0, 1]).unwrap();
     fleet.start(2).await;
     until("promotion", || fleet.role("n3") == "voter").await;
     writer.goes_on().await;
@@ -143,7 +143,7 @@ async fn b25_members_change_while_nodes_are_killed_and_paused() {
     let mut fleet = Fleet::boot(3, 1).await;
     let judged = Judged::start(&fleet);
     let writer = Writer::start(fleet.client());
-    let at = format!("n4={}", fleet.peer_address(3));
+    let at = format!("n4={}", fleet.cluster.peer_address(3));
     for round in 0..2 {
         let leader = fleet.leader().await;
         let other = (leader + 1) % 3;
@@ -152,7 +152,7 @@ async fn b25_members_change_while_nodes_are_killed_and_paused() {
         let (code, _, err) = kv.outcome(&["cluster", "add", &at]);
         assert_eq!(code, 0, "{err}");
         fleet.cluster.kill(leader);
-        fleet.joins(3, &[0, 1, 2]);
+        fleet.cluster.joins(3, &[0, 1, 2]).unwrap();
         fleet.cluster.start(3).unwrap();
         fleet.cluster.start(leader).unwrap();
         writer.goes_on().await;

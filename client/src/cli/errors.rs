@@ -83,6 +83,13 @@ impl CliError {
         }
     }
 
+    /// The error of a change. When nobody knows whether it was made, `look` shows it.
+    pub(crate) fn of_change(error: ClientError, look: impl Into<String>) -> Self {
+        let unknown = error.applied() == Some(Applied::Unknown);
+        let error = Self::from(error);
+        if unknown { error.hint(look) } else { error }
+    }
+
     /// Adds a command worth trying.
     pub(crate) fn hint(self, command: impl Into<String>) -> Self {
         match self {
@@ -251,6 +258,7 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::KeyspaceProtected
         | Code::KindNotOffered
         | Code::WrongNode
+        | Code::KeyspaceChanged
         | Code::MemberNotFound
         | Code::MemberExists
         | Code::ChangeInProgress

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use comfy_table::{ContentArrangement, Table, presets};
-use proto::v1;
+use proto::{Hex, v1};
 use serde::Serialize;
 
 use super::args::{ColorArg, FormatArg};
@@ -232,10 +232,7 @@ pub(crate) fn is_showable(value: &[u8]) -> bool {
 pub(crate) fn hex_lines(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2 + bytes.len() / 16);
     for line in bytes.chunks(32) {
-        for byte in line {
-            let _ = write!(text, "{byte:02x}");
-        }
-        text.push('\n');
+        let _ = writeln!(text, "{}", Hex(line));
     }
     text
 }

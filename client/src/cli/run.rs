@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
     /// Those of [`settings::timeout`].
     pub(crate) fn time_left(&self) -> Result<TimeLeft, CliError> {
         let total = settings::timeout(&self.global, self.terminal)?;
-        Ok(TimeLeft { deadline: Instant::now() + total })
+        Ok(TimeLeft::of(total))
     }
 
     /// The same for a command with a default of its own.
@@ -133,6 +133,11 @@ pub(crate) struct TimeLeft {
 }
 
 impl TimeLeft {
+    /// All of it, from now on.
+    pub(crate) fn of(total: Duration) -> Self {
+        Self { deadline: Instant::now() + total }
+    }
+
     /// What is left.
     pub(crate) fn get(self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
+use proto::Hex;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::extensions::GeneralName;
@@ -41,7 +42,7 @@ impl CertificateInfo {
         let names = names.map(|extension| &extension.value.general_names[..]).unwrap_or_default();
         Some(Self {
             subject: certificate.subject().to_string(),
-            serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: Hex(certificate.raw_serial()).to_string(),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
             is_ca: certificate.is_ca(),

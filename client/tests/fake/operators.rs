@@ -23,6 +23,8 @@ pub struct Operators {
     pub changes: Vec<v1::ChangeMemberRequest>,
     pub warnings: Vec<String>,
     pub keyspaces: BTreeMap<String, v1::KeyspaceView>,
+    /// So many times somebody else adds one to `keys_max` right before settings are set.
+    pub raced_sets: u32,
     /// Calls that change keyspaces, by name.
     pub calls: Vec<String>,
     pub filters: BTreeMap<String, String>,
@@ -196,14 +198,23 @@ impl Keyspaces for FakeNode {
         &self,
         request: Request<v1::SetKeyspaceRequest>,
     ) -> Result<Response<v1::KeyspaceReply>, Status> {
-        let v1::SetKeyspaceRequest { name, settings } = request.into_inner();
+        let v1::SetKeyspaceRequest { name, settings, id, generation } = request.into_inner();
         self.change(|operators| {
             operators.calls.push(format!("set {name}"));
             let Some(view) = operators.keyspaces.get_mut(&name) else {
                 return Err(Failure::new(Code::KeyspaceNotFound, name, "there is none"));
             };
             let keyspace = view.keyspace.as_mut().unwrap();
+            if operators.raced_sets > 0 {
+                operators.raced_sets -= 1;
+                keyspace.settings.as_mut().unwrap().keys_max += 1;
+                keyspace.generation += 1;
+            }
+            if id != 0 && (id, generation) != (keyspace.id, keyspace.generation) {
+                return Err(Failure::new(Code::KeyspaceChanged, name, "it was changed"));
+            }
             keyspace.settings = settings;
+            keyspace.generation += 1;
             Ok(v1::KeyspaceReply { keyspace: Some(keyspace.clone()) })
         })
         .await

@@ -122,3 +122,16 @@ pub fn write_config(
     fs::write(&path, text).map_err(LabError::io(&path))?;
     Ok(path)
 }
+
+/// Replaces what a configuration says about members: `initial` or `join`, never both.
+pub fn set_members(path: &Path, key: &str, list: Vec<String>) -> Result<(), LabError> {
+    let text = fs::read_to_string(path).map_err(LabError::io(path))?;
+    let refused = |why: String| LabError::Parameters(format!("{}: {why}", path.display()));
+    let mut config: toml::Table = text.parse().map_err(|error| refused(format!("{error}")))?;
+    let cluster = config.get_mut("cluster").and_then(toml::Value::as_table_mut);
+    let cluster = cluster.ok_or_else(|| refused("it has no section `cluster`".to_owned()))?;
+    cluster.remove("initial");
+    cluster.remove("join");
+    cluster.insert(key.to_owned(), list.into());
+    fs::write(path, config.to_string()).map_err(LabError::io(path))
+}

@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use client::{Client, Config, pki};
+use client::pki::{self, Credentials};
+use client::{Client, Config};
 use tempfile::TempDir;
 
 use self::node::Node;
@@ -283,6 +284,34 @@ impl Cluster {
         self.nodes[node].ports().client_address()
     }
 
+    /// Where a node listens for the others.
+    #[must_use]
+    pub fn peer_address(&self, node: usize) -> String {
+        self.nodes[node].ports().peer_address()
+    }
+
+    /// Lets a node form a cluster with these, itself among them, from its next start on.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] and [`LabError::Parameters`]: the configuration cannot be changed.
+    pub fn forms_with(&self, node: usize, members: &[usize]) -> Result<(), LabError> {
+        let initial = members
+            .iter()
+            .map(|member| format!("{}={}", self.name(*member), self.peer_address(*member)));
+        files::set_members(self.config(node), "initial", initial.collect())
+    }
+
+    /// Lets a node join these, from its next start on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forms_with`](Self::forms_with).
+    pub fn joins(&self, node: usize, members: &[usize]) -> Result<(), LabError> {
+        let join = members.iter().map(|member| self.peer_address(*member));
+        files::set_members(self.config(node), "join", join.collect())
+    }
+
     /// The admin address (HTTP) of a node.
     #[must_use]
     pub fn admin_address(&self, node: usize) -> String {
@@ -301,17 +330,38 @@ impl Cluster {
         &self.pki
     }
 
+    /// The certificate of the lab's own client.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Client`] if the files cannot be used.
+    pub fn credentials(&self) -> Result<Credentials, LabError> {
+        let [ca, cert, key] =
+            ["ca.crt", files::CLIENT_CERT, files::CLIENT_KEY].map(|name| self.pki.join(name));
+        pki::load(&ca, &cert, &key).map_err(LabError::client("load certificates"))
+    }
+
+    /// What a client of these endpoints and no others is set up with.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`credentials`](Self::credentials).
+    pub fn client_config(
+        &self,
+        endpoints: Vec<String>,
+        timeout: Duration,
+    ) -> Result<Config, LabError> {
+        let credentials = self.credentials()?;
+        Ok(Config { timeout, discover: false, ..Config::new(endpoints, credentials) })
+    }
+
     /// A client of these endpoints and no others.
     ///
     /// # Errors
     ///
     /// [`LabError::Client`] if the certificates cannot be used.
     pub fn client(&self, endpoints: Vec<String>, timeout: Duration) -> Result<Client, LabError> {
-        let [ca, cert, key] =
-            ["ca.crt", files::CLIENT_CERT, files::CLIENT_KEY].map(|name| self.pki.join(name));
-        let credentials =
-            pki::load(&ca, &cert, &key).map_err(LabError::client("load certificates"))?;
-        let config = Config { timeout, discover: false, ..Config::new(endpoints, credentials) };
+        let config = self.client_config(endpoints, timeout)?;
         Client::connect(config).map_err(LabError::client("set up a client"))
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::example::value;
-use super::keys::{KEYS, SECTIONS, Shape, Unset};
-use super::settings::Settings;
+use super::keys::{KEYS, Key, SECTIONS, Shape, Unset};
+use super::settings::{Setting, Settings};
 use super::{Config, ConfigError, Origin, load_settings};
 
 /// Where a value comes from.
@@ -33,6 +33,8 @@ impl fmt::Display for Source {
 /// A configuration that can be used, key by key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
+    /// The configuration itself.
+    pub config: Config,
     /// Key, value as TOML, and where it comes from; in the order of the example. Paths are as the
     /// server sees them.
     pub values: Vec<(&'static str, String, Source)>,
@@ -49,27 +51,14 @@ pub fn effective(path: &Path) -> Result<Effective, ConfigError> {
 impl Effective {
     pub(super) fn of(settings: &Settings) -> Result<Self, ConfigError> {
         // Nothing takes effect unless all of it can.
-        Config::from_settings(settings)?;
+        let config = Config::from_settings(settings)?;
         let mut values = Vec::new();
         for key in KEYS {
-            let (setting, source) = match (settings.get(key.path), key.unset) {
-                (Some(setting), _) => (setting, Source::Set(setting.origin.clone())),
-                (None, Unset::Same(same_as)) => {
-                    let Some(setting) = settings.get(same_as) else { continue };
-                    (setting, Source::Default { same_as })
-                }
-                (None, Unset::Refused | Unset::Other(_)) => continue,
-            };
-            let text = match key.shape {
-                Shape::Text | Shape::List => value(&key, &setting.values),
-                Shape::Path => {
-                    let path = |text: &String| settings.resolve(text).display().to_string();
-                    value(&key, &setting.values.iter().map(path).collect::<Vec<_>>())
-                }
-            };
-            values.push((key.path, text, source));
+            if let Some((strings, source)) = found(settings, &config, &key) {
+                values.push((key.path, value(&key, &strings), source));
+            }
         }
-        Ok(Self { values })
+        Ok(Self { config, values })
     }
 
     /// The variables of the environment that stand above the file.
@@ -98,4 +87,30 @@ impl Effective {
         }
         text
     }
+}
+
+/// What takes effect for a key, and where it comes from; `None` when nothing does.
+fn found(settings: &Settings, config: &Config, key: &Key) -> Option<(Vec<String>, Source)> {
+    let of = |setting: &Setting| match key.shape {
+        Shape::Text | Shape::List => setting.values.clone(),
+        Shape::Path => {
+            let path = |text: &String| settings.resolve(text).display().to_string();
+            setting.values.iter().map(path).collect()
+        }
+    };
+    if let Some(setting) = settings.get(key.path) {
+        return Some((of(setting), Source::Set(setting.origin.clone())));
+    }
+    let same_as = match key.unset {
+        Unset::Refused | Unset::OneOfBoth => return None,
+        Unset::Same(other) => other,
+        Unset::Listed(other) => {
+            if let Some(listed) = config.cluster.address_of(&config.node.name) {
+                let source = Source::Default { same_as: "cluster.initial" };
+                return Some((vec![listed.to_string()], source));
+            }
+            other
+        }
+    };
+    settings.get(same_as).map(|setting| (of(setting), Source::Default { same_as }))
 }

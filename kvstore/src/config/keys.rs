@@ -26,10 +26,12 @@ impl Shape {
 pub(super) enum Unset {
     /// An error.
     Refused,
-    /// An error, unless this other key is set. Never are both.
-    Other(&'static str),
+    /// An error, unless the other one of `cluster.initial` and `cluster.join` is set.
+    OneOfBoth,
     /// The value of this key.
     Same(&'static str),
+    /// What `cluster.initial` has for this node, or else the value of this key.
+    Listed(&'static str),
 }
 
 /// A key.
@@ -63,6 +65,7 @@ pub(super) const SECTIONS: [Section; 5] = [
         name: "advertise",
         docs: &[
             "Only where the reachable address differs from the one listened on; a host name will do.",
+            "`peer` is what `cluster.initial` says of this node, unless it is set here.",
         ],
     },
     Section { name: "cluster", docs: &[] },
@@ -94,14 +97,14 @@ pub(super) const KEYS: [Key; 14] = [
         &["127.0.0.1:7612"],
         &["Health and metrics over plain HTTP, so a loopback address."],
     ),
-    advertised("advertise.client", "listen.client", &["n1.example.com:7610"]),
-    advertised("advertise.peer", "listen.peer", &["n1.example.com:7611"]),
-    advertised("advertise.admin", "listen.admin", &["n1.example.com:7612"]),
+    advertised("advertise.client", Unset::Same("listen.client"), &["n1.example.com:7610"]),
+    advertised("advertise.peer", Unset::Listed("listen.peer"), &["n1.example.com:7611"]),
+    advertised("advertise.admin", Unset::Same("listen.admin"), &["n1.example.com:7612"]),
     needed("cluster.name", Shape::Text, &["prod"], &[]),
     Key {
         path: "cluster.initial",
         shape: Shape::List,
-        unset: Unset::Other("cluster.join"),
+        unset: Unset::OneOfBoth,
         in_example: true,
         sample: &["n1=127.0.0.1:7611", "n2=127.0.0.1:7621", "n3=127.0.0.1:7631"],
         docs: &[
@@ -111,7 +114,7 @@ pub(super) const KEYS: [Key; 14] = [
     Key {
         path: "cluster.join",
         shape: Shape::List,
-        unset: Unset::Other("cluster.initial"),
+        unset: Unset::OneOfBoth,
         in_example: false,
         sample: &["127.0.0.1:7611", "127.0.0.1:7621"],
         docs: &[
@@ -133,12 +136,7 @@ const fn needed(
     Key { path, shape, unset: Unset::Refused, in_example: true, sample, docs }
 }
 
-const fn advertised(
-    path: &'static str,
-    listened: &'static str,
-    sample: &'static [&'static str],
-) -> Key {
-    let unset = Unset::Same(listened);
+const fn advertised(path: &'static str, unset: Unset, sample: &'static [&'static str]) -> Key {
     Key { path, shape: Shape::Text, unset, in_example: false, sample, docs: &[] }
 }
 
@@ -232,8 +230,8 @@ mod tests {
             assert_eq!(find(key.path).unwrap().path, key.path);
             assert!(key.shape == Shape::List || key.sample.len() == 1, "{key:?}");
             match key.unset {
-                Unset::Refused => {}
-                Unset::Other(other) | Unset::Same(other) => {
+                Unset::Refused | Unset::OneOfBoth => {}
+                Unset::Same(other) | Unset::Listed(other) => {
                     assert!(find(other).is_some(), "{key:?}")
                 }
             }

@@ -71,9 +71,9 @@ pub struct ListenSection {
 pub struct AdvertiseSection {
     /// Told to clients.
     pub client: Option<Address>,
-    /// Told to nodes that join.
+    /// Told to the other nodes; without it, what `cluster.initial` has for this node counts first.
     pub peer: Option<Address>,
-    /// Shown to operators.
+    /// For whoever reads the configuration: nothing is told of it yet.
     pub admin: Option<Address>,
 }
 
@@ -89,6 +89,14 @@ pub struct ClusterSection {
     /// Where members of a running cluster listen for peers: for a node that joins it, which asks
     /// all of them. Empty for a founding member. Once the node has joined it is not looked at.
     pub join: Vec<Address>,
+}
+
+impl ClusterSection {
+    /// Where the list of founding members says that this one listens for peers.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> Option<&Address> {
+        self.initial.iter().find(|member| member.name == name).map(|member| &member.address)
+    }
 }
 
 /// One member of a new cluster, written `NAME=HOST:PORT`.
@@ -124,6 +132,15 @@ impl Config {
     #[must_use]
     pub fn client_address(&self, bound: SocketAddr) -> String {
         self.advertise.client.as_ref().map_or_else(|| bound.to_string(), Address::to_string)
+    }
+
+    /// The address told to other nodes: the advertised one, or that of the founding members' list,
+    /// by which the others know this node already, or the one that was bound.
+    #[must_use]
+    pub fn peer_address(&self, bound: SocketAddr) -> String {
+        let listed = || self.cluster.address_of(&self.node.name);
+        let known = self.advertise.peer.as_ref().or_else(listed);
+        known.map_or_else(|| bound.to_string(), Address::to_string)
     }
 
     /// Gives settings their types. Relative paths are relative to the directory of the file.
@@ -292,7 +309,7 @@ impl Reader<'_> {
         if !config.cluster.join.is_empty() {
             return self.check_join(config);
         }
-        if config.cluster.initial.iter().any(|member| member.name == *name) {
+        if config.cluster.address_of(name).is_some() {
             return Ok(());
         }
         let why = format!("does not hold this node, \"{name}\" (`node.name`)");
@@ -335,6 +352,13 @@ impl Reader<'_> {
             let why =
                 "listens on every address, so `advertise.client` must say which one clients use";
             return Err(self.invalid("listen.client", why));
+        }
+        // A founding member stands in `initial`, with its address.
+        let told = config.advertise.peer.is_some() || !config.cluster.initial.is_empty();
+        if config.listen.peer.ip().is_unspecified() && !told {
+            let why = "listens on every address, so `advertise.peer` must say which one the other \
+                       nodes use";
+            return Err(self.invalid("listen.peer", why));
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ fn what_takes_effect_is_shown_with_its_origin() {
         format!("client = \"127.0.0.1:7610\"{}", file("client = ")),
         "client = \"127.0.0.1:7610\"  # default: listen.client".to_owned(),
         "peer = \"10.0.0.1:7611\"  # env KVSTORE_LISTEN__PEER".to_owned(),
-        "peer = \"10.0.0.1:7611\"  # default: listen.peer".to_owned(),
+        "peer = \"127.0.0.1:7611\"  # default: cluster.initial".to_owned(),
         format!("ca = \"/etc/kvstore/pki/ca.crt\"{}", file("ca = ")),
         format!(
             "initial = [\"n1=127.0.0.1:7611\", \"n2=127.0.0.1:7621\", \"n3=127.0.0.1:7631\"]{}",
@@ -117,8 +117,15 @@ fn what_takes_effect_is_shown_with_its_origin() {
         let again = parse(&text).unwrap();
         assert_eq!((&again.node, &again.listen), (&original.node, &original.listen));
         assert_eq!((&again.cluster, &again.tls), (&original.cluster, &original.tls));
-        assert_eq!(again.advertise.peer, Some("10.0.0.1:7611".parse().unwrap()));
+        assert_eq!(again.advertise.peer, Some("127.0.0.1:7611".parse().unwrap()));
     }
+}
+
+#[test]
+fn a_node_that_joins_is_shown_to_advertise_what_it_listens_on() {
+    let text = EXAMPLE.replace("\ninitial", "\n# ").replace("# join", "join");
+    let shown = Effective::of(&settings("k.toml", &text, &[]).unwrap()).unwrap().to_toml(true);
+    assert!(shown.contains("peer = \"127.0.0.1:7611\"  # default: listen.peer"), "{shown}");
 }
 
 #[test]
@@ -137,6 +144,18 @@ fn the_environment_stands_above_the_file() {
     assert_eq!(config.cluster.initial.len(), 2);
     assert_eq!(config.cluster.initial[1].address, "h3:2".parse().unwrap());
     assert_eq!(config.client_address(config.listen.client), "h2:7610");
+}
+
+#[test]
+fn peers_are_told_the_first_address_that_is_known() {
+    let bound = "0.0.0.0:7611".parse().unwrap();
+    let initial = "initial = [\"n1=127.0.0.1:7611\", \"n2=127.0.0.1:7621\", \"n3=127.0.0.1:7631\"]";
+    let joins = replaced(initial, "join = [\"h2:7611\"]").unwrap();
+    assert_eq!(joins.peer_address(bound), "0.0.0.0:7611");
+    let founds = replaced(initial, "initial = [\"n2=h2:1\", \"n1=h1:2\"]").unwrap();
+    assert_eq!(founds.peer_address(bound), "h1:2");
+    let advertises = with(&[("KVSTORE_ADVERTISE__PEER", "h9:3")]).unwrap();
+    assert_eq!(advertises.peer_address(bound), "h9:3");
 }
 
 #[test]
@@ -244,6 +263,14 @@ fn a_node_that_joins_needs_addresses_only() {
     let config = replaced(initial, "join = [\"127.0.0.1:7611\", \"h2:7611\"]").unwrap();
     assert_eq!(config.cluster.initial, []);
     assert_eq!(config.cluster.join, ["127.0.0.1:7611", "h2:7611"].map(|one| one.parse().unwrap()));
+    // Nothing else says where the others reach it.
+    let everywhere = EXAMPLE
+        .replace(initial, "join = [\"h2:7611\"]")
+        .replace("\npeer = \"127.0.0.1:7611\"", "\npeer = \"0.0.0.0:7611\"");
+    let error = parse(&everywhere).unwrap_err().to_string();
+    assert!(error.contains("`listen.peer`") && error.contains("`advertise.peer` must"), "{error}");
+    let told = everywhere.replace("# peer = ", "peer = ");
+    assert!(parse(&told).unwrap().advertise.peer.is_some());
     let none = replaced(initial, "").unwrap_err().to_string();
     assert!(none.contains("key `cluster.initial` is missing") && none.contains("join"), "{none}");
     let many: Vec<String> = (1..=16).map(|n| format!("\"h{n}:1\"")).collect();

@@ -19,7 +19,7 @@ pub(super) enum Access {
 /// What there is to tell.
 #[derive(Clone, Debug)]
 pub(super) struct Banner<'a> {
-    pub(super) nodes: u8,
+    pub(super) nodes: usize,
     pub(super) took: Duration,
     /// The directory that is kept.
     pub(super) kept: Option<&'a Path>,

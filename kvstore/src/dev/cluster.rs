@@ -1,10 +1,15 @@
 //! The nodes of a throw-away cluster, in one process.
+//!
+//! A node that the cluster removes is stopped, as `kvstore serve` would stop it; the others go on.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::Code;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::directory::Directory;
 use super::ports::{self, NodePorts};
@@ -26,10 +31,32 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// Attempts with other ports, for the case that another process takes one in between.
 const PORT_ATTEMPTS: usize = 3;
 
+/// Takes what there is to say beside the banner.
+pub(super) type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Running nodes.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    servers: Vec<Server>,
+    servers: Servers,
+    /// One task per node, which stops the node when it is removed.
+    watchers: JoinSet<()>,
+    /// Ends those that still wait.
+    stopping: CancellationToken,
+}
+
+/// The nodes that run, by name. Shared with those that stop a node which was removed.
+#[derive(Clone, Debug, Default)]
+struct Servers(Arc<Mutex<BTreeMap<String, Server>>>);
+
+impl Servers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
+        // Whole at any time: only single insertions and removals are made under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
 }
 
 /// Names of the nodes: n1, n2, ...
@@ -44,6 +71,7 @@ impl Cluster {
         nodes: u8,
         usual_ports: bool,
         fatal: &Fatal,
+        say: &Say,
     ) -> Result<Self, ServerError> {
         let mut attempt = 1;
         loop {
@@ -53,7 +81,7 @@ impl Cluster {
                 None => ports::free(nodes)
                     .map_err(|source| ServerError::System { what: "find free ports", source })?,
             };
-            match Self::start_on(directory, nodes, &ports, fatal).await {
+            match Self::start_on(directory, nodes, &ports, fatal, say).await {
                 Err(ServerError::Listen { source, .. })
                     if source.kind() == io::ErrorKind::AddrInUse && attempt < PORT_ATTEMPTS =>
                 {
@@ -69,53 +97,121 @@ impl Cluster {
         nodes: u8,
         ports: &[NodePorts],
         fatal: &Fatal,
+        say: &Say,
     ) -> Result<Self, ServerError> {
-        let mut cluster = Self { servers: Vec::new() };
+        let mut servers = BTreeMap::new();
         for name in names(nodes) {
             let options = ServerOptions { fatal: fatal.clone(), segment_bytes: SEGMENT_BYTES };
             match Server::start(config(directory, &name, nodes, ports)?, options).await {
-                Ok(server) => cluster.servers.push(server),
+                Ok(server) => drop(servers.insert(name, server)),
                 Err(error) => {
-                    cluster.stop().await;
+                    stop_all(servers).await;
                     return Err(error);
                 }
             }
         }
         let deadline = Instant::now() + READY_PATIENCE;
-        for server in &mut cluster.servers {
+        let mut running = BTreeMap::new();
+        while let Some((name, mut server)) = servers.pop_first() {
             let left = deadline.saturating_duration_since(Instant::now());
-            let error = match tokio::time::timeout(left, server.ready()).await {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    let patience = READY_PATIENCE.as_secs();
-                    ServerError::Fatal(format!("the cluster did not come up in {patience} s"))
+            match settled(&name, &mut server, left).await {
+                Ok(Settled::Ready) => drop(running.insert(name, server)),
+                Ok(Settled::Removed) => {
+                    say(&format!("note: the cluster has removed {name} (KV1708): not started"));
+                    server.stop().await;
                 }
-            };
-            cluster.stop().await;
-            return Err(error);
+                Err(error) => {
+                    servers.insert(name, server);
+                    servers.append(&mut running);
+                    stop_all(servers).await;
+                    return Err(error);
+                }
+            }
         }
-        Ok(cluster)
+        Ok(Self::watched(running, say))
+    }
+
+    /// From now on nodes that are removed are stopped.
+    fn watched(running: BTreeMap<String, Server>, say: &Say) -> Self {
+        let (mut watchers, stopping) = (JoinSet::new(), CancellationToken::new());
+        let removals: Vec<_> =
+            running.iter().map(|(name, server)| (name.clone(), server.removed())).collect();
+        let servers = Servers(Arc::new(Mutex::new(running)));
+        for (name, removed) in removals {
+            let (servers, say, stopping) = (servers.clone(), Arc::clone(say), stopping.clone());
+            watchers.spawn(async move {
+                tokio::select! {
+                    _ = removed => stop_removed(&name, &servers, &say).await,
+                    () = stopping.cancelled() => {}
+                }
+            });
+        }
+        Self { servers, watchers, stopping }
+    }
+
+    /// The names of the nodes that run.
+    pub(super) fn running(&self) -> Vec<String> {
+        self.servers.names()
     }
 
     /// The client addresses, in the form that `kv` takes.
     pub(super) fn endpoints(&self) -> Vec<String> {
-        self.servers.iter().map(|server| server.addresses().client.to_string()).collect()
+        let servers = self.servers.lock();
+        servers.values().map(|server| server.addresses().client.to_string()).collect()
     }
 
     /// The admin address of the first node.
     pub(super) fn admin(&self) -> Option<std::net::SocketAddr> {
-        self.servers.first().map(|server| server.addresses().admin)
+        self.servers.lock().values().next().map(|server| server.addresses().admin)
     }
 
     /// Stops all nodes at the same time.
     pub(super) async fn stop(self) {
-        let mut stopping = JoinSet::new();
-        for server in self.servers {
-            stopping.spawn(server.stop());
-        }
-        stopping.join_all().await;
+        self.stopping.cancel();
+        let servers = std::mem::take(&mut *self.servers.lock());
+        stop_all(servers).await;
+        self.watchers.join_all().await;
     }
+}
+
+/// What becomes of a node that was started.
+enum Settled {
+    Ready,
+    Removed,
+}
+
+async fn settled(
+    name: &str,
+    server: &mut Server,
+    patience: Duration,
+) -> Result<Settled, ServerError> {
+    let removed = server.removed();
+    tokio::select! {
+        ready = server.ready() => ready.map(|()| Settled::Ready),
+        _ = removed => Ok(Settled::Removed),
+        () = tokio::time::sleep(patience) => {
+            let patience = READY_PATIENCE.as_secs();
+            let why = format!("the cluster did not come up in {patience} s: {name} is not ready");
+            Err(ServerError::Fatal(why))
+        }
+    }
+}
+
+/// Stops a node that the cluster has removed.
+async fn stop_removed(name: &str, servers: &Servers, say: &Say) {
+    // Gone already where the whole cluster is being stopped.
+    let Some(server) = servers.lock().remove(name) else { return };
+    let others = servers.names().join(", ");
+    server.stop().await;
+    say(&format!("note: the cluster has removed {name} (KV1708): stopped; {others} go on"));
+}
+
+async fn stop_all(servers: BTreeMap<String, Server>) {
+    let mut stopping = JoinSet::new();
+    for server in servers.into_values() {
+        stopping.spawn(server.stop());
+    }
+    stopping.join_all().await;
 }
 
 fn config(

@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::{Code, Failure};
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
 use self::banner::{Access, Banner, on_path};
-use self::cluster::Cluster;
+use self::cluster::{Cluster, Say};
 use self::context::DevContext;
 use self::directory::{ClientFiles, Directory};
 use crate::lines::Lines;
@@ -70,8 +71,7 @@ pub fn run(options: DevOptions) -> ExitCode {
         Ok(logging) => logging,
         Err(source) => {
             let error = ServerError::System { what: "start logging", source };
-            // Nobody to tell when stderr is closed.
-            let _ = io::Write::write_all(&mut io::stderr(), error.describe().as_bytes());
+            crate::cli::complain(&error.describe());
             return ExitCode::from(error.exit());
         }
     };
@@ -115,9 +115,11 @@ impl Dev {
         let bin = directory
             .link_kv()
             .map_err(|source| ServerError::System { what: "link kv", source })?;
-        let usual_ports = self.options.command.is_empty();
+        let (nodes, usual_ports) = (self.options.nodes, self.options.command.is_empty());
+        let logging = self.logging.clone();
+        let say: Say = Arc::new(move |text| logging.say(text));
         let cluster = tokio::select! {
-            cluster = Cluster::start(directory, self.options.nodes, usual_ports, &fatal) => cluster?,
+            cluster = Cluster::start(directory, nodes, usual_ports, &fatal, &say) => cluster?,
             _ = signals.next() => return Ok(EXIT_INTERRUPTED),
             Some(why) = failures.recv() => return Err(ServerError::Fatal(why)),
         };
@@ -148,7 +150,7 @@ impl Dev {
 
     fn banner<'a>(&self, directory: &'a Directory, cluster: &Cluster, bin: &Path) -> Banner<'a> {
         Banner {
-            nodes: self.options.nodes,
+            nodes: cluster.running().len(),
             took: self.start.elapsed(),
             kept: directory.is_kept().then(|| directory.root()),
             access: Access::Command,

@@ -25,7 +25,7 @@ mod seed;
 pub use error::DataDirError;
 pub use members::{MemberList, MembersFile};
 pub use offline::OfflineDir;
-pub use seed::file_sha256;
+pub use seed::{SEED, file_sha256};
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -163,12 +163,6 @@ impl DataDir {
         self.seed
     }
 
-    /// Where that export lies, if there is one.
-    #[must_use]
-    pub fn seed_path(&self) -> PathBuf {
-        seed::path(&self.path)
-    }
-
     /// The members as they were known last; `None` when nothing was known beyond what the node
     /// formed with.
     #[must_use]
@@ -203,7 +197,7 @@ impl DataDir {
     /// When the node has formed already, or neither joins nor is among the members.
     pub fn save_formed(&mut self, formed: &Formed) -> Result<(), DataDirError> {
         assert!(self.formed.is_none(), "a node forms once");
-        let belongs = formed.joined || formed.name_of(self.node()).is_some();
+        let belongs = formed.holds(&self.identity.name, self.node());
         assert!(belongs, "{} is not in {formed:?}", self.node());
         let body = ClusterBody {
             cluster: formed.cluster.0.to_vec(),
@@ -300,7 +294,7 @@ fn check_cluster(
         return Err(DataDirError::Damaged { path, why });
     };
     let formed = Formed { joined: body.joined, ..formed };
-    let member = formed.joined || formed.id_of(&identity.name) == Some(NodeId(identity.node));
+    let member = formed.holds(&identity.name, NodeId(identity.node));
     let same = identity.cluster.is_empty() || identity.cluster == body.cluster;
     if !member || !same {
         let why = format!("is not that of node {} ({})", identity.name, identity.node);

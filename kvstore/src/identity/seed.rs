@@ -1,7 +1,7 @@
 //! The export that a restored cluster starts from.
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use storage::disk::{Disk, OpenMode};
@@ -9,18 +9,13 @@ use storage::disk::{Disk, OpenMode};
 use super::error::DataDirError;
 
 /// Its name in the data directory.
-const FILE: &str = "seed.exp";
+pub const SEED: &str = "seed.exp";
 /// What is read at a time.
 const PORTION_BYTES: usize = 1024 * 1024;
 
-/// Where the seed of a data directory lies.
-pub(super) fn path(directory: &Path) -> PathBuf {
-    directory.join(FILE)
-}
-
 /// The SHA-256 of the seed of a data directory; `None` when there is none.
 pub(super) fn sha256(disk: &dyn Disk, directory: &Path) -> Result<Option<[u8; 32]>, DataDirError> {
-    let path = path(directory);
+    let path = directory.join(SEED);
     match file_sha256(disk, &path) {
         Ok(hash) => Ok(Some(hash)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

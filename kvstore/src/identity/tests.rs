@@ -204,7 +204,6 @@ fn a_directory_with_nothing_but_a_seed_is_new() {
     let sha: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&seed).into();
     let mut dir = open(&real(), root.path()).unwrap();
     assert_eq!((dir.formed(), dir.seed()), (None, Some(sha)));
-    assert_eq!(dir.seed_path(), root.path().join("seed.exp"));
     let formed = Formed::derive_from("prod", [(dir.node(), "n1".to_owned())], Some(sha));
     dir.save_formed(&formed).unwrap();
     drop(dir);

@@ -21,14 +21,8 @@ pub fn finish(result: Result<String, OfflineError>, json: bool) -> ExitCode {
     match result {
         Ok(text) => crate::cli::print(&text),
         Err(error) => {
-            let text = if json { error.to_json() } else { error.describe() };
-            // Nobody to tell when stderr is closed; the exit code says it.
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+            crate::cli::complain(&if json { error.to_json() } else { error.describe() });
             ExitCode::from(error.exit())
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use proto::{Code, Failure, GroupId};
+use proto::{Code, Failure, GroupId, Hex};
 use storage::disk::Disk;
 
+use super::OfflineError;
 use super::seed_file::{self, UNFINISHED};
 use super::verify::{Verified, verify};
-use super::{OfflineError, hex};
 use crate::server::ServerError;
 
 /// What the root of a file system holds, and nobody has put there.
@@ -76,7 +76,7 @@ fn report(seed: &Verified, data_dir: &Path) -> String {
          3. start all of them: they form a cluster with new ids, which holds this data\n",
         seed.file.path.display(),
         seed.file.header.index,
-        hex(&seed.sha256),
+        Hex(&seed.sha256),
         data_dir.display(),
     )
 }

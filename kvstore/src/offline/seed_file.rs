@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use storage::disk::{Disk, OpenMode};
 
-/// Its name in a data directory.
-pub(super) const SEED: &str = "seed.exp";
+use crate::identity::SEED;
+
 /// Its name while it is being copied.
 pub(super) const UNFINISHED: &str = "seed.exp.new";
 

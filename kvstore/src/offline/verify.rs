@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use proto::Hex;
 use proto::log::export_record::Body;
 use storage::disk::Disk;
 use storage::export::{ExportFile, ExportReader};
 
-use super::{OfflineError, hex};
+use super::OfflineError;
 use crate::identity::file_sha256;
 
 /// A keyspace in an export.
@@ -60,14 +61,14 @@ impl Verified {
             self.keyspaces.iter().map(|k| format!("{} at {}", k.name, k.revision)).collect();
         let mut text = format!("ok: {}\n", path.display());
         for (label, value) in [
-            ("cluster", hex(&header.cluster.0)),
+            ("cluster", header.cluster.to_string()),
             ("epoch", header.epoch.to_string()),
             ("group", header.group.to_string()),
             ("index", header.index.to_string()),
             ("keyspaces", format!("{}: {}", names.len(), names.join(", "))),
             ("records", records.to_string()),
             ("bytes", bytes.to_string()),
-            ("sha256", hex(&self.sha256)),
+            ("sha256", Hex(&self.sha256).to_string()),
         ] {
             writeln!(text, "  {label:<10} {value}").expect("writing to a string cannot fail");
         }
@@ -84,7 +85,7 @@ impl Verified {
         let fields = serde_json::json!({
             "schema": 1,
             "file": path.display().to_string(),
-            "cluster_id": hex(&header.cluster.0),
+            "cluster_id": header.cluster.to_string(),
             "epoch": header.epoch,
             "group": header.group.get(),
             "index": header.index.get(),
@@ -92,7 +93,7 @@ impl Verified {
             "keyspaces": keyspaces,
             "records": records,
             "bytes": bytes,
-            "sha256": hex(&self.sha256),
+            "sha256": Hex(&self.sha256).to_string(),
         });
         format!("{fields}\n")
     }

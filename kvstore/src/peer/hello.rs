@@ -18,8 +18,6 @@ pub(super) struct Local {
     pub(super) boot: u64,
     /// Names of the members of `initial`, sorted; empty for a node that joins.
     pub(super) initial: Vec<String>,
-    /// Until it has formed, it wants to join a cluster.
-    pub(super) joins: bool,
     /// SHA-256 of the export that this node starts from.
     pub(super) seed: Option<[u8; 32]>,
 }
@@ -99,6 +97,11 @@ pub enum HelloRefused {
 }
 
 impl Local {
+    /// Whether the node wants to join a cluster, until it has: it is no founding member.
+    pub(super) fn joins(&self) -> bool {
+        self.initial.is_empty()
+    }
+
     /// This node's hello. Before it has formed, the members are those it waits for, without ids.
     pub(super) fn hello(&self, formed: Option<&Formed>) -> peer::Hello {
         let expected = |name: &String| peer::FormedMember { id: 0, name: name.clone() };
@@ -114,7 +117,7 @@ impl Local {
                 Some(formed) => formed.wire_members(),
                 None => self.initial.iter().map(expected).collect(),
             },
-            joining: self.joins && formed.is_none(),
+            joining: self.joins() && formed.is_none(),
             seed: seed.map(|seed| seed.to_vec().into()).unwrap_or_default(),
             refusal: Refusal::Unspecified.into(),
         }
@@ -266,7 +269,6 @@ mod tests {
             node: NodeId(id),
             boot: 5,
             initial: ["n1", "n2", "n3"].map(str::to_owned).to_vec(),
-            joins: false,
             seed: None,
         }
     }
@@ -407,7 +409,7 @@ mod tests {
 
     #[test]
     fn answers_to_a_node_that_joins() {
-        let joiner = Local { initial: Vec::new(), joins: true, ..local("n4", 4) };
+        let joiner = Local { initial: Vec::new(), ..local("n4", 4) };
         let said = joiner.hello(None);
         assert!(said.joining && said.members.is_empty() && said.cluster_id.is_empty());
         let (member, cluster) = (local("n1", 1), formed([1, 2, 3]));

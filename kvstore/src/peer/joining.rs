@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::connection;
 use super::error::LinkEnd;
-use super::links::{BackOff, CONNECT_TIMEOUT, HELLO_TIMEOUT, connect};
+use super::links::{BackOff, connect, hello_in_time};
 use super::shared::Shared;
 use crate::config::Address;
 use crate::forming::Answer;
@@ -44,14 +44,12 @@ pub(super) async fn keep_asking(shared: Arc<Shared>, address: Address) {
 /// Asks once; `None` when the node there has no cluster itself.
 async fn ask(shared: &Shared, address: &Address) -> Result<Option<Answer>, LinkEnd> {
     let tls = shared.material.any_peer_dialer();
-    let connected = time::timeout(CONNECT_TIMEOUT, connect(address, &tls)).await;
-    let stream = connected.map_err(|_| LinkEnd::Late("connection"))??;
+    let stream = connect(address, &tls).await?;
     let certified = name_of(&stream)?;
     if certified == shared.local.node_name {
         return Err(LinkEnd::Itself);
     }
-    let asking = connection::ask(Box::new(stream), &shared.local, &certified);
-    time::timeout(HELLO_TIMEOUT, asking).await.map_err(|_| LinkEnd::Late("hello"))?
+    hello_in_time(connection::ask(Box::new(stream), &shared.local, &certified)).await
 }
 
 /// The name in the certificate of the other side.

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_bounded() {
+    fn b07_a_slow_peer_fills_bounded_lanes_and_what_it_misses_is_counted() {
         let lanes = open();
         let message = raft(RaftKind::Append, 1024 * 1024);
         let bytes = message.encoded_len();

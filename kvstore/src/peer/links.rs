@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::connection::{Greeted, answer, greet, serve};
@@ -26,9 +27,9 @@ use crate::config::Address;
 use crate::tls::{ALPN_PEER, Acceptor, SecureStream, Throttle};
 
 /// Connecting and the TLS handshake together.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the end of the handshake to the end of the other side's hello.
-pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the system takes before it makes us wait. What lies there goes out before any urgent
 /// message that comes later, so it is kept small.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
@@ -37,6 +38,10 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_millis(1_000);
 /// A node that should be dialed by a peer waits for so long before it dials itself.
 const DIALED_PATIENCE: Duration = Duration::from_secs(2);
+/// Each so-many-th attempt in a row goes to the address of the configuration, where the cluster has told
+/// another one: the list of members that a node starts with may be older than its configuration. Not
+/// more often, for an address that nobody answers at costs seconds.
+const CONFIGURED_EVERY: u32 = 4;
 /// Failed attempts in a row before a peer that cannot be reached is worth a line.
 const QUIET_ATTEMPTS: u32 = 3;
 
@@ -67,18 +72,16 @@ async fn accepted(shared: Arc<Shared>, stream: SecureStream) {
     if name == shared.local.node_name {
         return refused("it has the name of this node");
     }
-    if shared.local.joins && shared.formed().is_none() {
+    if shared.local.joins() && shared.formed().is_none() {
         // Members may dial it as soon as they have added it. It asks them itself.
         debug!(peer = name, end = %LinkEnd::NotJoined, "connection of a peer closed");
         return;
     }
     keep_send_buffer_small(stream.tcp());
-    let greeted = match time::timeout(HELLO_TIMEOUT, answer(Box::new(stream), &shared, &name)).await
-    {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(LinkEnd::Joiner)) => return,
-        Ok(Err(end)) => return refused(&end.to_string()),
-        Err(_) => return refused(&LinkEnd::Late("hello").to_string()),
+    let greeted = match hello_in_time(answer(Box::new(stream), &shared, &name)).await {
+        Ok(greeted) => greeted,
+        Err(LinkEnd::Joiner) => return,
+        Err(end) => return refused(&end.to_string()),
     };
     match shared.admit(&name, greeted.node()) {
         None => refused("it is not a member"),
@@ -129,6 +132,8 @@ struct Dialing<'a> {
     throttle: Throttle,
     back_off: BackOff,
     pause: Duration,
+    /// Attempts since the last link.
+    attempts: u32,
 }
 
 impl<'a> Dialing<'a> {
@@ -141,6 +146,7 @@ impl<'a> Dialing<'a> {
             throttle: Throttle::default(),
             back_off: BackOff::default(),
             pause: Duration::ZERO,
+            attempts: 0,
         }
     }
 
@@ -150,8 +156,8 @@ impl<'a> Dialing<'a> {
             time::sleep(DIALED_PATIENCE).await;
         }
         loop {
-            let known = self.addresses.borrow_and_update().clone();
-            let Some(address) = known else {
+            let listed = self.addresses.borrow_and_update().clone();
+            let Some(address) = self.choose(listed) else {
                 if self.peer.dials {
                     info!(peer = self.peer.name, "no address known: waiting to be dialed");
                 }
@@ -167,6 +173,7 @@ impl<'a> Dialing<'a> {
             }
             // Before the attempt, which may be given up for a connection that the peer makes.
             self.pause = self.back_off.next();
+            self.attempts = self.attempts.saturating_add(1);
             let dialed = tokio::select! {
                 dialed = dial(self.shared, self.peer, &address, &self.tls) => dialed,
                 // An attempt at the old address may take seconds to fail.
@@ -179,6 +186,7 @@ impl<'a> Dialing<'a> {
                 Ok(greeted) => {
                     self.start_anew();
                     self.pause = self.back_off.next();
+                    self.attempts = 0;
                     return greeted;
                 }
                 // Members of a cluster start together; that one is not there yet is worth no line.
@@ -186,6 +194,14 @@ impl<'a> Dialing<'a> {
                 Err(end) => log_end(self.peer, &end, &self.throttle),
             }
         }
+    }
+
+    /// Where to dial next.
+    fn choose(&self, listed: Option<Address>) -> Option<Address> {
+        let configured = self.shared.configured_address(&self.peer.name);
+        let its_turn = self.attempts % CONFIGURED_EVERY == CONFIGURED_EVERY - 1;
+        let (first, second) = if its_turn { (configured, listed) } else { (listed, configured) };
+        first.or(second)
     }
 
     async fn changed(&mut self) {
@@ -218,16 +234,31 @@ async fn dial(
     address: &Address,
     tls: &Arc<ClientConfig>,
 ) -> Result<Greeted, LinkEnd> {
-    let connected = time::timeout(CONNECT_TIMEOUT, connect(address, tls)).await;
-    let stream = connected.map_err(|_| LinkEnd::Late("connection"))??;
-    let greeted = time::timeout(HELLO_TIMEOUT, greet(Box::new(stream), shared, &peer.name)).await;
-    greeted.map_err(|_| LinkEnd::Late("hello"))?
+    let stream = connect(address, tls).await?;
+    hello_in_time(greet(Box::new(stream), shared, &peer.name)).await
 }
 
+/// What came of an exchange of hellos, unless it takes too long.
+pub(super) async fn hello_in_time<T>(
+    exchange: impl Future<Output = Result<T, LinkEnd>>,
+) -> Result<T, LinkEnd> {
+    let exchanged = time::timeout(HELLO_TIMEOUT, exchange).await;
+    exchanged.map_err(|_| LinkEnd::Late("hello"))?
+}
+
+/// Connects and shakes hands, unless that takes too long.
 pub(super) async fn connect(
     address: &Address,
     tls: &Arc<ClientConfig>,
-) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+) -> Result<TlsStream<TcpStream>, LinkEnd> {
+    let connected = time::timeout(CONNECT_TIMEOUT, shake_hands(address, tls)).await;
+    Ok(connected.map_err(|_| LinkEnd::Late("connection"))??)
+}
+
+async fn shake_hands(
+    address: &Address,
+    tls: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     use std::io::{Error, ErrorKind};
     let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
     tcp.set_nodelay(true)?;

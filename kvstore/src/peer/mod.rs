@@ -33,7 +33,7 @@ mod roster;
 mod shared;
 
 pub use error::NetworkError;
-pub use network::{LinkEvent, Network, NetworkConfig, Sink};
+pub use network::{LinkEvent, Network, NetworkConfig, Sink, check_certificate_cluster};
 pub use peers::PeerView;
 pub use proto::peer::PeerMessage;
 

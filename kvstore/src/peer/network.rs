@@ -34,8 +34,8 @@ pub struct NetworkConfig {
     pub boot: u64,
     /// Where to listen for peers. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Founding members and where they listen, this node among them; only addresses once the node
-    /// has formed.
+    /// Founding members and where they listen, this node among them. Once the node has formed only
+    /// addresses, which are tried now and then beside those that the cluster tells.
     pub initial: Vec<InitialMember>,
     /// Where to ask whether this node may join; empty for a founding member.
     pub join: Vec<Address>,
@@ -70,11 +70,6 @@ pub enum LinkEvent {
         /// Its id.
         node: NodeId,
     },
-    /// The cluster has removed this node. Comes once; the node has to stop.
-    Removed {
-        /// The member that said so, or this node itself.
-        witness: String,
-    },
     /// A peer said something.
     Message {
         /// Who, proven by its certificate and the members of its cluster.
@@ -106,11 +101,7 @@ impl Network {
     /// # Panics
     /// When the node neither joined nor is among the members of `formed`.
     pub fn start(config: NetworkConfig, sink: Sink) -> Result<Self, NetworkError> {
-        let cluster = &config.cluster_name;
-        if let Some(certified) = config.material.cluster().filter(|name| name != cluster) {
-            let (certified, cluster) = (certified.to_owned(), cluster.clone());
-            return Err(NetworkError::CertificateCluster { certified, cluster });
-        }
+        check_certificate_cluster(&config.material, &config.cluster_name)?;
         let options =
             AcceptorOptions { per_identity_max: CONNECTIONS_PER_NODE, ..Default::default() };
         let address = config.listen;
@@ -229,8 +220,8 @@ impl Network {
     /// process was given counts, or else what the node formed with. May be called from any thread,
     /// as often as wanted; never blocks.
     ///
-    /// A list that has removed this node's own id ends in [`LinkEvent::Removed`], as if a member
-    /// had said so.
+    /// A list that has removed this node's own id ends in [`Network::removed`], as if a member had
+    /// said so.
     ///
     /// # Panics
     /// When the node has not formed yet.
@@ -238,8 +229,8 @@ impl Network {
         self.shared.set_members(MemberList { members, removed });
     }
 
-    /// Waits until the cluster has removed this node and names the member that says so.
-    /// Cancel-safe.
+    /// Waits until the cluster has removed this node, which has to stop then, and names the member
+    /// that says so, or this node itself. Cancel-safe.
     pub fn removed(&self) -> impl Future<Output = String> + Send + use<> {
         let mut removed = self.shared.removed();
         async move {
@@ -292,6 +283,20 @@ impl Network {
             std::mem::take(&mut *self.tasks.lock().expect("nothing panics under this lock"));
         while tasks.join_next().await.is_some() {}
         self.shared.join_tasks().await;
+    }
+}
+
+/// Whether the node's certificate is good for this cluster.
+///
+/// # Errors
+/// [`NetworkError::CertificateCluster`].
+pub fn check_certificate_cluster(material: &Material, cluster: &str) -> Result<(), NetworkError> {
+    match material.cluster() {
+        Some(certified) if certified != cluster => Err(NetworkError::CertificateCluster {
+            certified: certified.to_owned(),
+            cluster: cluster.to_owned(),
+        }),
+        Some(_) | None => Ok(()),
     }
 }
 

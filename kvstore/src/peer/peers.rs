@@ -47,7 +47,7 @@ pub(super) struct Peer {
 /// One peer as this node sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerView {
-    /// Its id; 0 until this node has formed.
+    /// Its id; 0 until it is known.
     pub node: NodeId,
     /// Its name.
     pub name: String,

@@ -74,7 +74,6 @@ impl Shared {
             node,
             boot,
             initial,
-            join,
             seed,
             formed,
             members,
@@ -84,9 +83,8 @@ impl Shared {
         let addresses: BTreeMap<String, Address> =
             initial.into_iter().map(|member| (member.name, member.address)).collect();
         let initial = addresses.keys().cloned().collect();
-        let joins = !join.is_empty();
         let shared = Self {
-            local: Local { cluster_name, node_name, node, boot, initial, joins, seed },
+            local: Local { cluster_name, node_name, node, boot, initial, seed },
             material,
             stop: CancellationToken::new(),
             throttle: Throttle::default(),
@@ -114,6 +112,11 @@ impl Shared {
             }
         };
         (shared, tasks)
+    }
+
+    /// Where the configuration says that a member listens.
+    pub(super) fn configured_address(&self, name: &str) -> Option<Address> {
+        self.addresses.get(name).cloned()
     }
 
     /// What this node has formed with.
@@ -203,7 +206,6 @@ impl Shared {
         });
         if first {
             warn!(witness, "this node was removed from the cluster");
-            self.tell(LinkEvent::Removed { witness: witness.to_owned() });
         }
     }
 
@@ -369,10 +371,8 @@ impl Shared {
     /// The node has formed: its peers are the members.
     fn begin(&self, formed: Formed, roster: Roster) -> Vec<PeerTask> {
         let local = &self.local;
-        if !formed.joined {
-            let own = formed.id_of(&local.node_name);
-            assert_eq!(own, Some(local.node), "{} is not in {formed:?}", local.node_name);
-        }
+        let belongs = formed.holds(&local.node_name, local.node);
+        assert!(belongs, "{} is not in {formed:?}", local.node_name);
         let own_id_removed = roster.is_removed(local.node);
         let mut peers = self.write();
         assert!(self.formed.borrow().is_none(), "a node forms once");
@@ -395,8 +395,7 @@ impl Shared {
             if *name == self.local.node_name || listed.node == NodeId(0) {
                 continue;
             }
-            // What the configuration says is better than nothing.
-            let address = listed.address.as_ref().or_else(|| self.addresses.get(name)).cloned();
+            let address = listed.address.clone();
             let peer = match peers.by_name.get(name) {
                 Some(peer) => {
                     if let Some(address) = address {

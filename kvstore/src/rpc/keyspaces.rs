@@ -89,9 +89,9 @@ impl Keyspaces for KeyspacesService {
         request: Request<v1::SetKeyspaceRequest>,
     ) -> Result<Response<v1::KeyspaceReply>, Status> {
         let (meta, _, request) = request.into_parts();
-        let v1::SetKeyspaceRequest { name, settings } = request;
+        let v1::SetKeyspaceRequest { name, settings, id, generation } = request;
         let call = Management::new(&self.front, Op::PutKeyspace, subject(&name), &meta);
-        let keyspace = v1::Keyspace { name, settings, ..v1::Keyspace::default() };
+        let keyspace = v1::Keyspace { id, name, settings, generation, ..v1::Keyspace::default() };
         let reply = Self::put(&call, Step::Set, keyspace).await;
         call.finish(reply)
     }

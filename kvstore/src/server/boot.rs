@@ -127,7 +127,7 @@ fn create_log(files: &DataFiles, plan: &Plan) -> Result<(), ServerError> {
     if plan.data_dir.join(STARTED).exists() || plan.data_dir.join("state").exists() {
         return Err(log_lost(&dir, &plan.name).into());
     }
-    let seeded = plan.data_dir.join("seed.exp").exists();
+    let seeded = files.seed_path().exists();
     let states = if seeded && !plan.founding.joined {
         files.plant_seed(&plan.founding).map_err(|error| ServerError::seed(&error))?
     } else {

@@ -63,24 +63,16 @@ impl From<ConfigError> for ServerError {
 
 impl From<OpenError> for ServerError {
     fn from(error: OpenError) -> Self {
-        match &error {
+        match error {
+            OpenError::Log(error) => Self::of_log("log".to_owned(), error),
             OpenError::State { name, source: source @ StateError::Newer { .. } } => {
-                Self::data(Code::DataForeign, format!("state directory {name}"), source)
+                Self::data(Code::DataForeign, format!("state directory {name}"), &source)
             }
-            OpenError::LogBehind { what, .. } => {
+            OpenError::LogBehind { ref what, .. } => {
                 Self::data(Code::DataDamaged, what.clone(), &error)
             }
             OpenError::GroupMissing(_) => Self::data(Code::DataDamaged, "log".to_owned(), &error),
-            OpenError::Log(WalError::Damaged { path, .. }) => {
-                Self::data(Code::DataDamaged, format!("log in {}", path.display()), &error)
-            }
-            OpenError::Log(WalError::Foreign { path, .. }) => {
-                Self::data(Code::DataForeign, format!("log in {}", path.display()), &error)
-            }
-            OpenError::Export(_)
-            | OpenError::Log(_)
-            | OpenError::Io { .. }
-            | OpenError::State { .. } => {
+            OpenError::Export(_) | OpenError::Io { .. } | OpenError::State { .. } => {
                 let source = io::Error::other(error);
                 Self::System { what: "open the node's data", source }
             }
@@ -120,7 +112,10 @@ impl From<FormError> for ServerError {
 impl ServerError {
     /// The log in `dir` cannot be opened or created.
     pub fn log(dir: PathBuf, error: WalError) -> Self {
-        let subject = format!("log in {}", dir.display());
+        Self::of_log(format!("log in {}", dir.display()), error)
+    }
+
+    fn of_log(subject: String, error: WalError) -> Self {
         match error {
             WalError::Damaged { .. } => Self::data(Code::DataDamaged, subject, &error),
             WalError::Foreign { .. } => Self::data(Code::DataForeign, subject, &error),

@@ -153,7 +153,7 @@ impl Server {
             name: config.node.name.clone(),
             id: data_dir.node(),
             client_address: config.client_address(addresses.client),
-            peer_address: peer_address(&config, addresses.peer),
+            peer_address: config.peer_address(addresses.peer),
             certificate_expiry: material.certificate_expiry(),
         };
         let metrics = Arc::new(Metrics::default());
@@ -256,11 +256,6 @@ async fn open_data_dir(config: &Config) -> Result<DataDir, ServerError> {
     Ok(opened?)
 }
 
-/// The address told to other nodes: the advertised one, or the one that was bound.
-fn peer_address(config: &Config, bound: SocketAddr) -> String {
-    config.advertise.peer.as_ref().map_or_else(|| bound.to_string(), ToString::to_string)
-}
-
 fn listen_error(purpose: &'static str, address: SocketAddr, source: std::io::Error) -> ServerError {
     ServerError::Listen { purpose, address, source }
 }
@@ -284,8 +279,6 @@ fn start_network(
         LinkEvent::Down(node) => inbox.link(node, false),
         LinkEvent::Message { from, message } => inbox.message(from, message),
         LinkEvent::Joining { name, node } => inbox.joining(name, node),
-        // Whoever runs the server waits for it with `Server::removed`.
-        LinkEvent::Removed { .. } => {}
     };
     let network = NetworkConfig {
         cluster_name: config.cluster.name.clone(),
@@ -453,7 +446,7 @@ impl Booting {
         check_repairable(&damage)?;
         let what = format!("{path} at byte {offset}: {}", damage.why);
         self.front.set_stage(Stage::Repairing(what));
-        self.repair(files.clone(), &damage, send).await?;
+        self.repair(files.clone(), damage, send).await?;
         tracing::warn!(path, "the data was fetched anew from the leader");
         self.front.set_stage(Stage::Opening);
         match open_blocking(plan, Arc::clone(&self.data_dir)).await? {
@@ -466,34 +459,23 @@ impl Booting {
     async fn repair(
         &mut self,
         files: DataFiles,
-        damage: &Damage,
+        damage: Damage,
         send: &SendToPeer,
     ) -> Result<(), ServerError> {
         let mailbox = std::mem::take(&mut self.mailbox);
-        let groups = damage.groups.keys().copied().collect();
         let (send, stop, span) =
             (Arc::clone(send), Arc::clone(&self.stop), tracing::Span::current());
-        let (inside, lock) = (files.clone(), Arc::clone(&self.data_dir));
+        let lock = Arc::clone(&self.data_dir);
         let repair = move || {
-            let outcome = span.in_scope(|| shell::repair(&inside, groups, &mailbox, &send, &stop));
+            let repaired = span.in_scope(|| repair(&files, &damage, &mailbox, &send, &stop));
             drop(lock);
-            (outcome, mailbox)
+            (repaired, mailbox)
         };
-        let (outcome, mailbox) = tokio::task::spawn_blocking(repair)
+        let (repaired, mailbox) = tokio::task::spawn_blocking(repair)
             .await
             .map_err(|error| ServerError::Fatal(format!("the repair panicked: {error}")))?;
         self.mailbox = mailbox;
-        match outcome {
-            Repaired::Fetched(exports) => files
-                .replace_log(damage, &exports)
-                .map_err(|error| ServerError::log(files.wal_dir(), error)),
-            Repaired::NoLeader => {
-                let minutes = shell::REPAIR_PATIENCE.as_secs() / 60;
-                let why = format!("no leader offered the data within {minutes} minutes");
-                Err(ServerError::damaged(damage, &why))
-            }
-            Repaired::Stopped => Err(ServerError::Fatal("stopped during a repair".into())),
-        }
+        repaired
     }
 
     /// The first member stands for election as soon as it reaches a majority, so that a cluster
@@ -516,6 +498,28 @@ async fn open_blocking(plan: Plan, lock: Arc<DataDir>) -> Result<Opened, ServerE
     tokio::task::spawn_blocking(open)
         .await
         .map_err(|error| ServerError::Fatal(format!("opening the log panicked: {error}")))?
+}
+
+/// Fetches what was lost and begins a new log with it. Blocks on the links and the disk.
+fn repair(
+    files: &DataFiles,
+    damage: &Damage,
+    mailbox: &Mailbox,
+    send: &SendToPeer,
+    stop: &AtomicBool,
+) -> Result<(), ServerError> {
+    let groups = damage.groups.keys().copied().collect();
+    match shell::repair(files, groups, mailbox, send, stop) {
+        Repaired::Fetched(exports) => files
+            .replace_log(damage, &exports)
+            .map_err(|error| ServerError::log(files.wal_dir(), error)),
+        Repaired::NoLeader => {
+            let minutes = shell::REPAIR_PATIENCE.as_secs() / 60;
+            let why = format!("no leader offered the data within {minutes} minutes");
+            Err(ServerError::damaged(damage, &why))
+        }
+        Repaired::Stopped => Err(ServerError::Fatal("stopped during a repair".into())),
+    }
 }
 
 /// Whether a damaged node may be repaired by others: it must know what it voted, and there must be

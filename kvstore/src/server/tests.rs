@@ -128,6 +128,18 @@ async fn a_node_that_waits_for_others_says_so_and_stops_at_once() {
     assert!(!site.data_dir().join("wal").exists(), "nothing was decided yet");
 }
 
+/// What a node listens on may be every address; the others know one at which it is reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_tells_its_peers_where_it_is_reached() {
+    let site = Site::new();
+    let mut config = site.config(&["n1", "n2"]);
+    config.listen.peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let options = ServerOptions::new(Fatal::new(|_| {}));
+    let server = Server::start(config, options).await.unwrap();
+    assert_eq!(server.front.identity().peer_address, "127.0.0.1:1");
+    stop(server).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_serves_one_process() {
     let site = Site::new();

@@ -128,6 +128,10 @@ catalogue! {
         cause "The call is for one node, and another one was reached. Nothing was done.",
         check "kv cluster members shows the client address of each node.",
         fix "Name the address of that node with --endpoints.";
+    KeyspaceChanged = 1018, FailedPrecondition, exit 4, "keyspace was changed meanwhile",
+        cause "The settings were worked out from others that are not in force any more. Nothing was applied.",
+        check "kv keyspace show NAME",
+        fix "Read the settings again and decide anew.";
     KeyNotFound = 1101, NotFound, exit 3, "key not found",
         cause "The key does not exist at the revision that was read.",
         check "kv ls PREFIX",

@@ -16,8 +16,10 @@ const MEMORY_MAX_MIB: u64 = 600;
 const READY_AGAIN_MAX_S: f64 = 5.0;
 /// How long the load goes on before memory is read, or all nodes are killed.
 const LOAD: Duration = Duration::from_secs(30);
-/// A kill hits a cluster that has worked this long since the last one.
-const BEFORE_KILL: Duration = Duration::from_secs(10);
+/// A kill hits a cluster that has acknowledged so many writes since the last one.
+const WRITES_BEFORE_KILL: u64 = 60_000;
+/// How often it is looked at how many there were.
+const LOOK: Duration = Duration::from_millis(50);
 /// Operations at once under load.
 const IN_FLIGHT: u32 = 64;
 /// How long a call may take: an election, and the start of all nodes.
@@ -58,10 +60,15 @@ pub async fn measure(
         promises.at_most(&what, memory.peak / MIB, MEMORY_MAX_MIB, "MiB");
     }
 
-    let plan = Plan { mix: Mix::only(Operation::Put), duration: READY_MAX, ..plan };
+    let plan = Plan { mix: Mix::only(Operation::Put), duration: 2 * READY_MAX, ..plan };
     for kill in 1..=kills {
         let mut running = Running::start(&client, plan.clone());
-        tokio::time::sleep(BEFORE_KILL).await;
+        while running.progress().ok < WRITES_BEFORE_KILL {
+            if running.elapsed() > READY_MAX {
+                return Err(format!("not {WRITES_BEFORE_KILL} writes within {READY_MAX:?}").into());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         (0..cluster.len()).for_each(|node| cluster.kill(node));
         running.stop();
         let what = format!("kill -9 of all under load, {kill}: all ready");

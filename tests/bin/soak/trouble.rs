@@ -51,10 +51,11 @@ impl Trouble {
         Self { every, struck: 0 }
     }
 
-    /// Does what is due, and waits until all nodes are ready again.
+    /// Does what is due. A node that was killed is started again and waited for, one that was paused is
+    /// let go on; whoever is behind then catches up under load.
     ///
     /// # Errors
-    /// The cluster does not come back.
+    /// Nobody leads when a fault is due, or the node does not come back.
     pub async fn strike(
         &mut self,
         now: Duration,

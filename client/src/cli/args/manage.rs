@@ -44,7 +44,7 @@ pub(crate) enum KeyspaceCommand {
 pub(crate) struct CreateArgs {
     /// Its name: letters, digits, '.', '_' and '-'
     pub(crate) name: String,
-    /// How it is kept; this never changes
+    /// How it is kept; this never changes. This version offers `linearizable` only
     #[arg(long)]
     pub(crate) kind: KindArg,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(crate) struct CreateArgs {
 pub(crate) enum KindArg {
     /// One order of all writes, agreed on by a majority.
     Linearizable,
-    /// Every replica takes writes by itself.
+    /// Every replica takes writes by itself; not offered yet.
     Eventual,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use proto::v1;
+use proto::{Hex, v1};
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
@@ -122,7 +122,7 @@ impl StatusJson {
         Self {
             schema: SCHEMA,
             cluster: reply.cluster_name.clone(),
-            cluster_id: reply.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            cluster_id: Hex(&reply.cluster_id).to_string(),
             node: reply.node.clone(),
             rev: reply.revision,
             voters: reply.voters,

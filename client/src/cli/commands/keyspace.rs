@@ -3,15 +3,19 @@
 use std::ffi::OsStr;
 
 use proto::v1::keyspace::{Kind, Settings, State};
-use proto::{Applied, Code, Failure, v1};
+use proto::{Code, Failure, v1};
 use serde::Serialize;
 
 use crate::cli::args::{CreateArgs, KeyspaceCommand, LimitArgs};
 use crate::cli::errors::CliError;
 use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line, shell_quoted, size, table};
 use crate::cli::run::Run;
+use crate::config::CallOptions;
 use crate::error::ClientError;
 use crate::keyspaces::Keyspaces;
+
+/// How often settings are read again because somebody else has changed them meanwhile.
+const SET_REPEATS_MAX: u32 = 5;
 
 #[derive(Serialize)]
 struct ListJson {
@@ -65,7 +69,7 @@ pub(super) async fn keyspace(command: KeyspaceCommand, run: &mut Run<'_>) -> Res
         }
         KeyspaceCommand::Create(args) => create(&args, &keyspaces, run).await,
         KeyspaceCommand::Show { name } => {
-            let view = view(&name, "keyspace", &keyspaces, run).await?;
+            let view = view(&name, "keyspace", &keyspaces, &run.options()).await?;
             show(KeyspaceJson::of_view(view), run)
         }
         KeyspaceCommand::Set { name, limits } => set(&name, &limits, &keyspaces, run).await,
@@ -90,8 +94,8 @@ async fn create(
     report("created", &args.name, reply, run)
 }
 
-/// Changes what is named. The settings are read and replaced as a whole: a change by somebody else in
-/// between is undone.
+/// Changes what is named and nothing else: when somebody else has changed the settings since they were
+/// read, they are read again.
 async fn set(
     name: &str,
     limits: &LimitArgs,
@@ -103,11 +107,18 @@ async fn set(
         return Err(CliError::Usage(why.into()));
     }
     let time = run.time_left()?;
-    let view = view(name, "change of keyspace", keyspaces, run).await?;
-    let mut settings = view.keyspace.and_then(|keyspace| keyspace.settings).unwrap_or_default();
-    apply(limits, &mut settings);
-    let changed = keyspaces.set(name, settings, &time.options()).await;
-    report("changed", name, changed.map_err(|error| change_error(error, name))?, run)
+    let mut again = SET_REPEATS_MAX;
+    loop {
+        let view = view(name, "change of keyspace", keyspaces, &time.options()).await?;
+        let seen = view.keyspace.unwrap_or_default();
+        let mut settings = seen.settings.unwrap_or_default();
+        apply(limits, &mut settings);
+        match keyspaces.set(name, settings, Some(&seen), &time.options()).await {
+            Ok(reply) => return report("changed", name, reply, run),
+            Err(error) if error.code() == Code::KeyspaceChanged && again > 0 => again -= 1,
+            Err(error) => return Err(change_error(error, name)),
+        }
+    }
 }
 
 fn apply(limits: &LimitArgs, settings: &mut Settings) {
@@ -123,9 +134,9 @@ async fn view(
     name: &str,
     what: &str,
     keyspaces: &Keyspaces,
-    run: &Run<'_>,
+    options: &CallOptions,
 ) -> Result<v1::KeyspaceView, CliError> {
-    let found = keyspaces.list(Some(name), &run.options()).await?.into_iter().next();
+    let found = keyspaces.list(Some(name), options).await?.into_iter().next();
     found.ok_or_else(|| {
         let subject = format!("{what} \"{}\"", one_line(name));
         let why = "no keyspace has that name";
@@ -133,15 +144,8 @@ async fn view(
     })
 }
 
-/// A change of which the outcome is unknown can be looked at.
 fn change_error(error: ClientError, name: &str) -> CliError {
-    let unknown = error.applied() == Some(Applied::Unknown);
-    let error = CliError::from(error);
-    if unknown {
-        error.hint(format!("kv keyspace show {}", shell_quoted(OsStr::new(name))))
-    } else {
-        error
-    }
+    CliError::of_change(error, format!("kv keyspace show {}", shell_quoted(OsStr::new(name))))
 }
 
 impl KeyspaceJson {

@@ -1,6 +1,6 @@
 //! `kv cluster members`, `add`, `promote`, `remove`, `move-leader`.
 
-use proto::{Applied, v1};
+use proto::v1;
 use serde::Serialize;
 
 use crate::cli::args::AddArgs;
@@ -205,11 +205,8 @@ pub(super) async fn move_leader(name: &str, run: &mut Run<'_>) -> Result<(), Cli
     Ok(())
 }
 
-/// A change of which the outcome is unknown can be looked at.
 fn change_error(error: ClientError) -> CliError {
-    let unknown = error.applied() == Some(Applied::Unknown);
-    let error = CliError::from(error);
-    if unknown { error.hint(LOOK) } else { error }
+    CliError::of_change(error, LOOK)
 }
 
 fn report(

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::args::NodeCommand;
 use crate::cli::errors::CliError;
 use crate::cli::output::{Form, SCHEMA, json_line, one_line, size, time};
-use crate::cli::run::Run;
+use crate::cli::run::{Run, TimeLeft};
 use crate::config::CallOptions;
 use crate::node::NodeClient;
 
@@ -53,13 +53,12 @@ pub(super) async fn node(command: NodeCommand, run: &mut Run<'_>) -> Result<(), 
 
 /// Finds the client address of a node. A cluster that cannot say who belongs to it at the moment may
 /// still know who did.
-async fn find(name: &str, run: &Run<'_>) -> Result<NodeClient, CliError> {
+async fn find(name: &str, left: TimeLeft, run: &Run<'_>) -> Result<NodeClient, CliError> {
     let client = run.client()?;
-    let time = run.time_left()?;
-    let first = CallOptions { timeout: Some(MEMBERS.min(time.get() / 2)), ..run.options() };
+    let first = CallOptions { timeout: Some(MEMBERS.min(left.get() / 2)), ..run.options() };
     let members: Vec<v1::Member> = match client.members().list(&first).await {
         Ok(reply) => reply.members.into_iter().filter_map(|view| view.member).collect(),
-        Err(_) => client.hello(&time.options()).await?.members,
+        Err(_) => client.hello(&left.options()).await?.members,
     };
     let Some(member) = members.iter().find(|member| member.name == name) else {
         let known: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
@@ -76,9 +75,10 @@ async fn find(name: &str, run: &Run<'_>) -> Result<NodeClient, CliError> {
 }
 
 async fn ping(name: &str, run: &mut Run<'_>) -> Result<(), CliError> {
-    let node = find(name, run).await?;
+    let left = run.time_left()?;
+    let node = find(name, left, run).await?;
     let started = Instant::now();
-    let reply = node.ping(name, &run.options()).await?;
+    let reply = node.ping(name, &left.options()).await?;
     let took = started.elapsed();
     let v1::PingReply { node, version, state, uptime_ms } = &reply;
     match run.form {
@@ -103,8 +103,9 @@ async fn log_level(name: &str, set: Option<&str>, run: &mut Run<'_>) -> Result<(
     if set.is_some_and(|filter| filter.trim().is_empty()) {
         return Err(CliError::Usage("--set needs a filter such as info or kvstore=debug".into()));
     }
-    let node = find(name, run).await?;
-    let reply = node.log_level(name, set, &run.options()).await?;
+    let left = run.time_left()?;
+    let node = find(name, left, run).await?;
+    let reply = node.log_level(name, set, &left.options()).await?;
     let v1::LogLevelReply { node, filter } = &reply;
     match run.form {
         Form::Json | Form::JsonLines => {
@@ -120,9 +121,10 @@ async fn log_level(name: &str, set: Option<&str>, run: &mut Run<'_>) -> Result<(
 }
 
 async fn compact(name: &str, run: &mut Run<'_>) -> Result<(), CliError> {
-    let timeout = Some(run.timeout_or(COMPACTION)?);
-    let node = find(name, run).await?;
-    let reply = node.compact(name, &CallOptions { timeout, ..run.options() }).await?;
+    let left = TimeLeft::of(run.timeout_or(COMPACTION)?);
+    // Who belongs to the cluster is not worth that long a wait.
+    let node = find(name, run.time_left()?, run).await?;
+    let reply = node.compact(name, &left.options()).await?;
     let v1::CompactReply { node, log_bytes_before, log_bytes_after, export_bytes } = reply;
     match run.form {
         Form::Json | Form::JsonLines => {

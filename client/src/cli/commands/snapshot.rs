@@ -1,9 +1,9 @@
 //! `kv snapshot save`.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use proto::Hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -57,11 +57,7 @@ async fn save(
         progress.show(run, || format!("{} of {}", size(received), size(total)));
     }
     file.finish()?;
-    let sha256 = hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    Ok((parts.total(), sha256))
+    Ok((parts.total(), Hex(&hash.finalize()).to_string()))
 }
 
 fn print(path: &Path, bytes: u64, sha256: String, run: &mut Run<'_>) -> Result<(), CliError> {

@@ -120,9 +120,14 @@ impl Keyspaces {
         Ok(id.get())
     }
 
+    /// Refused when the settings were worked out from others than those that are in force.
     fn set(&mut self, keyspace: &v1::Keyspace) -> Verdict {
         let found = self.found(&keyspace.name)?;
         let id = KeyspaceId(found.id);
+        let seen = (keyspace.id, keyspace.generation);
+        if keyspace.id != 0 && seen != (found.id, found.generation) {
+            return Err(Code::KeyspaceChanged);
+        }
         if found.state() != State::Ready {
             return Err(Code::KeyspaceNotReady);
         }
@@ -169,4 +174,52 @@ fn check_name(name: &str) -> Result<(), Code> {
     let fits = (1..=limits::KEYSPACE_NAME_BYTES_MAX).contains(&name.len());
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if fits && begins && name.bytes().all(plain) { Ok(()) } else { Err(Code::KeyspaceNameInvalid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use v1::keyspace::Settings;
+
+    fn put(keyspaces: &mut Keyspaces, step: Step, keyspace: v1::Keyspace) -> Verdict {
+        keyspaces.put(&log::PutKeyspace { step: step.into(), keyspace: Some(keyspace) })
+    }
+
+    /// Creates keyspace `a` and lets it become ready.
+    fn create(keyspaces: &mut Keyspaces) -> v1::Keyspace {
+        let kind = Kind::Linearizable.into();
+        let new = v1::Keyspace { name: "a".into(), kind, ..v1::Keyspace::default() };
+        put(keyspaces, Step::Create, new).unwrap();
+        let created = keyspaces.named("a").unwrap().clone();
+        put(keyspaces, Step::Ready, created).unwrap();
+        keyspaces.named("a").unwrap().clone()
+    }
+
+    /// These settings, worked out from those that were seen.
+    fn set(keyspaces: &mut Keyspaces, seen: &v1::Keyspace, keys_max: u64) -> Verdict {
+        let settings = Some(Settings { keys_max, ..Settings::default() });
+        put(keyspaces, Step::Set, v1::Keyspace { settings, ..seen.clone() })
+    }
+
+    #[test]
+    fn settings_that_were_worked_out_from_others_are_refused() {
+        let mut keyspaces = Keyspaces::default();
+        let first = create(&mut keyspaces);
+        set(&mut keyspaces, &first, 5).unwrap();
+        let before = keyspaces.clone();
+        assert_eq!(set(&mut keyspaces, &first, 6), Err(Code::KeyspaceChanged));
+        assert_eq!(keyspaces, before, "a refusal changes nothing");
+        let second = keyspaces.named("a").unwrap().clone();
+        set(&mut keyspaces, &second, 6).unwrap();
+        // Whoever saw nothing wants these settings whatever they were.
+        set(&mut keyspaces, &v1::Keyspace { id: 0, ..first.clone() }, 7).unwrap();
+        assert_eq!(keyspaces.named("a").unwrap().settings.unwrap().keys_max, 7);
+        // Another keyspace of the same name was never seen.
+        put(&mut keyspaces, Step::Remove, first.clone()).unwrap();
+        put(&mut keyspaces, Step::Gone, first.clone()).unwrap();
+        create(&mut keyspaces);
+        assert_eq!(set(&mut keyspaces, &first, 8), Err(Code::KeyspaceChanged));
+        let absent = v1::Keyspace { name: "b".into(), ..first };
+        assert_eq!(set(&mut keyspaces, &absent, 9), Err(Code::KeyspaceNotFound));
+    }
 }

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use storage::disk::Disk;
 
 use super::RECOVERED;
-use crate::identity::is_data;
-use crate::offline::seed_file::SEED;
+use crate::identity::{SEED, is_data};
 
 const IDENTITY: &str = "identity";
 const CLUSTER: &str = "cluster";

@@ -21,28 +21,32 @@ pub use salvage::Salvage;
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::{Code, Failure};
+use proto::{Code, Failure, GroupId, Hex};
 use storage::disk::{Disk, RealDisk};
+use storage::export::{self, ExportFile};
 use storage::wal::WalOptions;
 
 use self::archive::Archive;
+use super::OfflineError;
 use super::restore::check_group;
 use super::verify::{Verified, verify};
-use super::{OfflineError, hex};
 use crate::config::Config;
 use crate::durable::Founding;
-use crate::identity::OfflineDir;
+use crate::identity::{DataDirError, OfflineDir, SEED};
 use crate::server::ServerError;
 
 /// The export until the node's own files are out of the way.
 const RECOVERED: &str = "recovered.exp";
 /// Where a copy of the node's files is worked on.
 const SCRATCH: &str = "recovering";
+/// Where a node keeps its exports.
+const EXPORTS: &str = "exports";
 
 /// Recovers what the node of this configuration holds.
 ///
 /// # Errors
-/// 2 without `yes`; 1 while a node runs in the directory; 9 when nothing of it can be used.
+/// 2 without `yes`, 3 when the directory does not exist, 1 while a node runs in it or the disk fails, 9
+/// when nothing of it can be used; then nothing was changed.
 pub fn recover(config: &Path, yes: bool) -> Result<String, OfflineError> {
     let config = Config::load(config)?;
     let (data_dir, name) = (&config.node.data_dir, &config.node.name);
@@ -61,23 +65,26 @@ pub fn recover(config: &Path, yes: bool) -> Result<String, OfflineError> {
     let archive = Archive::of(&*disk, data_dir).map_err(failed)?;
     let mut says = String::new();
     if !archive.has_begun() {
-        says = export(&disk, &directory, &config)?;
+        says = write_export(&disk, &directory, &config)?;
     }
     archive.complete(&*disk).map_err(OfflineError::io("move the files of", data_dir))?;
-    let seed = data_dir.join(super::seed_file::SEED);
+    let seed = data_dir.join(SEED);
     let verified = verify(&*disk, &seed)?;
     check_group(&verified, &seed)?;
     Ok(report(&says, &verified, &archive, data_dir))
 }
 
 /// Writes what the node holds to `recovered.exp`, and says what that is.
-fn export(
+fn write_export(
     disk: &Arc<dyn Disk>,
     directory: &OfflineDir,
     config: &Config,
 ) -> Result<String, OfflineError> {
     let (data_dir, name) = (&config.node.data_dir, &config.node.name);
-    let Some(formed) = directory.formed(name, &config.cluster.name)? else {
+    let formed = directory
+        .formed(name, &config.cluster.name)
+        .map_err(|error| without_records(error, disk.as_ref(), data_dir))?;
+    let Some(formed) = formed else {
         let why = "no node has formed a cluster here, so there is nothing to recover".to_owned();
         let subject = format!("data_dir {}", data_dir.display());
         return Err(ServerError::Failure(Failure::new(Code::DataLost, subject, why)).into());
@@ -94,6 +101,37 @@ fn export(
     // Read it whole before anything is moved.
     verify(&**disk, &data_dir.join(RECOVERED))?;
     Ok(found)
+}
+
+/// Nothing says whose log this is when `identity` or `cluster` does not verify. An export says so
+/// itself, so a new cluster can start from one: that is the next step, where there is one.
+fn without_records(error: DataDirError, disk: &dyn Disk, data_dir: &Path) -> OfflineError {
+    let DataDirError::Damaged { .. } = &error else { return error.into() };
+    let newest = newest_export(disk, data_dir);
+    let next = match newest {
+        Some(file) => format!(
+            "or move {} away and start a new cluster from its newest export, which holds index {}: \
+             kvstore snapshot restore {} --data-dir DIR",
+            data_dir.display(),
+            file.header.index,
+            file.path.display()
+        ),
+        None => "there is no export that verifies, so only a backup is left: kvstore snapshot \
+                 restore"
+            .to_owned(),
+    };
+    let why = format!("{error}; bring that file back from a copy; {next}");
+    let subject = format!("data_dir {}", data_dir.display());
+    ServerError::Failure(Failure::new(Code::DataDamaged, subject, why)).into()
+}
+
+/// The newest export of keyspaces that verifies.
+fn newest_export(disk: &dyn Disk, data_dir: &Path) -> Option<ExportFile> {
+    // A directory that cannot be read has none to offer.
+    let found = export::exports_in(disk, &data_dir.join(EXPORTS)).unwrap_or_default();
+    let data = found.into_iter().filter(|(group, ..)| *group == GroupId::DATA);
+    let verified = data.filter_map(|(_, _, path)| export::verify(disk, &path).ok());
+    verified.max_by_key(|file| file.header.index)
 }
 
 /// What the operator has to know before.
@@ -124,7 +162,7 @@ fn report(says: &str, seed: &Verified, archive: &Archive, data_dir: &Path) -> St
         seed.file.path.display(),
         header.index,
         seed.file.bytes,
-        hex(&seed.sha256),
-        data_dir.join(super::seed_file::SEED).display(),
+        Hex(&seed.sha256),
+        data_dir.join(SEED).display(),
     )
 }

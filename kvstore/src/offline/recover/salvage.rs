@@ -113,7 +113,7 @@ impl Salvage {
         why: &str,
         to: &Path,
     ) -> Result<String, OfflineError> {
-        let resort = self.best_resort(files)?;
+        let (resort, epoch) = self.best_resort(files)?;
         let prefix = match damage {
             Some(damage) => self.before_damage(files, damage)?,
             None => None,
@@ -141,7 +141,7 @@ impl Salvage {
                 let conf = fresh.conf().map(|(conf, change)| (conf.clone(), change));
                 let whole = Whole {
                     conf: conf.unwrap_or_default(),
-                    epoch: self.epoch(files)?,
+                    epoch,
                     commit: applied,
                     machine: fresh,
                 };
@@ -237,8 +237,8 @@ impl Salvage {
         Ok(())
     }
 
-    /// The newest of the state directories and exports that verify.
-    fn best_resort(&self, files: &DataFiles) -> Result<Option<Resort>, OfflineError> {
+    /// The newest of the state directories and exports that verify, and the data epoch by any export.
+    fn best_resort(&self, files: &DataFiles) -> Result<(Option<Resort>, u64), OfflineError> {
         let failed = || OfflineError::io("look into", &self.scratch);
         let mut best: Option<Resort> = None;
         let mut consider = |found: Resort| {
@@ -253,10 +253,12 @@ impl Salvage {
                 consider(Resort::State { name, applied: machine.applied() });
             }
         }
+        let mut epoch = 0;
         for file in self.exports(files)? {
+            epoch = epoch.max(file.header.epoch);
             consider(Resort::Export(Box::new(file)));
         }
-        Ok(best)
+        Ok((best, epoch))
     }
 
     /// Exports of the data group that verify.
@@ -270,12 +272,6 @@ impl Salvage {
             .filter_map(|(_, _, path)| export::verify(disk, &path).ok())
             .filter(|file| file.header.cluster == self.wal.cluster);
         Ok(verified.collect())
-    }
-
-    /// The data epoch by any export that is there.
-    fn epoch(&self, files: &DataFiles) -> Result<u64, OfflineError> {
-        let exports = self.exports(files)?;
-        Ok(exports.iter().map(|file| file.header.epoch).max().unwrap_or(0))
     }
 
     /// Cuts the copy of the log where it is damaged, and applies what is left. `None` when even that

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use kvstore::durable::{
     BuildStep, BuildTask, DataFiles, ExportStep, ExportTask, Receiver, read_chunk,
 };
-use kvstore::node::{CheckpointId, Effect, ExportSource, Input, Node, RequestId, Ticket};
+use kvstore::node::{
+    CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, RequestId, Ticket,
+};
 use proto::log::frame::Body as FrameBody;
 use proto::peer::peer_message::Body;
 use proto::{GroupId, LogIndex, NodeId, log, peer};
@@ -337,7 +339,7 @@ impl Process {
                         self.work = Some(StoreWork::Export { group, task });
                         None
                     }
-                    Err(why) => Some(Input::Exported { group, result: Err(why) }),
+                    Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
                 }
             }
         }
@@ -350,7 +352,8 @@ impl Process {
         counters: &mut Counters,
     ) -> Option<Input> {
         if group == GroupId::DATA && std::mem::take(&mut self.abort_export) {
-            let result = Err("it was given up".to_owned());
+            task.give_up();
+            let result = Err(ExportFailed::File("it was given up".to_owned()));
             return Some(Input::Exported { group, result });
         }
         match task.step() {
@@ -365,7 +368,7 @@ impl Process {
                 }
                 Some(Input::Exported { group, result: Ok(file) })
             }
-            Err(why) => Some(Input::Exported { group, result: Err(why) }),
+            Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
         }
     }
 

@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 
 use proto::{GroupId, LogIndex, log};
 use storage::export::{self, ExportError, ExportFile};
-use storage::mvcc::Machine;
+use storage::mvcc::{Machine, Recall};
 use storage::state::StateError;
 use storage::wal::{self, Recovered, RecoveredGroup, SalvagedGroup, Wal, WalError};
 
 use super::{BuildTask, DataFiles, Founding, Replayer};
 use crate::node::{BuiltState, Catalogue, NodeStart};
+use crate::replication::raft::command_of;
 
 /// Why a start is impossible. Nothing was changed but caches.
 #[derive(Debug, thiserror::Error)]
@@ -131,17 +132,21 @@ impl DataFiles {
             };
         let exports = self.usable_exports(&recovered)?;
         let base = |group: GroupId| exports.get(&group);
+        let data = group(&recovered, GroupId::DATA)?;
+        let state = self.open_state(data);
         for (group, found) in &recovered.groups {
             let covered = base(*group).is_some_and(|file| file.header.index >= found.start_index);
-            if found.start_index > LogIndex(0) && !covered && !self.stands_alone(*group, found) {
+            // The data group can do without an export: its state alone holds everything.
+            let alone = *group == GroupId::DATA
+                && state.as_ref().is_ok_and(|machine| machine.applied() >= least(found));
+            if found.start_index > LogIndex(0) && !covered && !alone {
                 return Ok(Opened::Damaged(self.damaged_base(*group, &recovered)));
             }
         }
         let Some(catalogue) = self.open_catalogue(founding, base(GroupId::META)) else {
             return Ok(Opened::Damaged(self.damaged_base(GroupId::META, &recovered)));
         };
-        let data = group(&recovered, GroupId::DATA)?;
-        let machine = self.open_machine(data, base(GroupId::DATA))?;
+        let machine = self.usable_machine(state, data, base(GroupId::DATA))?;
         let Some(machine) = machine else {
             return Ok(Opened::Damaged(self.damaged_base(GroupId::DATA, &recovered)));
         };
@@ -190,14 +195,16 @@ impl DataFiles {
         Ok(newest)
     }
 
-    /// Whether the data group can do without an export: its state directory alone holds everything.
-    fn stands_alone(&self, group: GroupId, found: &RecoveredGroup) -> bool {
-        group == GroupId::DATA
-            && self
-                .states
-                .open(&found.state_dir)
-                .and_then(|store| Machine::open(store, self.machine))
-                .is_ok_and(|machine| machine.applied() >= found.start_index.max(found.checkpoint))
+    /// The data group's state in the directory that the log names, at its last checkpoint. What the
+    /// entries behind that write is looked up while the whole of it is read.
+    fn open_state(&self, found: &RecoveredGroup) -> Result<Machine, StateError> {
+        let store = self.states.open(&found.state_dir)?;
+        let mut recall = Recall::new();
+        let behind = found.entries.iter().filter(|entry| entry.index > found.checkpoint.get());
+        for command in behind.filter_map(command_of) {
+            recall.note(&command);
+        }
+        Machine::open_for(store, self.machine, recall)
     }
 
     /// Group 0 at its newest export; `None` when that is of no use.
@@ -221,17 +228,17 @@ impl DataFiles {
         }
     }
 
-    /// The data group's state at its last checkpoint, rebuilt if need be; `None` when that cannot be
-    /// done from what is here.
-    fn open_machine(
+    /// The data group's state as it was opened, or rebuilt if need be; `None` when that cannot be done
+    /// from what is here.
+    fn usable_machine(
         &self,
+        opened: Result<Machine, StateError>,
         found: &RecoveredGroup,
         export: Option<&ExportFile>,
     ) -> Result<Option<Machine>, OpenError> {
         let name = &found.state_dir;
-        let least = found.start_index.max(found.checkpoint);
+        let least = least(found);
         let failed = |source| OpenError::State { name: name.clone(), source };
-        let opened = self.states.open(name).and_then(|store| Machine::open(store, self.machine));
         let why = match opened {
             Ok(machine) => {
                 check_not_behind(name, machine.applied(), found)?;
@@ -325,7 +332,7 @@ impl DataFiles {
             state_dir: group.state_dir.clone(),
             voters: group.conf_state.voters.len(),
         };
-        let groups = salvaged.groups.iter().map(|(id, group)| (*id, keep(group))).collect();
+        let groups = salvaged.iter().map(|(id, group)| (*id, keep(group))).collect();
         Ok(Damage { path, offset, why, groups })
     }
 
@@ -350,6 +357,11 @@ impl DataFiles {
 
 fn group(recovered: &Recovered, id: GroupId) -> Result<&RecoveredGroup, OpenError> {
     recovered.groups.get(&id).ok_or(OpenError::GroupMissing(id))
+}
+
+/// What a state has to hold at least: the log does not say it any more, or said it was there.
+fn least(group: &RecoveredGroup) -> LogIndex {
+    group.start_index.max(group.checkpoint)
 }
 
 fn last_index(group: &RecoveredGroup) -> LogIndex {

@@ -10,7 +10,7 @@ use proto::v1;
 use proto::{Failure, GroupId, LogIndex, NodeId, log, peer};
 use storage::export::{ExportFile, ExportHeader};
 use storage::mvcc::{CheckpointJob, ExportJob, Machine};
-use storage::state::StateStore;
+use storage::state::{StateError, StateStore};
 
 use super::catalogue::Catalogue;
 
@@ -114,6 +114,18 @@ pub enum BuiltState {
     Machine(Box<Machine>),
 }
 
+/// Why an export was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportFailed {
+    /// The state store failed, or is not what its checkpoint has counted: no later export of it can
+    /// succeed, and it has to be built anew.
+    #[error("the state store cannot be exported: {0}")]
+    Store(StateError),
+    /// It was given up, or its file cannot be written. A later one may succeed.
+    #[error("{0}")]
+    File(String),
+}
+
 /// Everything that can happen to a node.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most are messages, and a box would cost each one")]
@@ -148,7 +160,7 @@ pub enum Input {
         /// Of which group.
         group: GroupId,
         /// The file, or what went wrong.
-        result: Result<ExportFile, String>,
+        result: Result<ExportFile, ExportFailed>,
     },
     /// A chunk of a snapshot is written.
     ChunkWritten {

@@ -39,8 +39,8 @@ pub use config::{
     NodeConfig,
 };
 pub use io::{
-    Built, BuiltState, CheckpointId, Effect, ExportSource, Input, Reply, Request, RequestId,
-    Summary, Ticket, Ticks,
+    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, Reply, Request,
+    RequestId, Summary, Ticket, Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
 
@@ -64,7 +64,7 @@ use crate::replication::raft::{RaftReplica, ReplicaIdentity, StateMachine};
 use crate::replication::{Outbox, Replication, Retired};
 
 /// How many times the layer of a checkpoint a node keeps in memory after its store has failed.
-const LAYERS_WITHOUT_STORE: usize = 4;
+const LAYERS_WITHOUT_STORE: usize = 8;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -457,11 +457,17 @@ impl Node {
         if self.checkpoint.take_if(|(running, ..)| *running == id).is_none() {
             return;
         }
-        self.store_failed = true;
-        self.effects.push(Effect::SuspectState(self.data.state_dir().to_owned()));
+        self.lose_store();
         self.data.machine_mut().abandon_checkpoint();
         let waiting = self.exports.failed(self.now);
         self.refuse_exports(waiting, "the node's state store has failed");
+    }
+
+    /// The state store is of no use any more: neither checkpoint nor export begins before the next
+    /// start, which builds it anew.
+    fn lose_store(&mut self) {
+        self.store_failed = true;
+        self.effects.push(Effect::SuspectState(self.data.state_dir().to_owned()));
     }
 }
 
@@ -515,6 +521,9 @@ mod tests {
     use super::*;
     use crate::shell::testing::opened;
     use storage::disk::SimDisk;
+    use storage::export::ExportHeader;
+    use storage::mvcc::CheckpointProgress;
+    use storage::state::StateError;
 
     /// A node of one whose log is synced at once; returns the replies of one poll.
     fn poll(node: &mut Node, wal: &mut storage::wal::Wal) -> usize {
@@ -553,5 +562,51 @@ mod tests {
         let wanted: Vec<bool> = wanted.collect();
         assert!(wanted.contains(&true), "it was parked");
         assert!(!wanted[10..].contains(&true), "{wanted:?}");
+    }
+    /// Asks for an export twice, each of which fails like this. Returns how often one of the data
+    /// group was begun, and the state directories that were given up.
+    fn exports_fail(with: impl Fn() -> ExportFailed) -> (usize, Vec<String>) {
+        let (mut node, mut wal, _files) = opened(&SimDisk::new());
+        node.step(Input::Campaign);
+        let (mut exports, mut suspects) = (0, Vec::new());
+        for tick in 0..600 {
+            if tick == 100 || tick == 400 {
+                let (id, request, patience) = (RequestId(tick), Request::Export, Ticks(1_000));
+                node.step(Input::Client { id, request, patience });
+            }
+            node.step(Input::Tick);
+            for effect in node.poll() {
+                match effect {
+                    Effect::WalAppend { ticket, frames, .. } => {
+                        wal.append(&frames);
+                        wal.sync().unwrap();
+                        node.step(Input::WalDurable(ticket));
+                    }
+                    Effect::Checkpoint { id, mut job, store } => {
+                        while job.step(&*store).unwrap() == CheckpointProgress::Continue {}
+                        node.step(Input::CheckpointDone(id));
+                    }
+                    Effect::Export { header: ExportHeader { group, .. }, .. } => {
+                        exports += usize::from(group == GroupId::DATA);
+                        let failed = match group {
+                            GroupId::DATA => with(),
+                            _ => ExportFailed::File("no room".to_owned()),
+                        };
+                        node.step(Input::Exported { group, result: Err(failed) });
+                    }
+                    Effect::SuspectState(name) => suspects.push(name),
+                    _ => {}
+                }
+            }
+        }
+        (exports, suspects)
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_exported_is_given_up_and_a_file_is_tried_again() {
+        let file = || ExportFailed::File("no room".to_owned());
+        assert_eq!(exports_fail(file), (2, Vec::new()));
+        let store = || ExportFailed::Store(StateError::Poisoned);
+        assert_eq!(exports_fail(store), (1, vec!["1-0".to_owned()]));
     }
 }

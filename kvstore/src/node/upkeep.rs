@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use consensus::{GroupStatus, Role, SnapshotMeta};
 use proto::peer::peer_message::Body;
 use proto::{Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, log, v1};
-use storage::export::{ExportFile, ExportHeader, FORMAT_VERSION};
+use storage::export::{ExportFile, ExportHeader};
 use storage::mvcc::HistoryClock;
 
 use super::catalogue::Member;
 use super::config::{EXPORT_LAYER_BYTES_MAX, EXPORT_LOG_BYTES_MAX};
 use super::exports::Next;
-use super::io::{CheckpointId, Effect, ExportSource, RequestId, Ticks};
+use super::io::{CheckpointId, Effect, ExportFailed, ExportSource, RequestId, Ticks};
 use super::keyspaces::{self, Held};
 use super::membership::{self, Standing, Step};
 use super::{Node, Reply};
@@ -314,7 +314,6 @@ impl Node {
         (conf_state, change): (log::ConfState, u64),
     ) -> ExportHeader {
         ExportHeader {
-            format: FORMAT_VERSION,
             cluster: self.config.cluster,
             epoch: self.config.epoch,
             group,
@@ -326,14 +325,21 @@ impl Node {
     }
 
     /// An export of a round is durable, or could not be written.
-    pub(super) fn exported(&mut self, group: GroupId, result: Result<ExportFile, String>) {
-        if group == GroupId::DATA && !self.exports.take_orphaned() {
+    pub(super) fn exported(&mut self, group: GroupId, result: Result<ExportFile, ExportFailed>) {
+        let of_own_store = group == GroupId::DATA && !self.exports.take_orphaned();
+        if of_own_store {
             self.data.machine_mut().end_export();
         }
         let well = result.is_ok();
         match result {
             Ok(file) => self.own_export(file),
-            Err(why) => tracing::warn!(%group, why, "no export was written"),
+            Err(ExportFailed::File(why)) => tracing::warn!(%group, why, "no export was written"),
+            Err(failed @ ExportFailed::Store(_)) => {
+                tracing::error!(%group, %failed, "no export was written");
+                if of_own_store {
+                    self.lose_store();
+                }
+            }
         }
         let waiting = self.exports.ended(group, well, self.now);
         let why = "the node could not write it; its log says why";

@@ -46,7 +46,7 @@ pub(super) mod testing {
     use proto::{ClusterId, GroupId, LogIndex, Term, log, v1};
     use std::sync::Arc;
     use storage::disk::RealDisk;
-    use storage::export::{ExportHeader, ExportWriter, FORMAT_VERSION};
+    use storage::export::{ExportHeader, ExportWriter};
 
     /// A small export of the data group.
     pub(in crate::offline) fn export(dir: &Path, name: &str) -> PathBuf {
@@ -57,7 +57,6 @@ pub(super) mod testing {
     pub(in crate::offline) fn export_of(dir: &Path, name: &str, group: GroupId) -> PathBuf {
         let path = dir.join(name);
         let header = ExportHeader {
-            format: FORMAT_VERSION,
             cluster: ClusterId([3; 16]),
             epoch: 4,
             group,

@@ -12,7 +12,7 @@ use storage::state::{StateError, StateStore};
 
 use super::event::Event;
 use crate::durable::{DataFiles, ExportStep, ExportTask};
-use crate::node::{CheckpointId, ExportSource, Input};
+use crate::node::{CheckpointId, ExportFailed, ExportSource, Input};
 
 /// The pause between two small batches: a batch stops every read of the store for its duration.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -37,7 +37,7 @@ pub(super) struct StoreSignals {
 
 /// Runs jobs on the store beside everything else.
 ///
-/// A checkpoint that fails is reported, and the node decides; a failed export costs nothing.
+/// A checkpoint or an export that fails is reported, and the node decides.
 pub(super) struct StoreThread {
     pub(super) jobs: Receiver<StoreJob>,
     pub(super) files: DataFiles,
@@ -98,13 +98,13 @@ impl StoreThread {
         &self,
         header: ExportHeader,
         source: ExportSource,
-    ) -> Option<Result<ExportFile, String>> {
+    ) -> Option<Result<ExportFile, ExportFailed>> {
         let (group, index) = (header.group, header.index);
         // Whatever it was meant for has ended.
         self.signals.abort_export.store(false, Ordering::Release);
         let mut task = match ExportTask::begin(&self.files, header, source) {
             Ok(task) => task,
-            Err(why) => return Some(Err(why)),
+            Err(failed) => return Some(Err(failed)),
         };
         loop {
             if self.signals.stop.load(Ordering::Acquire) {
@@ -112,7 +112,9 @@ impl StoreThread {
             }
             // Meant for the data group: the others are written in one step.
             if group == GroupId::DATA && self.signals.abort_export.swap(false, Ordering::AcqRel) {
-                return Some(Err("it took too long and delayed the next checkpoint".to_owned()));
+                task.give_up();
+                let why = "it took too long and delayed the next checkpoint".to_owned();
+                return Some(Err(ExportFailed::File(why)));
             }
             match task.step() {
                 Ok(ExportStep::Continue(rest)) => task = rest,
@@ -120,7 +122,7 @@ impl StoreThread {
                     tracing::info!(%group, %index, bytes = file.bytes, "export finished");
                     return Some(Ok(file));
                 }
-                Err(why) => return Some(Err(why)),
+                Err(failed) => return Some(Err(failed)),
             }
         }
     }

@@ -70,13 +70,6 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// `NotFound` for an absent file, and what the system reports.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes a directory with all below it; fine when it is absent. Not atomic: a crash, or an
-    /// error, leaves any part of it. Durable once the directory above is synced.
-    ///
-    /// # Errors
-    /// What the system reports.
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
-
     /// Makes all earlier changes of names in this directory durable.
     ///
     /// # Errors

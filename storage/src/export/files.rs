@@ -77,25 +77,6 @@ pub fn sweep(disk: &dyn Disk, dir: &Path) -> Result<usize, ExportError> {
     remove_all(disk, dir, |name| parse_unfinished(name).is_some())
 }
 
-/// Renames a damaged export to `NAME.damaged-N`, N being the first free number, and keeps it for
-/// inspection. Returns its new path; durable on return.
-///
-/// # Errors
-/// [`ExportError::Io`]; the file then has one of the two names.
-pub fn set_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, ExportError> {
-    let dir = parent_of(path);
-    let names = disk.list(dir).map_err(ExportError::io("list", dir))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let free = (1_u32..)
-        .map(|n| format!("{name}.damaged-{n}"))
-        .find(|candidate| !names.contains(candidate))
-        .expect("a directory holds fewer than 2^32 names");
-    let aside = dir.join(free);
-    disk.rename(path, &aside).map_err(ExportError::io("rename", path))?;
-    disk.sync_dir(dir).map_err(ExportError::io("sync", dir))?;
-    Ok(aside)
-}
-
 fn remove_all(
     disk: &dyn Disk,
     dir: &Path,

@@ -36,8 +36,6 @@ const CRC_BYTES: usize = 4;
 /// Whose state an export holds, and as of when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportHeader {
-    /// Version of the format. Written files have [`FORMAT_VERSION`], whatever stands here.
-    pub format: u32,
     /// The cluster that wrote it.
     pub cluster: ClusterId,
     /// The data epoch of that cluster: one higher with every restore or recovery.
@@ -114,7 +112,6 @@ impl ExportHeader {
         let conf_state = log::ConfState::decode(&bytes[CONF_AT..covered])
             .map_err(|_| BadHeader::Damaged("the members do not decode"))?;
         Ok(Self {
-            format,
             cluster: ClusterId::from_slice(&bytes[16..32]).expect("a slice of sixteen bytes"),
             epoch: word(bytes, 32),
             group: GroupId(word(bytes, 40)),
@@ -148,7 +145,6 @@ mod tests {
 
     fn header() -> ExportHeader {
         ExportHeader {
-            format: FORMAT_VERSION,
             cluster: ClusterId([7; 16]),
             epoch: 2,
             group: GroupId(1),

@@ -20,8 +20,7 @@
 //! A file gets its name (`<group>-<index>.exp`, [`path_of`]) after it was synced. What a crash
 //! leaves of an unfinished one is called `.new`, or `.part` when it is being received ([`PartFile`]);
 //! [`sweep`] removes those at the next start. Nothing here removes anything because a file is
-//! damaged: [`prune`] removes what a whole and newer export makes superfluous, and [`set_aside`]
-//! keeps what is damaged for inspection.
+//! damaged: [`prune`] removes what a whole and newer export makes superfluous.
 
 mod chunk;
 mod error;
@@ -33,7 +32,7 @@ mod transfer;
 mod writer;
 
 pub use error::ExportError;
-pub use files::{exports_in, path_of, prune, set_aside, sweep};
+pub use files::{exports_in, path_of, prune, sweep};
 pub use header::{ExportHeader, FORMAT_VERSION};
 pub use reader::{ExportReader, inspect, verify};
 pub use transfer::{ChunkReader, PartFile, TRANSFER_CHUNK_BYTES};

@@ -12,7 +12,7 @@ use super::error::ExportError;
 use super::files::{parent_of, remove_if_present, unfinished_path_of};
 use super::header::seed_of;
 use super::trailer::Trailer;
-use super::{ExportFile, ExportHeader, FORMAT_VERSION, SYNC_BYTES};
+use super::{ExportFile, ExportHeader, SYNC_BYTES};
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// Largest record, encoded.
@@ -21,8 +21,9 @@ pub const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Writes one export.
 ///
 /// The file is called `PATH.new` until [`ExportWriter::finish`] has made it durable and gives it
-/// its name; a writer that is dropped leaves that part for [`sweep`](super::sweep). After an error
-/// every further call fails: the caller gives this export up and writes another one later.
+/// its name; a writer that is dropped leaves that part for [`sweep`](super::sweep). After an error of
+/// [`ExportWriter::push`] every further call fails: the caller [discards](ExportWriter::discard) this
+/// export and writes another one later.
 #[derive(Debug)]
 pub struct ExportWriter {
     disk: Arc<dyn Disk>,
@@ -65,7 +66,7 @@ impl ExportWriter {
             path: path.to_owned(),
             part,
             file,
-            header: ExportHeader { format: FORMAT_VERSION, ..header },
+            header,
             seed: seed_of(&encoded),
             chunk: OpenChunk::new(),
             chunks: 0,
@@ -76,8 +77,10 @@ impl ExportWriter {
             failed: false,
         };
         writer.hash.update(&encoded);
-        writer.guarded(|writer| writer.write(&encoded))?;
-        Ok(writer)
+        match writer.guarded(|writer| writer.write(&encoded)) {
+            Ok(()) => Ok(writer),
+            Err(error) => Err(writer.failed_with(error)),
+        }
     }
 
     /// Adds a record behind those pushed before.
@@ -113,7 +116,7 @@ impl ExportWriter {
     /// [`ExportError::Full`], [`ExportError::Io`]. An export that had this name before is then
     /// still there, unless only the sync of the directory failed: the new one may then be.
     pub fn finish(mut self) -> Result<ExportFile, ExportError> {
-        self.guarded(|writer| {
+        let finished = self.guarded(|writer| {
             if writer.chunk.records() > 0 {
                 writer.write_chunk()?;
             }
@@ -131,7 +134,14 @@ impl ExportWriter {
                 records: writer.records,
                 sha256: trailer.sha256,
             })
-        })
+        });
+        finished.map_err(|error| self.failed_with(error))
+    }
+
+    /// The error that ends the writer. What was written is removed, if the disk does even that.
+    fn failed_with(self, error: ExportError) -> ExportError {
+        drop(self.discard());
+        error
     }
 
     /// Gives the export up and removes what was written of it.

@@ -32,16 +32,16 @@ const LANES: usize = 4;
 pub struct ContentSum([u64; LANES]);
 
 impl ContentSum {
-    /// Adds a version.
-    pub fn add(&mut self, prefix: &KeyPrefix, revision: Revision) {
-        for (lane, part) in self.0.iter_mut().zip(lanes(prefix, revision)) {
+    /// Adds a version, by the encoded prefix of its key.
+    pub fn add(&mut self, prefix: &impl AsRef<[u8]>, revision: Revision) {
+        for (lane, part) in self.0.iter_mut().zip(lanes(prefix.as_ref(), revision)) {
             *lane = lane.wrapping_add(part);
         }
     }
 
     /// Subtracts a version that was added.
-    pub fn subtract(&mut self, prefix: &KeyPrefix, revision: Revision) {
-        for (lane, part) in self.0.iter_mut().zip(lanes(prefix, revision)) {
+    pub fn subtract(&mut self, prefix: &impl AsRef<[u8]>, revision: Revision) {
+        for (lane, part) in self.0.iter_mut().zip(lanes(prefix.as_ref(), revision)) {
             *lane = lane.wrapping_sub(part);
         }
     }
@@ -64,9 +64,9 @@ impl ContentSum {
     }
 }
 
-fn lanes(prefix: &KeyPrefix, revision: Revision) -> [u64; LANES] {
+fn lanes(prefix: &[u8], revision: Revision) -> [u64; LANES] {
     let mut hash = Sha256::new();
-    hash.update(prefix.as_bytes());
+    hash.update(prefix);
     hash.update(revision.get().to_be_bytes());
     let hash: [u8; 32] = hash.finalize().into();
     let mut lanes = [0; LANES];

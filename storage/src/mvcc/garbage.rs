@@ -83,7 +83,7 @@ impl Iterator for Deletions {
             }
             let dead = self.versions.pop_front()?;
             let prefix = KeyPrefix::new(dead.keyspace, &dead.key);
-            let chunks = 0..version::chunks(&prefix, dead.value_bytes as usize);
+            let chunks = 0..version::chunks(prefix.version_key_bytes(), dead.value_bytes as usize);
             self.current = Some((prefix, dead.revision, chunks));
         }
     }

@@ -22,6 +22,10 @@ use super::version::{Head, Version};
 use super::{directory, item};
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
 
+/// Bytes of items after which an import makes them durable: what was not flushed, an engine keeps in
+/// memory.
+const FLUSH_BYTES: usize = 32 * 1024 * 1024;
+
 /// Why an import failed. The store is of no use; the directory is removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -65,6 +69,8 @@ pub struct ImportJob {
     stage: Stage,
     outcomes: u64,
     batch: Vec<BatchItem>,
+    /// Bytes of items that were written since the last flush.
+    unflushed: usize,
 }
 
 /// What came last.
@@ -106,10 +112,12 @@ impl ImportJob {
             stage: Stage::Start,
             outcomes: 0,
             batch: Vec::new(),
+            unflushed: 0,
         }
     }
 
-    /// Takes the next record, in the order of the export. Writes what fills a batch.
+    /// Takes the next record, in the order of the export. Writes what fills a batch, and flushes the
+    /// store now and then.
     ///
     /// # Errors
     /// Any [`ImportError`].
@@ -305,7 +313,14 @@ impl ImportJob {
     fn write_batch(&mut self, store: &dyn StateStore) -> Result<(), ImportError> {
         if !self.batch.is_empty() {
             store.write(&self.batch)?;
-            self.batch.clear();
+            let items = self.batch.drain(..);
+            self.unflushed += items
+                .map(|(key, value)| key.len() + value.map_or(0, |value| value.len()))
+                .sum::<usize>();
+        }
+        if self.unflushed >= FLUSH_BYTES {
+            store.flush()?;
+            self.unflushed = 0;
         }
         Ok(())
     }

@@ -32,11 +32,20 @@ pub fn seal(key: Bytes, parts: &[&[u8]]) -> BatchItem {
 /// # Errors
 /// [`StateError::Damaged`] when it does not match its checksum.
 pub fn open(key: &[u8], mut stored: Bytes) -> Result<Bytes, StateError> {
-    if stored.len() >= CHECKSUM_BYTES {
-        let checksum = stored.get_u32();
-        if checksum == crc32c::crc32c_append(crc32c::crc32c(key), &stored) {
-            return Ok(stored);
-        }
+    verify(key, &stored)?;
+    stored.advance(CHECKSUM_BYTES);
+    Ok(stored)
+}
+
+/// As [`open`], for an item that somebody else holds.
+///
+/// # Errors
+/// As for [`open`].
+pub fn verify<'a>(key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], StateError> {
+    if let Some((checksum, content)) = stored.split_first_chunk::<CHECKSUM_BYTES>()
+        && u32::from_be_bytes(*checksum) == crc32c::crc32c_append(crc32c::crc32c(key), content)
+    {
+        return Ok(content);
     }
     let why = format!("the item under \"{}\" does not match its checksum", key.escape_ascii());
     Err(StateError::Damaged { why })

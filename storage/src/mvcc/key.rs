@@ -58,6 +58,11 @@ impl KeyPrefix {
         Self(out.freeze())
     }
 
+    /// The prefix that [`KeyPrefix::as_bytes`] gave.
+    pub fn from_encoded(encoded: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(encoded))
+    }
+
     /// The key of a chunk of the version written at `revision`.
     pub fn version(&self, revision: Revision, chunk: u16) -> Bytes {
         let mut out = BytesMut::with_capacity(self.0.len() + SUFFIX_BYTES);
@@ -85,17 +90,15 @@ impl KeyPrefix {
         self.0.len() + SUFFIX_BYTES
     }
 
-    /// Length of the user key; `None` when the prefix is not one that [`KeyPrefix::new`] makes.
-    pub fn user_key_bytes(&self) -> Option<usize> {
-        let encoded = self.0.get(KEYSPACE_BYTES..)?;
-        let (counted, full) = (usize::from(*encoded.last()?), encoded.len() / (GROUP_BYTES + 1));
-        let whole = encoded.len() % (GROUP_BYTES + 1) == 0 && counted <= GROUP_BYTES;
-        whole.then(|| (full - 1) * GROUP_BYTES + counted)
-    }
-
     /// The user key; `None` when the prefix is not one that [`KeyPrefix::new`] makes.
     pub fn user_key(&self) -> Option<Bytes> {
         decode_key(self.0.get(KEYSPACE_BYTES..)?)
+    }
+}
+
+impl AsRef<[u8]> for KeyPrefix {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -113,13 +116,27 @@ pub struct VersionKey {
 impl VersionKey {
     /// Takes a state key apart without decoding the user key; `None` when it is too short.
     pub fn parse(state_key: &Bytes) -> Option<Self> {
-        let split = state_key.len().checked_sub(SUFFIX_BYTES)?;
-        let (revision, chunk) = state_key[split..].split_at(REVISION_BYTES);
-        let revision = u64::from_be_bytes(revision.try_into().ok()?);
-        let chunk = u16::from_be_bytes(chunk.try_into().ok()?);
-        let prefix = KeyPrefix(state_key.slice(..split));
-        Some(Self { prefix, revision: Revision(!revision), chunk })
+        let (prefix, revision, chunk) = split(state_key)?;
+        let prefix = KeyPrefix(state_key.slice(..prefix.len()));
+        Some(Self { prefix, revision, chunk })
     }
+}
+
+/// Takes a version's key apart: its encoded prefix, the revision and the number of the chunk.
+/// `None` when it is too short.
+pub fn split(state_key: &[u8]) -> Option<(&[u8], Revision, u16)> {
+    let (rest, chunk) = state_key.split_last_chunk::<CHUNK_BYTES>()?;
+    let (prefix, revision) = rest.split_last_chunk::<REVISION_BYTES>()?;
+    let revision = Revision(!u64::from_be_bytes(*revision));
+    Some((prefix, revision, u16::from_be_bytes(*chunk)))
+}
+
+/// Length of the user key in an encoded prefix; `None` when [`KeyPrefix::new`] makes no such one.
+pub fn user_key_bytes(prefix: &[u8]) -> Option<usize> {
+    let encoded = prefix.get(KEYSPACE_BYTES..)?;
+    let (counted, full) = (usize::from(*encoded.last()?), encoded.len() / (GROUP_BYTES + 1));
+    let whole = encoded.len() % (GROUP_BYTES + 1) == 0 && counted <= GROUP_BYTES;
+    whole.then(|| (full - 1) * GROUP_BYTES + counted)
 }
 
 /// Bounds in the store of all versions of the user keys in `[from, to)`; empty `to` means to the
@@ -253,7 +270,7 @@ mod tests {
             prop_assert_eq!(parsed.revision, Revision(revision));
             prop_assert_eq!(parsed.chunk, chunk);
             prop_assert_eq!(&parsed.prefix, &KeyPrefix::new(KeyspaceId(7), &key));
-            prop_assert_eq!(parsed.prefix.user_key_bytes(), Some(key.len()));
+            prop_assert_eq!(user_key_bytes(parsed.prefix.as_bytes()), Some(key.len()));
             prop_assert_eq!(parsed.prefix.user_key().unwrap(), key);
             prop_assert_eq!(keyspace_of(parsed.prefix.as_bytes()), Some(KeyspaceId(7)));
         }

@@ -1,6 +1,7 @@
 //! Versions in memory that no checkpoint covers yet, sorted by keyspace, key and revision.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -78,10 +79,10 @@ impl Layer {
         let bytes = cost(&key, &version);
         keys.bytes += bytes;
         self.bytes += bytes;
-        match keys.chains.get_mut(&key) {
-            Some(chain) => chain.push(version),
-            None => {
-                keys.chains.insert(key, Chain { newest: version, older: VecDeque::new(), below });
+        match keys.chains.entry(key) {
+            Entry::Occupied(chain) => chain.into_mut().push(version),
+            Entry::Vacant(place) => {
+                place.insert(Chain { newest: version, older: VecDeque::new(), below });
             }
         }
     }

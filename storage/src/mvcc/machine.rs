@@ -19,6 +19,7 @@ use super::keyspace::KeyspaceInfo;
 use super::layer::Layer;
 use super::outcome::Outcome;
 use super::range::{self, RangePage, RangeQuery};
+use super::recall::Recall;
 use super::retention::{self, HistoryClock};
 use super::retired::Retired;
 use super::session::{Admission, Name, Sessions};
@@ -67,9 +68,7 @@ pub struct Machine {
     conf: Option<(log::ConfState, u64)>,
     /// What the last finished checkpoint covers.
     cover: Option<Arc<Cover>>,
-    checkpoint: Option<Running>,
-    abandoned: bool,
-    exporting: bool,
+    work: Work,
     /// Records in the store that are dead, for the next checkpoint.
     garbage: Garbage,
     /// What else the store held when it was opened, for the next checkpoint.
@@ -79,12 +78,21 @@ pub struct Machine {
     retired: Retired,
 }
 
-/// The checkpoint that runs.
+/// What is being done to the store.
 #[derive(Debug)]
-struct Running {
-    cover: Arc<Cover>,
-    /// Set when the store durably holds the checkpoint.
-    done: Arc<AtomicBool>,
+enum Work {
+    /// Nothing.
+    Idle,
+    /// A checkpoint is being written.
+    Checkpoint {
+        cover: Arc<Cover>,
+        /// Set when the store durably holds it.
+        done: Arc<AtomicBool>,
+    },
+    /// An export reads it.
+    Export,
+    /// A checkpoint was given up because the store failed.
+    Abandoned,
 }
 
 impl Machine {
@@ -93,7 +101,7 @@ impl Machine {
     ///
     /// Reads the whole store once: every item is checked, what lives is compared with what the
     /// checkpoint has counted, and what a crash left behind is found. Changes nothing. Takes about
-    /// 2 us per version, see `examples/open_store.rs`.
+    /// 1 us per version, see `examples/open_store.rs`.
     ///
     /// # Errors
     /// Any [`StateError`]; the caller opens on an empty store and replays the log.
@@ -101,6 +109,21 @@ impl Machine {
     /// # Panics
     /// When the options forbid to keep any outcome.
     pub fn open(store: Arc<dyn StateStore>, options: MachineOptions) -> Result<Self, StateError> {
+        Self::open_for(store, options, Recall::new())
+    }
+
+    /// As [`Machine::open`], for a log that is about to write the keys in `recall`.
+    ///
+    /// # Errors
+    /// As [`Machine::open`].
+    ///
+    /// # Panics
+    /// As [`Machine::open`].
+    pub fn open_for(
+        store: Arc<dyn StateStore>,
+        options: MachineOptions,
+        recall: Recall,
+    ) -> Result<Self, StateError> {
         assert!(options.outcomes_max > 0, "the exactly-once table keeps at least one outcome");
         let cover = Cover::load(&*store)?.map(Arc::new);
         let at = |part: fn(&Cover) -> LogIndex| cover.as_deref().map_or(LogIndex(0), part);
@@ -110,7 +133,8 @@ impl Machine {
         if let Some(cover) = &cover {
             cover.check_outcomes(sessions.kept().len() as u64)?;
         }
-        let Survey { remains, superseded } = Survey::take(&*store, cover.as_deref())?;
+        let Survey { remains, superseded, recall } =
+            Survey::take(&*store, cover.as_deref(), recall)?;
         let directory = match &cover {
             Some(cover) => Directory::restore(cover, superseded)?,
             None => Directory::new(),
@@ -119,8 +143,14 @@ impl Machine {
             index,
             revisions: cover.as_ref().map_or_else(Default::default, |c| c.revisions()),
         };
-        let layers =
-            Layers { active: Layer::default(), frozen: None, settled: None, store, horizon };
+        let layers = Layers {
+            active: Layer::default(),
+            frozen: None,
+            settled: None,
+            store,
+            horizon,
+            recall,
+        };
         Ok(Self {
             layers,
             directory,
@@ -128,9 +158,7 @@ impl Machine {
             term: cover.as_ref().map_or(Term(0), |cover| cover.term),
             conf: cover.as_ref().and_then(|cover| cover.conf.clone()),
             cover,
-            checkpoint: None,
-            abandoned: false,
-            exporting: false,
+            work: Work::Idle,
             garbage: Garbage::default(),
             remains,
             dropped: Arc::new(sessions.dropped()),
@@ -509,14 +537,14 @@ impl Machine {
     /// The caller steps the job to its end, appends the frame `CheckpointDone` to the log and then
     /// calls [`Machine::finish_checkpoint`]. Takes some microseconds, and one per keyspace.
     pub fn begin_checkpoint(&mut self) -> Option<CheckpointJob> {
-        let busy = self.checkpoint.is_some() || self.exporting;
-        if busy || self.abandoned || self.applied == self.layers.horizon.index {
+        if !matches!(self.work, Work::Idle) || self.applied == self.layers.horizon.index {
             return None;
         }
         assert!(self.layers.frozen.is_none(), "a layer is frozen only while a checkpoint runs");
         if let Some(layer) = self.layers.settled.take().and_then(Arc::into_inner) {
             self.retired.layer(layer);
         }
+        self.layers.recall = Recall::new();
         let layer = Arc::new(std::mem::take(&mut self.layers.active));
         self.layers.frozen = Some(Arc::clone(&layer));
         self.directory.settle();
@@ -530,7 +558,7 @@ impl Machine {
             keyspaces: self.directory.covered(),
         });
         let done = Arc::new(AtomicBool::new(false));
-        self.checkpoint = Some(Running { cover: Arc::clone(&cover), done: Arc::clone(&done) });
+        self.work = Work::Checkpoint { cover: Arc::clone(&cover), done: Arc::clone(&done) };
         Some(CheckpointJob::new(CheckpointParts {
             cover,
             layer,
@@ -550,14 +578,16 @@ impl Machine {
     /// # Panics
     /// When no checkpoint at `index` runs, or its job has not done its last step.
     pub fn finish_checkpoint(&mut self, index: LogIndex) {
-        let running = self.checkpoint.take().expect("a checkpoint is finished once it was begun");
-        let begun = running.cover.index;
+        let Work::Checkpoint { cover, done } = std::mem::replace(&mut self.work, Work::Idle) else {
+            panic!("a checkpoint is finished once it was begun");
+        };
+        let begun = cover.index;
         assert!(begun == index, "checkpoint {index} is finished, {begun} runs");
-        let done = running.done.load(Ordering::Acquire);
+        let done = done.load(Ordering::Acquire);
         assert!(done, "the store holds the checkpoint that is finished");
-        self.layers.horizon = Horizon { index, revisions: running.cover.revisions() };
+        self.layers.horizon = Horizon { index, revisions: cover.revisions() };
         self.layers.settled = self.layers.frozen.take();
-        self.cover = Some(running.cover);
+        self.cover = Some(cover);
         self.dropped = Arc::default();
     }
 
@@ -572,15 +602,9 @@ impl Machine {
     /// # Panics
     /// When no checkpoint runs.
     pub fn abandon_checkpoint(&mut self) {
-        let running = self.checkpoint.take();
-        assert!(running.is_some(), "only a checkpoint that runs can be abandoned");
-        self.abandoned = true;
-    }
-
-    /// Whether a checkpoint was abandoned, so that the machine has to be replaced.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.abandoned
+        let runs = matches!(self.work, Work::Checkpoint { .. });
+        assert!(runs, "only a checkpoint that runs can be abandoned");
+        self.work = Work::Abandoned;
     }
 
     /// Begins to export what the last finished checkpoint covers. `None` while a checkpoint or
@@ -588,11 +612,11 @@ impl Machine {
     ///
     /// Until [`Machine::end_export`] is called no checkpoint begins, so the layer grows.
     pub fn begin_export(&mut self) -> Option<ExportJob> {
-        if self.checkpoint.is_some() || self.exporting || self.abandoned {
+        if !matches!(self.work, Work::Idle) {
             return None;
         }
         let cover = Arc::clone(self.cover.as_ref()?);
-        self.exporting = true;
+        self.work = Work::Export;
         Some(ExportJob::new(cover, Arc::clone(&self.dropped)))
     }
 
@@ -601,8 +625,8 @@ impl Machine {
     /// # Panics
     /// When no export runs.
     pub fn end_export(&mut self) {
-        assert!(self.exporting, "an export is ended once it was begun");
-        self.exporting = false;
+        assert!(matches!(self.work, Work::Export), "an export is ended once it was begun");
+        self.work = Work::Idle;
     }
 
     /// SHA-256 over everything that was applied and lives: equal on replicas at equal index,
@@ -622,7 +646,8 @@ impl Machine {
     /// # Panics
     /// While a checkpoint runs: the store is between two.
     pub fn verify(&self) -> Result<(), StateError> {
-        assert!(self.checkpoint.is_none(), "a store is verified between checkpoints");
+        let writes = matches!(self.work, Work::Checkpoint { .. });
+        assert!(!writes, "a store is verified between checkpoints");
         let cover = Cover::load(&*self.layers.store)?;
         let (found, known) =
             (cover.as_ref().map(|c| c.index), self.cover.as_ref().map(|c| c.index));
@@ -637,7 +662,7 @@ impl Machine {
             outcomes += u64::from(covered && !self.dropped.contains(&index));
         }
         cover.as_ref().map_or(Ok(()), |cover| cover.check_outcomes(outcomes))?;
-        Survey::take(&*self.layers.store, cover.as_ref()).map(drop)
+        Survey::take(&*self.layers.store, cover.as_ref(), Recall::new()).map(drop)
     }
 }
 

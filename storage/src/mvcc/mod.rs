@@ -62,7 +62,7 @@
 //!
 //! [`Machine::begin_export`] gives the state of the last finished checkpoint as records
 //! (`export.rs`); an [`ImportJob`] builds a store from them. Both work in bounded steps and can be
-//! dropped at any of them. How records become a file is described elsewhere.
+//! dropped at any of them. How records become a file, [`export`](crate::export) says.
 //!
 //! # When the store fails
 //!
@@ -97,6 +97,7 @@ mod liveness;
 mod machine;
 mod outcome;
 mod range;
+mod recall;
 mod retention;
 mod retired;
 mod session;
@@ -115,6 +116,7 @@ pub use import::{ImportError, ImportJob};
 pub use keyspace::KeyspaceInfo;
 pub use machine::{Machine, MachineOptions};
 pub use range::{RangePage, RangeQuery, SCAN_ENTRIES_MAX};
+pub use recall::Recall;
 pub use retention::{
     COMPACTION_REVISIONS_MAX, COMPACTION_VERSIONS_MAX, HISTORY_REVISIONS, HistoryClock,
 };

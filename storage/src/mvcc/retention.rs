@@ -44,9 +44,9 @@ impl HistoryClock {
         Self::default()
     }
 
-    /// Forgets keyspaces that are not among `ids`.
-    pub fn retain(&mut self, mut ids: impl FnMut(KeyspaceId) -> bool) {
-        self.samples.retain(|id, _| ids(*id));
+    /// Forgets the keyspaces that `stays` does not want.
+    pub fn retain(&mut self, mut stays: impl FnMut(KeyspaceId) -> bool) {
+        self.samples.retain(|id, _| stays(*id));
     }
 
     /// Notes that a keyspace is at `revision` at the time `now_s`, and returns the revision it was

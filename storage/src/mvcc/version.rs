@@ -73,8 +73,9 @@ impl Head {
         header
     }
 
-    /// Reads the header off `record`, leaving the first part of the value.
-    fn decode(revision: Revision, record: &mut Bytes) -> Option<Self> {
+    /// Reads the header of the record that was found under a key of this length; `None` when it has
+    /// none, or not the first part of the value behind it.
+    pub fn decode(version_key_bytes: usize, revision: Revision, mut record: &[u8]) -> Option<Self> {
         if record.len() < HEADER_BYTES {
             return None;
         }
@@ -83,7 +84,7 @@ impl Head {
             FLAG_TOMBSTONE => true,
             _ => return None,
         };
-        Some(Self {
+        let head = Self {
             revision,
             index: LogIndex(record.get_u64()),
             create_rev: Revision(record.get_u64()),
@@ -91,7 +92,10 @@ impl Head {
             lease: record.get_u64(),
             tombstone,
             value_bytes: record.get_u32(),
-        })
+        };
+        let value_bytes = head.value_bytes as usize;
+        let whole = record.len() == first_capacity(version_key_bytes).min(value_bytes);
+        (whole && value_bytes <= VALUE_BYTES_MAX).then_some(head)
     }
 
     /// The record of the version in an export.
@@ -134,7 +138,7 @@ pub struct Version {
 impl Version {
     /// Number of chunks it is stored in, at least 1.
     pub fn chunks(&self, prefix: &KeyPrefix) -> u16 {
-        chunks(prefix, self.value.len())
+        chunks(prefix.version_key_bytes(), self.value.len())
     }
 
     /// One of its chunks as an item of the store.
@@ -142,12 +146,12 @@ impl Version {
     /// # Panics
     /// When there is no such chunk.
     pub fn chunk(&self, prefix: &KeyPrefix, chunk: u16) -> BatchItem {
-        let first = first_capacity(prefix).min(self.value.len());
+        let first = first_capacity(prefix.version_key_bytes()).min(self.value.len());
         let key = prefix.version(self.head.revision, chunk);
         if chunk == 0 {
             return item::seal(key, &[&self.head.encode(), &self.value[..first]]);
         }
-        let capacity = later_capacity(prefix);
+        let capacity = later_capacity(prefix.version_key_bytes());
         let start = first + (usize::from(chunk) - 1) * capacity;
         assert!(start < self.value.len(), "a version has no chunk {chunk}");
         item::seal(key, &[&self.value[start..self.value.len().min(start + capacity)]])
@@ -183,10 +187,9 @@ impl StoredVersion {
         revision: Revision,
         mut record: Bytes,
     ) -> Result<Self, StateError> {
-        let head = Head::decode(revision, &mut record)
-            .filter(|head| head.value_bytes as usize <= VALUE_BYTES_MAX)
-            .filter(|head| record.len() == first_capacity(&prefix).min(head.value_bytes as usize))
+        let head = Head::decode(prefix.version_key_bytes(), revision, &record)
             .ok_or_else(|| damaged(&prefix, revision, "has no valid header"))?;
+        record.advance(HEADER_BYTES);
         Ok(Self { prefix, head, first: record })
     }
 
@@ -230,21 +233,21 @@ pub fn damaged(prefix: &KeyPrefix, revision: Revision, what: &str) -> StateError
     }
 }
 
-/// Number of chunks in which a value of this length is stored, at least 1.
-pub fn chunks(prefix: &KeyPrefix, value_bytes: usize) -> u16 {
-    let rest = value_bytes.saturating_sub(first_capacity(prefix));
-    let chunks = 1 + rest.div_ceil(later_capacity(prefix));
+/// Number of chunks in which a value of this length is stored under keys of that length, at least 1.
+pub fn chunks(version_key_bytes: usize, value_bytes: usize) -> u16 {
+    let rest = value_bytes.saturating_sub(first_capacity(version_key_bytes));
+    let chunks = 1 + rest.div_ceil(later_capacity(version_key_bytes));
     u16::try_from(chunks).expect("the longest value fits in 700 chunks")
 }
 
 /// Bytes of the value that fit into chunk 0.
-fn first_capacity(prefix: &KeyPrefix) -> usize {
-    later_capacity(prefix) - HEADER_BYTES
+fn first_capacity(version_key_bytes: usize) -> usize {
+    later_capacity(version_key_bytes) - HEADER_BYTES
 }
 
 /// Bytes of the value that fit into every other chunk.
-fn later_capacity(prefix: &KeyPrefix) -> usize {
-    item::capacity(prefix.version_key_bytes())
+fn later_capacity(version_key_bytes: usize) -> usize {
+    item::capacity(version_key_bytes)
 }
 
 #[cfg(test)]
@@ -268,7 +271,8 @@ mod tests {
     fn versions_survive_being_cut_at_every_edge() {
         for key in [vec![b'k'], vec![0; limits::KEY_BYTES_MAX], vec![0xff; limits::KEY_BYTES_MAX]] {
             let prefix = KeyPrefix::new(KeyspaceId(1), &key);
-            let (first, later) = (first_capacity(&prefix), later_capacity(&prefix));
+            let bytes = prefix.version_key_bytes();
+            let (first, later) = (first_capacity(bytes), later_capacity(bytes));
             let edges = [0, 1, first, first + later, first + 7 * later, limits::VALUE_BYTES_MAX];
             for edge in edges {
                 for bytes in [edge.saturating_sub(1), edge, VALUE_BYTES_MAX.min(edge + 1)] {

@@ -10,6 +10,7 @@ use super::cursor::{Keys, StoredVersions};
 use super::item;
 use super::key::{KeyPrefix, VersionKey};
 use super::layer::Layer;
+use super::recall::Recall;
 use super::version::{Head, StoredVersion, Version, damaged};
 use crate::state::{StateError, StateStore};
 
@@ -30,6 +31,8 @@ pub struct Layers {
     pub store: Arc<dyn StateStore>,
     /// What of the store is visible.
     pub horizon: Horizon,
+    /// What the store holds of some keys; forgotten when a checkpoint begins to change the store.
+    pub recall: Recall,
 }
 
 /// How far the last finished checkpoint reaches: nothing newer in the store is visible.
@@ -68,6 +71,8 @@ pub enum Found<'a> {
     Layer(&'a Version),
     /// In the store.
     Stored(StoredVersion),
+    /// In the store, and only this is known of it so far.
+    Recalled(KeyPrefix, Head),
 }
 
 impl Found<'_> {
@@ -76,6 +81,7 @@ impl Found<'_> {
         match self {
             Self::Layer(version) => &version.head,
             Self::Stored(version) => &version.head,
+            Self::Recalled(_, head) => head,
         }
     }
 }
@@ -97,7 +103,12 @@ impl Layers {
                 return Ok(Some(Found::Layer(version)));
             }
         }
-        Ok(self.stored_at(keyspace, key, at)?.map(Found::Stored))
+        let prefix = KeyPrefix::new(keyspace, key);
+        match self.recall.newest(&prefix) {
+            Some(None) => Ok(None),
+            Some(Some(head)) if head.revision <= at => Ok(Some(Found::Recalled(prefix, head))),
+            Some(Some(_)) | None => Ok(self.stored_at(keyspace, prefix, at)?.map(Found::Stored)),
+        }
     }
 
     /// The layers in memory, newest first.
@@ -110,11 +121,10 @@ impl Layers {
     fn stored_at(
         &self,
         keyspace: KeyspaceId,
-        key: &[u8],
+        prefix: KeyPrefix,
         at: Revision,
     ) -> Result<Option<StoredVersion>, StateError> {
         let Some(horizon) = self.horizon.of(keyspace) else { return Ok(None) };
-        let prefix = KeyPrefix::new(keyspace, key);
         let from = prefix.version(at.min(horizon), 0);
         let Some((state_key, record)) = self.store.first_in(&from, &prefix.end())? else {
             return Ok(None);
@@ -141,6 +151,12 @@ impl Layers {
         match found {
             Found::Layer(version) => Ok(version.value.clone()),
             Found::Stored(stored) => self.stored_value(stored),
+            Found::Recalled(prefix, head) => {
+                let revision = head.revision;
+                let content = item::get(&*self.store, &prefix.version(revision, 0))?
+                    .ok_or_else(|| damaged(prefix, revision, "has lost its header"))?;
+                self.stored_value(&StoredVersion::decode(prefix.clone(), revision, content)?)
+            }
         }
     }
 
@@ -173,7 +189,7 @@ impl Layers {
             let item = || version.head.item(key.clone(), version.value.clone());
             return Ok((!version.head.tombstone).then(item));
         }
-        match self.stored_at(keyspace, key, at)? {
+        match self.stored_at(keyspace, KeyPrefix::new(keyspace, key), at)? {
             Some(stored) if !stored.head.tombstone => {
                 let value = self.stored_value(&stored)?;
                 Ok(Some(stored.head.item(Bytes::copy_from_slice(key), value)))

@@ -3,7 +3,7 @@
 //! A [`StateStore`] is constant between two checkpoints: only a checkpoint writes to it, in small
 //! batches, and makes the whole durable with [`StateStore::flush`]. Writes before a flush may
 //! survive a crash or not, each batch on its own; users must not rely on either. An engine is a
-//! cache of the log: on any error the caller moves the directory aside ([`move_aside`]), opens an
+//! cache of the log: on any error the caller moves the directory aside, opens an
 //! empty store and replays the log.
 //!
 //! - [`SledStore`]: the engine of a real node.
@@ -18,7 +18,7 @@ mod sled;
 
 pub use self::error::StateError;
 pub use self::memory::MemoryStore;
-pub use self::sled::{SledStore, move_aside};
+pub use self::sled::SledStore;
 
 use std::fmt;
 
@@ -70,6 +70,15 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// The iterator ends after the first error.
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> Scan<'a>;
 
+    /// Calls `visit` with every item whose key lies in `[from, to)`, in ascending order, up to the
+    /// first error, its own included. As [`StateStore::scan`], but without a copy of each item.
+    ///
+    /// # Errors
+    /// Any [`StateError`]; the store is of no use afterwards unless the error was `visit`'s.
+    fn visit(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StateError> {
+        self.scan(from, to).try_for_each(|item| item.and_then(|(key, value)| visit(&key, &value)))
+    }
+
     /// Writes a batch of at most [`BATCH_ITEMS_MAX`] items, each of at most [`ITEM_BYTES_MAX`].
     ///
     /// Visible to reads on return. A crash before the next [`StateStore::flush`] keeps all of the
@@ -92,6 +101,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Bytes the store occupies, roughly.
     fn size_bytes(&self) -> u64;
 }
+
+/// What [`StateStore::visit`] calls with key and value.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StateError> + 'a;
 
 /// The iterator of [`StateStore::scan`].
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<StoredItem, StateError>> + 'a>;

@@ -28,8 +28,6 @@
 
 mod directory;
 
-pub use self::directory::move_aside;
-
 use std::any::Any;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use self::directory::{at, await_lock, check_no_blobs, end_creation, open_data, prepare, sync_all};
-use super::{BatchItem, Scan, StateError, StateStore, StoredItem, assert_batch};
+use super::{BatchItem, Scan, StateError, StateStore, StoredItem, Visit, assert_batch};
 
 /// Size of sled's page cache. Its real use of memory is a multiple of the setting
 /// (spacejam/sled#1309), so it stays small.
@@ -68,8 +66,8 @@ impl SledStore {
     /// On return the files and their names are durable. Blocks on the disk.
     ///
     /// # Errors
-    /// Any [`StateError`] but `Poisoned`: the caller moves the directory aside with
-    /// [`move_aside`] and opens again. A failed attempt may leave a part of a new store behind.
+    /// Any [`StateError`] but `Poisoned`: the caller moves the directory aside and opens again. A
+    /// failed attempt may leave a part of a new store behind.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         Self::open_patiently(dir, LOCK_ATTEMPTS)
     }
@@ -97,6 +95,10 @@ impl SledStore {
             end_creation(dir, &store.data)?;
         }
         Ok(store)
+    }
+
+    fn items(&self, from: &[u8], to: &[u8]) -> Items<'_> {
+        Items { store: self, items: Some(self.db().range(from..to)) }
     }
 
     fn db(&self) -> &sled::Db {
@@ -154,7 +156,16 @@ impl StateStore for SledStore {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        Box::new(Items { store: self, items: Some(self.db().range(from..to)) })
+        Box::new(self.items(from, to).map(|item| {
+            item.map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        }))
+    }
+
+    fn visit(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StateError> {
+        if from >= to {
+            return Ok(());
+        }
+        self.items(from, to).try_for_each(|item| item.and_then(|(key, value)| visit(&key, &value)))
     }
 
     fn write(&self, batch: &[BatchItem]) -> Result<(), StateError> {
@@ -191,7 +202,7 @@ struct Items<'a> {
 }
 
 impl Iterator for Items<'_> {
-    type Item = Result<StoredItem, StateError>;
+    type Item = Result<(sled::IVec, sled::IVec), StateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let items = self.items.as_mut()?;
@@ -199,9 +210,7 @@ impl Iterator for Items<'_> {
         if !matches!(item, Some(Ok(_))) {
             self.items = None;
         }
-        item.map(|item| {
-            item.map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
-        })
+        item
     }
 }
 
@@ -310,9 +319,7 @@ mod tests {
             drop(store);
             fs::write(dir.join("conf"), b"neither a configuration nor its checksum").unwrap();
             SledStore::open(&dir).unwrap_err();
-            let aside = move_aside(&dir).unwrap();
-            assert_eq!(aside, root.path().join(format!("1-1.damaged-{n}")));
-            assert!(aside.join("db").exists() && !dir.exists());
+            fs::rename(&dir, root.path().join(format!("1-1.damaged-{n}"))).unwrap();
         }
     }
 
@@ -340,7 +347,7 @@ mod tests {
         let before = fs::read(dir.join("db")).unwrap();
         drop(store);
         assert!(fs::read(dir.join("db")).unwrap() == before, "closing would write");
-        move_aside(&dir).unwrap();
+        fs::rename(&dir, root.path().join("1-1.damaged")).unwrap();
         let store = SledStore::open(&dir).unwrap();
         assert_eq!(store.get(b"k").unwrap(), None);
     }

@@ -17,8 +17,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use prost::Message;
 use proto::{GroupId, log};
+
+use super::free::raise;
+use super::outline::Outline;
 
 /// What a disk writes as a whole; batches begin at multiples of it.
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -81,8 +85,8 @@ impl OpenBatch {
         self.frames += 1;
         if let Some(log::frame::Body::Entries(entries)) = &frame.body {
             self.entries += entries.entries.len() as u64;
-            let highest = self.highest.entry(GroupId(frame.group)).or_default();
-            *highest = entries.entries.last().map_or(*highest, |last| last.index.max(*highest));
+            let last = entries.entries.last().map_or(0, |last| last.index);
+            raise(&mut self.highest, GroupId(frame.group), last);
         }
         self.touched.insert(GroupId(frame.group));
     }
@@ -198,6 +202,23 @@ impl<'a> BatchView<'a> {
         Some(Self { number, frames, seal, payload, disk_bytes })
     }
 
+    /// Reads the frames, and leaves their entries encoded. `image` is what the batch was read from, whose memory they share.
+    pub(super) fn outline(&self, image: &Bytes) -> Result<Vec<Outline>, String> {
+        let mut rest = image.slice_ref(self.payload);
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let frame = prost::decode_length_delimiter(&mut rest)
+                .ok()
+                .filter(|length| *length <= rest.len())
+                .map(|length| Outline::decode(rest.split_to(length)))
+                .ok_or_else(|| "a frame has no valid length".to_owned())?
+                .map_err(|error| format!("a frame does not decode: {error}"))?;
+            frames.push(frame);
+        }
+        self.check_count(frames.len())?;
+        Ok(frames)
+    }
+
     /// Decodes the frames.
     pub(super) fn decode(&self) -> Result<Vec<log::Frame>, String> {
         let mut rest = self.payload;
@@ -207,10 +228,15 @@ impl<'a> BatchView<'a> {
                 .map_err(|error| format!("a frame does not decode: {error}"))?;
             frames.push(frame);
         }
-        if frames.len() != self.frames as usize {
-            return Err(format!("{} frames instead of {}", frames.len(), self.frames));
-        }
+        self.check_count(frames.len())?;
         Ok(frames)
+    }
+
+    fn check_count(&self, found: usize) -> Result<(), String> {
+        if found == self.frames as usize {
+            return Ok(());
+        }
+        Err(format!("{found} frames instead of {}", self.frames))
     }
 }
 

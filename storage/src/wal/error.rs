@@ -19,8 +19,8 @@ pub enum WalError {
     },
 
     /// **Stop the node.** The system failed to read or write. After an error of
-    /// [`Wal::sync`](super::Wal::sync) or [`Wal::free`](super::Wal::free) it is unknown which frames of the open batch are durable,
-    /// and the log takes no more.
+    /// [`Wal::sync`](super::Wal::sync) or [`Wal::free`](super::Wal::free) it is unknown which frames
+    /// of the open batch are durable, and the log takes no more.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was attempted.

@@ -30,6 +30,12 @@ pub(super) struct Older {
     pub(super) highest: BTreeMap<GroupId, u64>,
 }
 
+/// Raises the highest index of a group.
+pub(super) fn raise(highest: &mut BTreeMap<GroupId, u64>, group: GroupId, index: u64) {
+    let highest = highest.entry(group).or_default();
+    *highest = index.max(*highest);
+}
+
 impl Older {
     /// A segment that is written no more.
     pub(super) fn of(segment: Segment) -> Self {

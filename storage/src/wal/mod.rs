@@ -45,6 +45,7 @@ mod batch;
 mod error;
 mod free;
 mod open;
+mod outline;
 mod prepare;
 mod recover;
 mod replace;
@@ -56,7 +57,7 @@ mod writer;
 
 pub use error::{ReplayError, WalError};
 pub use replay::replay;
-pub use salvage::{Salvaged, SalvagedGroup, salvage};
+pub use salvage::{SalvagedGroup, salvage};
 pub use writer::Wal;
 
 use std::collections::BTreeMap;

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prost::Message;
-use proto::log::frame::Body;
 use proto::{GroupId, LogIndex, Term, log};
 
 use super::error::WalError;
 use super::free::Older;
+use super::outline::{Content, EntryOutline, Outline};
 use super::prepare::{Freed, remove_if_present};
 use super::recover::{Position, ScannedSegment, Sink, Walked, walk};
 use super::segment::{Segment, is_freed, is_unfinished, unfinished_path_of};
@@ -40,6 +39,9 @@ impl Wal {
         options.check();
         let keep_bytes = options.keep_bytes;
         let (walked, kept) = walk(disk.as_ref(), dir, options.cluster, || Kept::new(keep_bytes))?;
+        let groups = kept.into_groups(&walked.tracks).map_err(|error| {
+            WalError::damaged(dir, 0, format!("an entry does not decode: {error}"))
+        })?;
         let tail = tail_of(&walked);
         let Walked { tracks, older, current, spare, next_batch, sealed, mut garbage } = walked;
         let current = reopen(disk.as_ref(), current)?;
@@ -59,7 +61,6 @@ impl Wal {
         }
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
 
-        let groups = kept.into_groups(&tracks);
         let written = tracks.iter().map(|(group, track)| (*group, track.state().clone())).collect();
         let wal = Self {
             disk,
@@ -84,7 +85,7 @@ impl Wal {
 /// The entries to be returned, while the log is read.
 struct Kept {
     keep_bytes: u64,
-    entries: BTreeMap<GroupId, VecDeque<log::Entry>>,
+    entries: BTreeMap<GroupId, VecDeque<EntryOutline>>,
 }
 
 impl Kept {
@@ -95,20 +96,20 @@ impl Kept {
     fn into_groups(
         mut self,
         tracks: &BTreeMap<GroupId, GroupTrack>,
-    ) -> BTreeMap<GroupId, RecoveredGroup> {
-        tracks
-            .iter()
-            .map(|(group, track)| {
-                let entries = self.entries.remove(group).unwrap_or_default();
-                (*group, recovered_group(track, entries.into()))
-            })
-            .collect()
+    ) -> Result<BTreeMap<GroupId, RecoveredGroup>, prost::DecodeError> {
+        let mut groups = BTreeMap::new();
+        for (group, track) in tracks {
+            let outlines = self.entries.remove(group).unwrap_or_default().into_iter();
+            let entries = outlines.map(EntryOutline::decode).collect::<Result<_, _>>()?;
+            groups.insert(*group, recovered_group(track, entries));
+        }
+        Ok(groups)
     }
 }
 
 impl Sink for Kept {
-    fn frame(&mut self, _position: Position, frame: log::Frame, edit: LogEdit) {
-        let entries = self.entries.entry(GroupId(frame.group)).or_default();
+    fn frame(&mut self, _position: Position, frame: Outline, edit: LogEdit) {
+        let entries = self.entries.entry(frame.group).or_default();
         match edit {
             LogEdit::Keep => {}
             LogEdit::ReplaceFrom(index) => {
@@ -119,8 +120,8 @@ impl Sink for Kept {
             }
             LogEdit::Clear => entries.clear(),
         }
-        if let Some(Body::Entries(new)) = frame.body {
-            entries.extend(new.entries);
+        if let Content::Entries(new) = frame.body {
+            entries.extend(new);
         }
     }
 
@@ -131,11 +132,13 @@ impl Sink for Kept {
             let covered = entries.partition_point(|entry| entry.index <= checkpoint);
             let mut bytes = 0;
             let kept = entries.range(..covered).rev().take_while(|entry| {
-                bytes += entry.encoded_len() as u64;
+                bytes += entry.bytes();
                 bytes <= self.keep_bytes
             });
             let dropped = covered - kept.count();
             entries.drain(..dropped);
+            // Those of earlier segments were kept before.
+            entries.iter_mut().rev().take_while(|entry| !entry.is_kept()).for_each(|e| e.keep());
         }
     }
 }

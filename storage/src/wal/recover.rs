@@ -30,13 +30,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use proto::log::frame::Body;
-use proto::{ClusterId, GroupId, log};
+use bytes::Bytes;
+use proto::{ClusterId, GroupId};
 
 use super::batch::{BatchView, SECTOR_BYTES, any_above, begun};
 use super::error::WalError;
+use super::free::raise;
+use super::outline::{Content, Outline};
 use super::segment::{BadHeader, DATA_START, Header, Image, numbers_of_log, path_of, read_image};
-use super::track::{GroupTrack, Holes, LogEdit, apply_frame};
+use super::track::{GroupTrack, Holes, LogEdit, apply_outline};
 use crate::disk::Disk;
 
 /// A segment as read back.
@@ -79,9 +81,10 @@ pub(super) type Position = (u64, usize);
 /// What is to be kept of the frames of a log.
 pub(super) trait Sink {
     /// Takes a frame that follows the rules, and what it does to the entries before it.
-    fn frame(&mut self, position: Position, frame: log::Frame, edit: LogEdit);
+    fn frame(&mut self, position: Position, frame: Outline, edit: LogEdit);
 
-    /// A segment has been read; the groups are as of its end.
+    /// A segment has been read; the groups are as of its end. No frame may hold on to its memory any
+    /// longer.
     fn segment_ends(&mut self, tracks: &BTreeMap<GroupId, GroupTrack>);
 }
 
@@ -152,6 +155,8 @@ struct Walker<S> {
     spare: Option<ScannedSegment>,
     sealed: bool,
     garbage: Vec<PathBuf>,
+    /// Memory for the next segment.
+    memory: Vec<u8>,
 }
 
 impl<S: Sink> Walker<S> {
@@ -166,6 +171,7 @@ impl<S: Sink> Walker<S> {
             spare: None,
             sealed: false,
             garbage: Vec::new(),
+            memory: Vec::new(),
         }
     }
 
@@ -197,7 +203,7 @@ impl<S: Sink> Walker<S> {
         number: u64,
         is_last: bool,
     ) -> Result<(), Fault> {
-        let image = read_image(disk, path)?;
+        let image = read_image(disk, path, std::mem::take(&mut self.memory))?;
         let header = match Header::check(&image.bytes, number, cluster) {
             Ok(header) => Ok(header),
             Err(BadHeader::Damaged(why)) => Err(why),
@@ -209,7 +215,13 @@ impl<S: Sink> Walker<S> {
             return Err(damage(number, path, *from, "the disk cannot read it"));
         }
         match header {
-            Ok(header) => self.batches(number, path, &image.bytes, header.recycled),
+            Ok(header) => {
+                let bytes = Bytes::from(image.bytes);
+                self.batches(number, path, &bytes, header.recycled)?;
+                // Its only owner by now, so nothing is copied.
+                self.memory = bytes.into();
+                Ok(())
+            }
             // The last segment may be a spare, of which nothing is lost.
             Err(_) if is_last && self.current.is_some() && is_unused(&image, number) => {
                 self.garbage.push(path.to_owned());
@@ -224,7 +236,7 @@ impl<S: Sink> Walker<S> {
         &mut self,
         number: u64,
         path: &Path,
-        bytes: &[u8],
+        bytes: &Bytes,
         recycled: bool,
     ) -> Result<(), Fault> {
         if let Some(spare) = &self.spare {
@@ -236,7 +248,7 @@ impl<S: Sink> Walker<S> {
         let mut last_batch = None;
         let mut highest = BTreeMap::new();
         while let Some(batch) = self.expected_batch(&bytes[end as usize..], number) {
-            self.fold(&batch, &mut highest).map_err(|why| damage(number, path, end, why))?;
+            self.fold(&batch, bytes, &mut highest).map_err(|why| damage(number, path, end, why))?;
             let next = end + batch.disk_bytes;
             last_batch = Some(end as usize..next as usize);
             end = next;
@@ -303,16 +315,16 @@ impl<S: Sink> Walker<S> {
     fn fold(
         &mut self,
         batch: &BatchView<'_>,
+        image: &Bytes,
         highest: &mut BTreeMap<GroupId, u64>,
     ) -> Result<(), String> {
         let holes = if self.expected.is_none() { Holes::Allowed } else { Holes::Refused };
-        for (place, frame) in batch.decode()?.into_iter().enumerate() {
-            let edit = apply_frame(&mut self.tracks, &frame, holes)?;
-            if let Some(Body::Entries(entries)) = &frame.body
-                && let Some(last) = entries.entries.last()
+        for (place, frame) in batch.outline(image)?.into_iter().enumerate() {
+            let edit = apply_outline(&mut self.tracks, &frame, holes)?;
+            if let Content::Entries(entries) = &frame.body
+                && let Some(last) = entries.last()
             {
-                let highest = highest.entry(GroupId(frame.group)).or_default();
-                *highest = last.index.max(*highest);
+                raise(highest, frame.group, last.index);
             }
             self.sink.frame((batch.number, place), frame, edit);
         }
@@ -363,9 +375,13 @@ fn torn_in(bytes: &[u8], segment: u64, recycled: bool) -> Option<(u64, u64)> {
 
 /// The sectors `[from, to)` of `bytes` outside of which everything is zero.
 fn nonzero_sectors(bytes: &[u8]) -> Option<(u64, u64)> {
-    let first = bytes.iter().position(|byte| *byte != 0)? as u64;
-    let last = bytes.iter().rposition(|byte| *byte != 0)? as u64;
-    Some((first / SECTOR_BYTES * SECTOR_BYTES, (last + 1).next_multiple_of(SECTOR_BYTES)))
+    const ZEROS: [u8; SECTOR_BYTES as usize] = [0; SECTOR_BYTES as usize];
+    // Whole sectors at a time: a spare segment is long.
+    let in_use = |sector: &[u8]| *sector != ZEROS[..sector.len()];
+    let mut sectors = bytes.chunks(ZEROS.len());
+    let first = sectors.position(in_use)?;
+    let last = sectors.rposition(in_use).map_or(first, |position| first + 1 + position);
+    Some((first as u64 * SECTOR_BYTES, (last as u64 + 1) * SECTOR_BYTES))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use proto::{GroupId, LogIndex, log};
 use super::WalOptions;
 use super::batch::BatchView;
 use super::error::{ReplayError, WalError};
+use super::outline::{Content, Outline};
 use super::recover::{Position, ScannedSegment, Sink, Walked, walk};
 use super::segment::{DATA_START, read_image};
 use super::track::{GroupTrack, LogEdit};
@@ -53,7 +54,8 @@ pub fn replay<E>(
         let (start, last) = (LogIndex(start), LogIndex(last));
         return Err(ReplayError::Absent { group, start, last });
     }
-    let mut second = SecondPass { group, runs: runs.runs, next: from.get() + 1, to: to.get() };
+    let (next, to) = (from.get() + 1, to.get());
+    let mut second = SecondPass { group, runs: runs.runs, next, to, memory: Vec::new() };
     let Walked { older, current, .. } = walked;
     for segment in older.iter().chain([&current]) {
         let has_more = segment.highest.get(&group).is_some_and(|highest| *highest >= second.next);
@@ -61,7 +63,7 @@ pub fn replay<E>(
             second.segment(disk, segment, visit)?;
         }
     }
-    assert_eq!(second.next, second.to + 1, "the first pass saw all entries up to {to}");
+    assert_eq!(second.next, to + 1, "the first pass saw all entries up to {to}");
     Ok(())
 }
 
@@ -99,8 +101,8 @@ impl Runs {
 }
 
 impl Sink for Runs {
-    fn frame(&mut self, position: Position, frame: log::Frame, edit: LogEdit) {
-        if frame.group != self.group.get() {
+    fn frame(&mut self, position: Position, frame: Outline, edit: LogEdit) {
+        if frame.group != self.group {
             return;
         }
         match edit {
@@ -111,10 +113,10 @@ impl Sink for Runs {
                 self.runs.iter_mut().for_each(|run| run.first = run.first.max(index + 1));
             }
             LogEdit::ReplaceFrom(index) => {
-                let Some(Body::Entries(new)) = &frame.body else {
+                let Content::Entries(new) = &frame.body else {
                     panic!("only entries replace entries");
                 };
-                let last = index + new.entries.len() as u64 - 1;
+                let last = index + new.len() as u64 - 1;
                 // Behind a cut, the places of a run hold entries that are not valid any more.
                 let begins = self.cut(index);
                 match self.runs.last_mut() {
@@ -137,6 +139,8 @@ struct SecondPass {
     /// The entry to be visited next, and the last one.
     next: u64,
     to: u64,
+    /// Memory for the next segment.
+    memory: Vec<u8>,
 }
 
 impl SecondPass {
@@ -146,7 +150,7 @@ impl SecondPass {
         segment: &ScannedSegment,
         visit: &mut dyn FnMut(log::Entry) -> Result<(), E>,
     ) -> Result<(), ReplayError<E>> {
-        let image = read_image(disk, &segment.path)?;
+        let image = read_image(disk, &segment.path, std::mem::take(&mut self.memory))?;
         let mut at = DATA_START;
         while at < segment.end && self.next <= self.to {
             let changed = |why: String| WalError::damaged(&segment.path, at, why);
@@ -163,6 +167,7 @@ impl SecondPass {
             }
             at += batch.disk_bytes;
         }
+        self.memory = image.bytes;
         Ok(())
     }
 

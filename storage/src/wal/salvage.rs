@@ -17,28 +17,16 @@
 //! Highest indexes are never forgotten; too high is safe.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proto::log::frame::Body;
 use proto::{GroupId, LogIndex, log};
 
 use super::batch::{BATCH_HEADER_BYTES, BatchView, SECTOR_BYTES};
 use super::error::WalError;
-use super::recover::{Position, Sink, walk};
 use super::segment::{BadHeader, DATA_START, Header, Image, numbers_of_log, path_of, read_image};
-use super::track::{GroupTrack, LogEdit};
 use super::{FIRST_BATCH, FIRST_SEGMENT, WalOptions};
 use crate::disk::Disk;
-
-/// What is left of a damaged log.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Salvaged {
-    /// The first place that cannot be read, as in [`WalError::Damaged`]: file, offset, and what is
-    /// wrong there.
-    pub damage: (PathBuf, u64, String),
-    /// The groups that any batch speaks of. One that only lost batches speak of is missing.
-    pub groups: BTreeMap<GroupId, SalvagedGroup>,
-}
 
 /// What is left of one group.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,29 +45,27 @@ pub struct SalvagedGroup {
     pub state_dir: String,
 }
 
-/// Reads everything that verifies in a damaged log, before and behind the damage, one segment in
-/// memory at a time. Changes nothing on disk.
+/// Reads everything that verifies in a log that [`Wal::open`](super::Wal::open) has found damaged,
+/// before and behind the damage, one segment in memory at a time. Changes nothing on disk. A group
+/// that only lost batches speak of is missing.
 ///
 /// # Errors
 /// - [`WalError::Foreign`]: some segment is of another cluster or format.
-/// - [`WalError::Io`]: there is no log, a file cannot be opened, or the log is whole.
-pub fn salvage(disk: &dyn Disk, dir: &Path, options: &WalOptions) -> Result<Salvaged, WalError> {
-    let damage = match walk(disk, dir, options.cluster, || Nothing) {
-        Err(WalError::Damaged { path, offset, why }) => (path, offset, why),
-        Err(error) => return Err(error),
-        Ok(_) => {
-            let whole = std::io::Error::other("it is whole");
-            return Err(WalError::io("find damage in the log in", dir)(whole));
-        }
-    };
+/// - [`WalError::Io`]: there is no log, or a file cannot be opened.
+pub fn salvage(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &WalOptions,
+) -> Result<BTreeMap<GroupId, SalvagedGroup>, WalError> {
     let numbers = numbers_of_log(disk, dir)?;
     let mut survey = Survey::new(numbers[0]);
+    let mut memory = Vec::new();
     for (place, &number) in numbers.iter().enumerate() {
         if place > 0 && numbers[place - 1] + 1 != number {
             survey.lose();
         }
         let path = path_of(dir, number);
-        let image = read_image(disk, &path)?;
+        let image = read_image(disk, &path, std::mem::take(&mut memory))?;
         let known = match Header::check(&image.bytes, number, options.cluster) {
             Ok(_) => true,
             Err(BadHeader::Damaged(_)) => false,
@@ -89,16 +75,9 @@ pub fn salvage(disk: &dyn Disk, dir: &Path, options: &WalOptions) -> Result<Salv
         if !known && batches == 0 {
             survey.lose();
         }
+        memory = image.bytes;
     }
-    Ok(Salvaged { damage, groups: survey.finish() })
-}
-
-/// A sink that keeps nothing.
-struct Nothing;
-
-impl Sink for Nothing {
-    fn frame(&mut self, _position: Position, _frame: log::Frame, _edit: LogEdit) {}
-    fn segment_ends(&mut self, _tracks: &BTreeMap<GroupId, GroupTrack>) {}
+    Ok(survey.finish())
 }
 
 /// What is known of one group so far.

@@ -210,17 +210,25 @@ fn number_in(name: &str, suffix: &str) -> Option<u64> {
     (digits == format!("{number:016x}")).then_some(number)
 }
 
-/// Reads a whole segment into memory, as far as the disk gives it.
+/// Reads a whole segment, as far as the disk gives it, into memory that may have been used before.
 ///
 /// # Errors
 /// [`WalError::Io`] if the file cannot be opened at all.
-pub(super) fn read_image(disk: &dyn Disk, path: &Path) -> Result<Image, WalError> {
+pub(super) fn read_image(
+    disk: &dyn Disk,
+    path: &Path,
+    mut bytes: Vec<u8>,
+) -> Result<Image, WalError> {
     let file = disk.open(path, OpenMode::Read).map_err(WalError::io("open", path))?;
     let len = file.len().map_err(WalError::io("measure", path))?;
     let len = usize::try_from(len).map_err(|_| {
         WalError::damaged(path, 0, "the file is longer than the memory of this machine")
     })?;
-    let mut bytes = vec![0; len];
+    if bytes.capacity() < len {
+        // Memory that is zero already costs nothing before it is used.
+        bytes = vec![0; len];
+    }
+    bytes.resize(len, 0);
     if let Ok(count) = file.read_at(0, &mut bytes) {
         bytes.truncate(count);
         return Ok(Image { bytes, unreadable: Vec::new() });

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use proto::log::frame::Body;
 use proto::{GroupId, log};
 
+use super::outline::{Content, Outline};
+
 /// State and extent of one group's log.
 ///
 /// Invariants, with `start` for `state.start_index` and `last` for `state.last_index`:
@@ -64,7 +66,54 @@ pub(super) fn apply_frame(
     holes: Holes,
 ) -> Result<LogEdit, String> {
     let group = GroupId(frame.group);
-    let result = match (&frame.body, groups.get_mut(&group)) {
+    match &frame.body {
+        Some(Body::Entries(entries)) => {
+            let places = entries.entries.iter().map(|entry| (entry.index, entry.term));
+            apply_entries(groups, group, places)
+        }
+        other => apply_other(groups, group, other.as_ref(), holes),
+    }
+}
+
+/// Applies a frame that was read back, as [`apply_frame`].
+///
+/// # Errors
+/// As of [`apply_frame`].
+pub(super) fn apply_outline(
+    groups: &mut BTreeMap<GroupId, GroupTrack>,
+    frame: &Outline,
+    holes: Holes,
+) -> Result<LogEdit, String> {
+    match &frame.body {
+        Content::Entries(entries) => {
+            let places = entries.iter().map(|entry| (entry.index, entry.term));
+            apply_entries(groups, frame.group, places)
+        }
+        Content::Other(body) => apply_other(groups, frame.group, body.as_ref(), holes),
+    }
+}
+
+/// Applies entries, of which index and term are given.
+fn apply_entries(
+    groups: &mut BTreeMap<GroupId, GroupTrack>,
+    group: GroupId,
+    places: impl DoubleEndedIterator<Item = (u64, u64)> + Clone,
+) -> Result<LogEdit, String> {
+    let result = match groups.get_mut(&group) {
+        Some(track) => track.apply_entries(places),
+        None => Err("the group has no state yet".to_owned()),
+    };
+    result.map_err(|why| format!("group {group}: {why}"))
+}
+
+/// Applies a frame without entries.
+fn apply_other(
+    groups: &mut BTreeMap<GroupId, GroupTrack>,
+    group: GroupId,
+    body: Option<&Body>,
+    holes: Holes,
+) -> Result<LogEdit, String> {
+    let result = match (body, groups.get_mut(&group)) {
         (None, _) => Err("the frame is empty".to_owned()),
         (Some(body), Some(track)) => track.apply(body),
         (Some(Body::GroupState(state)), None) => GroupTrack::new(state, holes).map(|track| {
@@ -134,7 +183,7 @@ impl GroupTrack {
 
     fn apply(&mut self, body: &Body) -> Result<LogEdit, String> {
         match body {
-            Body::Entries(entries) => self.apply_entries(&entries.entries),
+            Body::Entries(_) => unreachable!("entries are applied by their places"),
             Body::HardState(hard_state) => {
                 self.check_hard_state(hard_state, self.state.last_index)?;
                 self.state.hard_state = Some(*hard_state);
@@ -189,12 +238,16 @@ impl GroupTrack {
         })
     }
 
-    fn apply_entries(&mut self, entries: &[log::Entry]) -> Result<LogEdit, String> {
-        let (Some(first), Some(newest)) = (entries.first(), entries.last()) else {
+    /// Takes entries, of which index and term are given.
+    fn apply_entries(
+        &mut self,
+        places: impl DoubleEndedIterator<Item = (u64, u64)> + Clone,
+    ) -> Result<LogEdit, String> {
+        let (Some((from, _)), Some(newest)) = (places.clone().next(), places.clone().next_back())
+        else {
             return Ok(LogEdit::Keep);
         };
         let (start, last) = (self.state.start_index, self.state.last_index);
-        let from = first.index;
         if from <= start || from > last + 1 {
             return Err(format!(
                 "entries from {from} do not follow a log of [{}, {last}]",
@@ -211,23 +264,23 @@ impl GroupTrack {
         }
         // Terms never fall along a log, so in a hole none is below that of the start.
         let mut term = self.term_of(from - 1).unwrap_or(self.state.start_term);
-        for (expected, entry) in (from..).zip(entries) {
-            if entry.index != expected {
-                return Err(format!("entry {} stands where {expected} belongs", entry.index));
+        for (expected, (index, of_entry)) in (from..).zip(places.clone()) {
+            if index != expected {
+                return Err(format!("entry {index} stands where {expected} belongs"));
             }
-            if entry.term < term {
-                return Err(format!("entry {expected} has term {} after {term}", entry.term));
+            if of_entry < term {
+                return Err(format!("entry {expected} has term {of_entry} after {term}"));
             }
-            term = entry.term;
+            term = of_entry;
         }
         self.terms.retain(|run| run.from < from);
-        for entry in entries {
-            if self.terms.last().is_none_or(|run| run.term != entry.term) {
-                self.terms.push(TermRun { from: entry.index, term: entry.term });
+        for (from, term) in places {
+            if self.terms.last().is_none_or(|run| run.term != term) {
+                self.terms.push(TermRun { from, term });
             }
         }
         self.hole = self.hole.map(|to| to.min(from - 1)).filter(|to| *to > start);
-        (self.state.last_index, self.state.last_term) = (newest.index, newest.term);
+        (self.state.last_index, self.state.last_term) = newest;
         Ok(LogEdit::ReplaceFrom(from))
     }
 

@@ -11,7 +11,7 @@ use proto::{GroupId, log};
 
 use super::batch::{OpenBatch, disk_bytes_of};
 use super::error::WalError;
-use super::free::Older;
+use super::free::{Older, raise};
 use super::prepare::{Freed, Preparation, remove_if_present};
 use super::segment::{Segment, numbers_in, path_of, unfinished_path_of};
 use super::track::{GroupTrack, Holes, apply_frame};
@@ -172,8 +172,8 @@ impl Wal {
         self.open.back_mut().expect("there is an open batch").push(frame);
     }
 
-    /// The state of a group after everything appended, durable or not, with the end of its log: to
-    /// be changed and appended again. `None` if the log has no such group.
+    /// The state of a group after everything appended, durable or not, with the end of its log.
+    /// `None` if the log has no such group.
     #[must_use]
     pub fn group_state(&self, group: GroupId) -> Option<&log::GroupState> {
         self.tip.get(&group).map(GroupTrack::state)
@@ -210,7 +210,8 @@ impl Wal {
     }
 
     /// Makes damage to the last batch visible to later starts, by a batch behind it that says once
-    /// more where each group stands. To be called after a silence; nothing happens if the log is sealed or frames are open.
+    /// more where each group stands. To be called after a silence; nothing happens if the log is
+    /// sealed or frames are open.
     ///
     /// # Errors
     /// [`WalError::Io`], [`WalError::Poisoned`], as for [`Wal::sync`].
@@ -308,8 +309,7 @@ impl Wal {
     fn wrote(&mut self, mut batch: OpenBatch) {
         self.stats.entries += batch.entries();
         for (group, index) in batch.highest() {
-            let highest = self.current.highest.entry(*group).or_default();
-            *highest = *index.max(highest);
+            raise(&mut self.current.highest, *group, *index);
         }
         let after = batch.take_after().unwrap_or_else(|| states_of(batch.touched(), &self.tip));
         self.written.extend(after);

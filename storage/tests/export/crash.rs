@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::{GroupId, LogIndex, log};
+use proto::{LogIndex, log};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use storage::Disk;
@@ -133,32 +133,4 @@ fn receive(source: &SimDisk, offered: &ExportFile, disk: &SimDisk) -> Result<(),
         part.write_at(part.received(), &piece)?;
     }
     part.finish().map(drop)
-}
-
-/// The received file is moved into its place from a directory of its own.
-#[test]
-fn b19_power_loss_while_an_export_moves_between_directories() {
-    let incoming = std::path::Path::new("/node/incoming");
-    let base = SimDisk::new();
-    base.create_dir_all(&dir()).unwrap();
-    let from = storage::export::path_of(incoming, GROUP, LogIndex(20));
-    crate::write_to(Arc::new(base.clone()), &from, crate::header(20), &records(20, 5000)).unwrap();
-    let start = base.counters().operations;
-    for operation in start..=start + 3 {
-        let disk = base.fork();
-        disk.halt_at(operation);
-        let moved = disk
-            .rename(&from, &path(20))
-            .and_then(|()| disk.sync_dir(&dir()))
-            .and_then(|()| disk.sync_dir(incoming));
-        assert_eq!(moved.is_ok(), operation == start + 3);
-        for image in disk.images(IMAGES_MAX, &mut ChaCha8Rng::seed_from_u64(operation)) {
-            let mut there = exports_in(&image, &dir()).unwrap();
-            there.extend(exports_in(&image, incoming).unwrap());
-            assert_eq!(there.len(), 1, "{there:?}");
-            assert_eq!(there[0].0, GroupId(1));
-            verify(&image, &there[0].2).unwrap();
-            assert!(operation < start + 2 || there[0].2 == path(20));
-        }
-    }
 }

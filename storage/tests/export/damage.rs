@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use storage::Disk;
 use storage::disk::{OpenMode, SimDisk};
 use storage::export::{
-    ExportError, ExportHeader, exports_in, inspect, path_of, prune, set_aside, sweep, verify,
+    ExportError, ExportHeader, exports_in, inspect, path_of, prune, sweep, verify,
 };
 
 use crate::{
@@ -91,14 +91,11 @@ fn b30_a_thousand_flipped_bits_are_noticed() {
     let random = (0..1_000).map(|_| rng.random_range(0..whole.bytes.len()));
     let places: Vec<usize> =
         (0..head).chain(borders).chain(whole.bytes.len() - TRAILER..whole.bytes.len()).collect();
-    let mut flipped = 0;
     for at in random.collect::<Vec<_>>().into_iter().chain(places) {
         let broken = whole.disk.fork();
         broken.flip_bit(&path(1), at as u64, rng.random_range(0..8)).unwrap();
         whole.assert_disk_noticed(&broken, at, &format!("byte {at}"));
-        flipped += 1;
     }
-    assert!(flipped >= 1_000);
 }
 
 #[test]
@@ -238,13 +235,7 @@ fn b30_a_damaged_export_is_no_reason_to_remove_anything() {
         assert_eq!(sweep(&disk, &dir()).unwrap(), 0);
         assert_eq!(disk.list(&dir()).unwrap(), before);
 
-        // It is kept for inspection, and the older ones serve.
-        let aside = set_aside(&disk, &path(3)).unwrap();
-        assert_eq!(aside, dir().join("1-0000000000000003.exp.damaged-1"));
-        let left: Vec<LogIndex> =
-            exports_in(&disk, &dir()).unwrap().into_iter().map(|(_, index, _)| index).collect();
-        assert_eq!(left, [LogIndex(1), LogIndex(2)]);
-        assert_eq!(disk.content(&aside).unwrap().len() as u64 == len, damage == 1 || damage == 2);
+        // The older ones serve.
         assert_eq!(prune(&disk, &dir(), GROUP, LogIndex(2)).unwrap(), 1);
         verify(&disk, &path(2)).unwrap();
     }

@@ -15,8 +15,8 @@ use rand_chacha::ChaCha8Rng;
 use storage::Disk;
 use storage::disk::{OpenMode, RealDisk, SimDisk};
 use storage::export::{
-    ExportError, ExportFile, ExportHeader, ExportReader, ExportWriter, FORMAT_VERSION,
-    RECORD_BYTES_MAX, exports_in, inspect, path_of, verify,
+    ExportError, ExportFile, ExportHeader, ExportReader, ExportWriter, RECORD_BYTES_MAX,
+    exports_in, inspect, path_of, verify,
 };
 
 const GROUP: GroupId = GroupId(1);
@@ -35,7 +35,6 @@ fn path(index: u64) -> PathBuf {
 
 fn header(index: u64) -> ExportHeader {
     ExportHeader {
-        format: FORMAT_VERSION,
         cluster: ClusterId([0xc1; 16]),
         epoch: 1,
         group: GROUP,

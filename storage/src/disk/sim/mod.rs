@@ -52,8 +52,6 @@ pub enum Operation {
     Rename,
     /// Removing a file.
     Remove,
-    /// Removing a directory with all below it.
-    RemoveDir,
     /// Syncing a directory.
     SyncDir,
 }
@@ -70,7 +68,6 @@ impl Operation {
             | Self::CreateDir
             | Self::Rename
             | Self::Remove
-            | Self::RemoveDir
             | Self::SyncDir => true,
         }
     }
@@ -83,16 +80,10 @@ pub struct SimCounters {
     pub operations: u64,
     /// Syncs of files that succeeded.
     pub syncs: u64,
-    /// Syncs of directories that succeeded.
-    pub dir_syncs: u64,
     /// Unsynced sectors and changes of names that crashes lost.
     pub lost_writes: u64,
     /// Pages of which a crash kept some unsynced sectors and lost others.
     pub torn_pages: u64,
-    /// Operations that were made slow, see [`SimDisk::delay`].
-    pub slow_operations: u64,
-    /// Their delays together.
-    pub slow_ticks: u64,
 }
 
 /// A handle to a simulated disk; clones share it.
@@ -175,17 +166,6 @@ impl SimDisk {
     /// `None` is set.
     pub fn set_full_at(&self, operation: Option<u64>) {
         self.lock().full_at = operation;
-    }
-
-    /// From now on every such operation adds `ticks` to [`SimCounters::slow_ticks`]; 0 ends that.
-    /// A disk has no clock: whoever drives it takes the ticks from the counters.
-    pub fn delay(&self, operation: Operation, ticks: u64) {
-        let mut platter = self.lock();
-        if ticks == 0 {
-            platter.delays.remove(&operation);
-        } else {
-            platter.delays.insert(operation, ticks);
-        }
     }
 
     /// Length of all files together.
@@ -363,13 +343,6 @@ impl Disk for SimDisk {
         platter.names.unlink(path)
     }
 
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let mut platter = self.lock();
-        platter.begin(Operation::RemoveDir)?;
-        platter.names.remove_tree(dir);
-        Ok(())
-    }
-
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut platter = self.lock();
         if let Err(error) = platter.begin(Operation::SyncDir) {
@@ -377,7 +350,6 @@ impl Disk for SimDisk {
             return Err(error);
         }
         platter.names.sync_dir(dir);
-        platter.counters.dir_syncs += 1;
         Ok(())
     }
 }

@@ -13,7 +13,6 @@ enum EntryChange {
     Rename { from: PathBuf, to: PathBuf, file: u64 },
     Unlink { path: PathBuf, file: u64 },
     RenameDir { from: PathBuf, to: PathBuf },
-    RemoveTree { dir: PathBuf },
 }
 
 /// A change and whether the system still knows that it has to make it durable; a failed sync of
@@ -31,8 +30,7 @@ impl EntryChange {
             Self::Link { path, .. }
             | Self::Rename { to: path, .. }
             | Self::Unlink { path, .. }
-            | Self::RenameDir { to: path, .. }
-            | Self::RemoveTree { dir: path } => path,
+            | Self::RenameDir { to: path, .. } => path,
         }
     }
 
@@ -49,7 +47,6 @@ impl EntryChange {
             }
             Self::Unlink { path, file } => Self::Unlink { path: map(path), file: *file },
             Self::RenameDir { from, to } => Self::RenameDir { from: map(from), to: map(to) },
-            Self::RemoveTree { dir } => Self::RemoveTree { dir: map(dir) },
         }
     }
 
@@ -74,7 +71,6 @@ impl EntryChange {
                 let old = std::mem::take(names);
                 names.extend(old.into_iter().map(|(path, file)| (moved(&path, from, to), file)));
             }
-            Self::RemoveTree { dir } => names.retain(|path, _| !path.starts_with(dir)),
         }
     }
 }
@@ -170,22 +166,12 @@ impl Names {
         if self.current.contains_key(to) {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        // What stood there before is settled first: it must not take the new tree with it.
-        let durable = &mut self.durable;
-        self.changes.retain(|pending| {
-            let settled = matches!(&pending.change, EntryChange::RemoveTree { dir } if dir == to);
-            if settled {
-                pending.change.apply(durable);
-            }
-            !settled
-        });
         for pending in &mut self.changes {
             match pending.change {
                 EntryChange::RenameDir { .. } => {}
                 EntryChange::Link { .. }
                 | EntryChange::Rename { .. }
-                | EntryChange::Unlink { .. }
-                | EntryChange::RemoveTree { .. } => {
+                | EntryChange::Unlink { .. } => {
                     pending.change = pending.change.mapped(|path| moved(path, from, to));
                 }
             }
@@ -193,25 +179,6 @@ impl Names {
         self.dirs = self.dirs.iter().map(|dir| moved(dir, from, to)).collect();
         self.change(EntryChange::RenameDir { from: from.to_owned(), to: to.to_owned() });
         Ok(())
-    }
-
-    /// Removes a directory with all below it; a power loss may leave any part of it until the
-    /// directory above is synced.
-    pub(super) fn remove_tree(&mut self, dir: &Path) {
-        if !self.dirs.contains(dir) {
-            return;
-        }
-        let below: Vec<(PathBuf, u64)> = self
-            .current
-            .iter()
-            .filter(|(path, _)| path.starts_with(dir))
-            .map(|(path, file)| (path.clone(), *file))
-            .collect();
-        for (path, file) in below {
-            self.change(EntryChange::Unlink { path, file });
-        }
-        self.dirs.retain(|path| !path.starts_with(dir));
-        self.change(EntryChange::RemoveTree { dir: dir.to_owned() });
     }
 
     fn change(&mut self, change: EntryChange) {
@@ -223,18 +190,13 @@ impl Names {
     /// same name becomes durable.
     pub(super) fn sync_dir(&mut self, dir: &Path) {
         let mut decided: BTreeSet<PathBuf> = BTreeSet::new();
-        let mut trees: Vec<PathBuf> = Vec::new();
         let mut rest = Vec::new();
         for pending in std::mem::take(&mut self.changes).into_iter().rev() {
             let subject = pending.change.subject();
             let synced = pending.dirty && pending.change.dir() == Some(dir);
-            let open = synced
-                || !(decided.contains(subject) || trees.iter().any(|t| subject.starts_with(t)));
+            let open = synced || !decided.contains(subject);
             if synced {
                 decided.insert(subject.to_owned());
-                if let EntryChange::RemoveTree { dir } = &pending.change {
-                    trees.push(dir.clone());
-                }
             }
             if open {
                 rest.push((synced, pending));
@@ -302,10 +264,9 @@ fn renames_in<'a>(changes: impl Iterator<Item = &'a Pending>) -> Vec<(PathBuf, P
     changes
         .filter_map(|pending| match &pending.change {
             EntryChange::RenameDir { from, to } => Some((from.clone(), to.clone())),
-            EntryChange::Link { .. }
-            | EntryChange::Rename { .. }
-            | EntryChange::Unlink { .. }
-            | EntryChange::RemoveTree { .. } => None,
+            EntryChange::Link { .. } | EntryChange::Rename { .. } | EntryChange::Unlink { .. } => {
+                None
+            }
         })
         .collect()
 }

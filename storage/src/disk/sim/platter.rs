@@ -36,8 +36,6 @@ pub(super) struct Platter {
     pub(super) halt_at: Option<u64>,
     /// From this operation on, nothing can be made, renamed or grown.
     pub(super) full_at: Option<u64>,
-    /// Delay of an operation, in the ticks of whoever drives the disk.
-    pub(super) delays: BTreeMap<Operation, u64>,
     files_made: u64,
     faults: BTreeMap<Operation, VecDeque<io::ErrorKind>>,
     halted: bool,
@@ -54,10 +52,6 @@ impl Platter {
         }
         if operation.changes() {
             self.counters.operations += 1;
-        }
-        if let Some(ticks) = self.delays.get(&operation) {
-            self.counters.slow_operations += 1;
-            self.counters.slow_ticks += ticks;
         }
         match self.faults.get_mut(&operation).and_then(VecDeque::pop_front) {
             Some(kind) => Err(io::Error::new(kind, format!("injected into {operation:?}"))),

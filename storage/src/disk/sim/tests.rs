@@ -256,35 +256,6 @@ fn changes_below_a_renamed_directory_stay_undecided() {
 }
 
 #[test]
-fn a_removed_tree_is_gone_once_the_directory_above_is_synced() {
-    let disk = disk();
-    let tree = path("tree");
-    disk.create_dir_all(&tree.join("below")).unwrap();
-    for name in ["f", "below/g"] {
-        drop(disk.open(&tree.join(name), OpenMode::CreateNew).unwrap());
-    }
-    disk.sync_dir(&tree).unwrap();
-    disk.sync_dir(&tree.join("below")).unwrap();
-    disk.remove_dir_all(&tree).unwrap();
-    disk.remove_dir_all(&tree).unwrap();
-    assert!(disk.list(&dir()).unwrap().is_empty());
-    let left: BTreeSet<usize> = images(&disk)
-        .iter()
-        .map(|image| {
-            image.list(&tree).unwrap().len() + image.list(&tree.join("below")).unwrap().len()
-        })
-        .collect();
-    assert!(left.len() >= 3, "any part of it may be left: {left:?}");
-    disk.sync_dir(&dir()).unwrap();
-    assert!(images(&disk).iter().all(|image| image.list(&dir()).unwrap().is_empty()));
-
-    // A directory of the same name can follow.
-    disk.create_dir_all(&path("next")).unwrap();
-    disk.rename(&path("next"), &tree).unwrap();
-    assert_eq!(disk.list(&dir()).unwrap(), ["tree"]);
-}
-
-#[test]
 fn a_file_moves_to_another_directory() {
     let disk = disk();
     let file = synced(&disk, "f", b"x");
@@ -347,18 +318,4 @@ fn media_lose_mix_up_and_refuse_what_was_synced() {
     assert_eq!(file.read_at(1024, &mut buf).unwrap(), 512);
     file.write_at(512, &[4; 512]).unwrap();
     assert_eq!(file.read_at(1, &mut buf).unwrap(), 512, "written again, it can be read");
-}
-
-#[test]
-fn slow_operations_are_counted() {
-    let disk = disk();
-    let mut file = create(&disk, "f");
-    disk.delay(Operation::Sync, 7);
-    file.write_at(0, b"x").unwrap();
-    file.sync_data().unwrap();
-    file.sync_data().unwrap();
-    disk.delay(Operation::Sync, 0);
-    file.sync_data().unwrap();
-    let counters = disk.counters();
-    assert_eq!((counters.slow_operations, counters.slow_ticks), (2, 14));
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use proto::{KeyspaceId, LogIndex, log};
+use proto::{KeyspaceId, LogIndex, log, v1};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use v1::compare::Target;
 
-use super::super::{CheckpointJob, CheckpointProgress, Machine, MachineOptions};
-use super::build::{delete, named, put, write};
+use super::super::{CheckpointJob, CheckpointProgress, Machine, MachineOptions, Recall};
+use super::build::{command, compare, delete, named, put, txn, write};
 use super::{Bench, replay, run_checkpoint};
 use crate::state::{
     BatchItem, ITEM_BYTES_MAX, MemoryStore, Scan, SledStore, StateError, StateStore, StoredItem,
@@ -293,6 +294,49 @@ fn a_failing_store_applies_nothing() {
     let mut rebuilt = Machine::open(Arc::new(rebuilt), OPTIONS).unwrap();
     replay(&mut rebuilt, &commands);
     assert_eq!(rebuilt.digest().unwrap(), digest, "an empty store and the log are enough");
+}
+
+#[test]
+fn keys_that_were_recalled_are_written_without_a_read() {
+    let store = Arc::new(FailingStore::default());
+    let mut machine = Machine::open(Arc::clone(&store) as Arc<dyn StateStore>, OPTIONS).unwrap();
+    let compared = |key: &str, target| txn([compare(key, target)], [put("seen", "1")], []);
+    let deleted = command(write([put("gone", "1"), put("kept", "value")]));
+    let log = [deleted, command(write([delete("gone")]))];
+    replay(&mut machine, &log);
+    run_checkpoint(&mut machine, &*store);
+    let behind = [
+        command(write([put("kept", "2"), put("new", "1"), delete("gone")])),
+        command(compared("never", Target::Absent(true))),
+        command(compared("kept", Target::Version(2))),
+        command(write([delete("absent"), put("gone", "again")])),
+    ];
+    let all = [&log[..], &behind].concat();
+    replay(&mut machine, &all);
+    let mut recall = Recall::new();
+    behind.iter().for_each(|command| recall.note(command));
+    let mut again =
+        Machine::open_for(Arc::clone(&store) as Arc<dyn StateStore>, OPTIONS, recall).unwrap();
+    store.fail(true);
+    replay(&mut again, &all);
+    store.fail(false);
+    assert_eq!(again.digest().unwrap(), machine.digest().unwrap());
+
+    // What the store holds changes with a checkpoint, and a value is read when it is asked for.
+    let mut recall = Recall::new();
+    behind.iter().for_each(|command| recall.note(command));
+    let mut again =
+        Machine::open_for(Arc::clone(&store) as Arc<dyn StateStore>, OPTIONS, recall).unwrap();
+    let previous = command(write([super::build::prev(put("kept", "3"))]));
+    let outcome = again.apply(LogIndex(3), proto::Term(1), Some(&previous)).unwrap().unwrap();
+    let Some(v1::op_result::Result::Put(put)) = &outcome.results[0].result else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(put.prev.as_ref().map(|item| &item.value[..]), Some(&b"value"[..]));
+    run_checkpoint(&mut again, &*store);
+    let once_more = command(compared("kept", Target::Version(2)));
+    let outcome = again.apply(LogIndex(4), proto::Term(1), Some(&once_more)).unwrap().unwrap();
+    assert!(outcome.succeeded);
 }
 
 /// sled itself: what it holds when its directory is copied right after a flush of ours is a

@@ -14,7 +14,7 @@ use super::super::key::{self, KeyPrefix};
 use super::super::version::chunks;
 use super::super::{
     CheckpointJob, CheckpointProgress, ExportProgress, ImportJob, Machine, MachineOptions,
-    RangeQuery, ReadError,
+    RangeQuery, ReadError, Recall,
 };
 use super::build::{self, bytes, command, compare, delete, delete_range, get, prev, put, txn};
 use super::model::Model;
@@ -299,7 +299,12 @@ impl<E: Engine> Run<E> {
         (self.machine, self.job, self.store) = (None, None, None);
         self.engine.crash(seed);
         let store = self.engine.open();
-        let mut machine = Machine::open(Arc::clone(&store), OPTIONS).unwrap();
+        let mut recall = Recall::new();
+        if seed.is_multiple_of(2) {
+            let commands = self.log.iter().filter_map(|(command, _)| command.as_ref());
+            commands.for_each(|command| recall.note(command));
+        }
+        let mut machine = Machine::open_for(Arc::clone(&store), OPTIONS, recall).unwrap();
         assert!(machine.applied() >= checkpointed, "a finished checkpoint is durable");
         machine.verify().unwrap();
         self.replay(&mut machine);
@@ -436,7 +441,7 @@ impl<E: Engine> Run<E> {
         for record in &records {
             let Some(log::export_record::Body::Version(version)) = &record.body else { continue };
             let prefix = KeyPrefix::new(KeyspaceId(version.keyspace), &version.key);
-            exported += usize::from(chunks(&prefix, version.value.len()));
+            exported += usize::from(chunks(prefix.version_key_bytes(), version.value.len()));
         }
         let (from, to) = key::keyspace_bounds(KeyspaceId(1), KeyspaceId(u64::MAX));
         assert_eq!(store.scan(&from, &to).count(), exported, "nothing dead is left");

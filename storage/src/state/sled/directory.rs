@@ -140,23 +140,6 @@ pub(super) fn sync_all(dir: &Path, data: &File) -> Result<(), StateError> {
     sync_dir(parent_of(dir))
 }
 
-/// Moves the directory of a broken store out of the way, keeping it for inspection.
-///
-/// Returns its new path, `DIR.damaged-N` with the first free N. The rename is durable on return.
-///
-/// # Errors
-/// [`StateError::Io`]; the directory is then where it was.
-pub fn move_aside(dir: &Path) -> Result<PathBuf, StateError> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let free = (1_u32..)
-        .map(|n| dir.with_file_name(format!("{name}.damaged-{n}")))
-        .find(|candidate| !candidate.exists())
-        .expect("a directory holds fewer than 2^32 names");
-    fs::rename(dir, &free).map_err(at(dir))?;
-    sync_dir(parent_of(dir))?;
-    Ok(free)
-}
-
 fn sync_dir(dir: &Path) -> Result<(), StateError> {
     File::open(dir).and_then(|handle| handle.sync_all()).map_err(at(dir))
 }

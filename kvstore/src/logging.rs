@@ -26,22 +26,24 @@ impl Logging {
     /// When the system gives no thread, or `KVSTORE_LOG` cannot be read.
     pub fn start(level: LevelFilter) -> io::Result<Self> {
         let lines = Lines::start("log-lines", io::stderr())?;
-        let filter = filter(level, std::env::var("KVSTORE_LOG").ok().as_deref())
+        let directives = std::env::var("KVSTORE_LOG").ok().filter(|text| !text.is_empty());
+        let filter = filter(level, directives.as_deref())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let shown = directives.unwrap_or_else(|| level.to_string());
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
         // A process has one log; a second start keeps the first.
         if io::stderr().is_terminal() {
             let builder = builder.with_ansi(colour()).with_target(false).with_filter_reloading();
             let handle = builder.reload_handle();
             if builder.try_init().is_ok() {
-                keep(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+                keep(shown, move |filter| handle.reload(filter).map_err(|e| e.to_string()));
             }
         } else {
             let builder = builder.json().flatten_event(true).with_span_list(false);
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             if builder.try_init().is_ok() {
-                keep(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+                keep(shown, move |filter| handle.reload(filter).map_err(|e| e.to_string()));
             }
         }
         log_panics();
@@ -66,9 +68,8 @@ type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 /// The filter of the process: what is shown, and how to replace it.
 static FILTER: OnceLock<(Reload, Mutex<String>)> = OnceLock::new();
 
-fn keep(reload: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) {
-    let shown = std::env::var("KVSTORE_LOG").ok().filter(|text| !text.is_empty());
-    let shown = shown.unwrap_or_else(|| LevelFilter::INFO.to_string());
+/// Notes the filter in force as it is shown, and how to replace it.
+fn keep(shown: String, reload: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) {
     // There is one log a process.
     let _ = FILTER.set((Box::new(reload), Mutex::new(shown)));
 }

@@ -48,6 +48,10 @@ pub enum Event {
     LogFreed,
     /// An export was written.
     ExportWritten,
+    /// An export was given up: it delayed the next checkpoint for too long.
+    ExportGivenUp,
+    /// A write was refused because log or memory was full until an export is written.
+    WriteRefused,
     /// A follower installed a snapshot.
     SnapshotInstalled,
     /// A node crashed while it wrote an export.
@@ -88,7 +92,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::LeaderChange,
         Self::TornTail,
         Self::LostUnsyncedWrite,
@@ -110,6 +114,8 @@ impl Event {
         Self::SegmentRoll,
         Self::LogFreed,
         Self::ExportWritten,
+        Self::ExportGivenUp,
+        Self::WriteRefused,
         Self::SnapshotInstalled,
         Self::CrashInExport,
         Self::CrashInInstall,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kvstore::durable::{Damage, DataFiles, Founding, MemoryDirs, OpenError, Opened, first_states};
-use kvstore::node::{Effect, Node, NodeConfig, Summary};
+use kvstore::node::{Effect, Node, NodeBounds, NodeConfig, Summary};
 use proto::{ClusterId, LogIndex, NodeId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -65,6 +65,8 @@ pub struct Host {
     pub paused_until: u64,
     /// A fault has damaged its files since they were whole last.
     pub was_damaged: bool,
+    /// What its node may hold.
+    pub bounds: NodeBounds,
     founding: Founding,
     /// The next write to the log is its last.
     dies_writing: bool,
@@ -76,6 +78,7 @@ impl Host {
     pub fn formed(
         id: NodeId,
         members: &[(NodeId, String)],
+        bounds: NodeBounds,
         mutant: Option<Mutant>,
         rng: &mut ChaCha8Rng,
     ) -> Self {
@@ -90,6 +93,7 @@ impl Host {
             patient: None,
             paused_until: 0,
             was_damaged: false,
+            bounds,
             founding: Founding { members: members.to_vec(), joined: false },
             dies_writing: false,
             mutant,
@@ -184,6 +188,7 @@ impl Host {
             epoch: ready.epoch,
             export_log_bytes: EXPORT_LOG_BYTES,
             log_bytes: ready.wal.bytes_on_disk(),
+            bounds: self.bounds,
         };
         let node = Node::new(config, ready.start).map_err(|error| error.to_string())?;
         self.running = Some(Process::new(node, ready.wal, files, self.mutant));
@@ -200,11 +205,11 @@ impl Host {
         if !self.was_damaged {
             return Err(format!("{} is damaged, and no fault did it: {damage:?}", self.name));
         }
-        if !Patient::is_repairable(&damage) {
+        if damage.refusal().is_some() {
             return Ok(Started::Lost);
         }
         counters.count(Event::DamageFound);
-        self.patient = Some(Patient::new(files, damage, seed ^ (self.boot << 17)));
+        self.patient = Some(Patient::new(files, damage, seed ^ (self.boot << 17), self.mutant));
         Ok(Started::Repairing)
     }
 
@@ -292,6 +297,24 @@ impl Host {
         self.running.as_ref().map(|process| process.node.machine().applied())
     }
 }
+
+/// What the nodes of a seed may hold. It is little, so that entries in memory are freed early and
+/// followers that are a little behind need snapshots; in every other seed so little that exports are
+/// given up, and writes refused until one is done.
+pub fn bounds(rng: &mut ChaCha8Rng) -> NodeBounds {
+    let log_keep_bytes = rng.random_range(2..64) * 1024;
+    let log_lagging_bytes = log_keep_bytes * rng.random_range(1..8);
+    let (layer_bytes, log_bytes) = if rng.random_bool(0.5) {
+        (rng.random_range(16..64) * 1024, rng.random_range(64..512) * 1024)
+    } else {
+        (1024 * 1024, 8 * 1024 * 1024)
+    };
+    NodeBounds { layer_bytes, log_bytes, log_keep_bytes, log_lagging_bytes }
+}
+
+/// Bytes of the log on disk that the bounds do not count: what one tick may write, segments that are
+/// prepared, kept for reuse, or freed only in part.
+pub const LOG_SLACK: u64 = 6 * SEGMENT_BYTES;
 
 /// Where a node of this name listens for peers.
 pub fn peer_address(name: &str) -> String {

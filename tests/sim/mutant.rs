@@ -1,12 +1,14 @@
 //! Planted bugs. Each must be found, or the simulation sees nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kvstore::durable::{Damage, DataFiles};
+use kvstore::node::ExportSource;
 use proto::log::export_record::Body as Record;
 use proto::log::frame::Body as FrameBody;
 use proto::peer::peer_message::Body;
-use proto::{log, peer};
+use proto::{NodeId, log, peer};
 use storage::disk::SimDisk;
 use storage::export::{self, ExportFile, ExportHeader, ExportReader, ExportWriter};
 
@@ -41,11 +43,19 @@ pub enum Mutant {
     AckWhenFull,
     /// A leader confirms reads at an index that is too low.
     ReadIndexTooLow,
+    /// A repair keeps the term and forgets the vote (B28).
+    RepairForgetsVote,
+    /// Whoever begins with an export has compacted more history than the others.
+    CompactedApart,
+    /// Whoever begins with an export counts a removed node as a voter (etcd, 2025-12-17; B20).
+    RemovedStillCounted,
+    /// Whoever begins with an export gives a new keyspace the id of a removed one (B32).
+    KeyspaceIdReused,
 }
 
 impl Mutant {
     /// Every planted bug.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::AckBeforeSync,
         Self::VoteForgotten,
         Self::AppliedIndexApart,
@@ -60,6 +70,10 @@ impl Mutant {
         Self::WipedKeepsIdentity,
         Self::AckWhenFull,
         Self::ReadIndexTooLow,
+        Self::RepairForgetsVote,
+        Self::CompactedApart,
+        Self::RemovedStillCounted,
+        Self::KeyspaceIdReused,
     ];
 
     /// Reads the name that [`fmt::Display`] writes.
@@ -85,6 +99,10 @@ impl fmt::Display for Mutant {
             Self::WipedKeepsIdentity => "wiped-keeps-identity",
             Self::AckWhenFull => "ack-when-full",
             Self::ReadIndexTooLow => "read-index-too-low",
+            Self::RepairForgetsVote => "repair-forgets-vote",
+            Self::CompactedApart => "compacted-apart",
+            Self::RemovedStillCounted => "removed-still-counted",
+            Self::KeyspaceIdReused => "keyspace-id-reused",
         })
     }
 }
@@ -116,6 +134,72 @@ pub fn tamper_with_message(mutant: Option<Mutant>, message: &mut peer::PeerMessa
     }
 }
 
+/// Plants the bug of a repair that does not keep what it has to.
+pub fn tamper_with_damage(mutant: Option<Mutant>, damage: &mut Damage) {
+    if mutant == Some(Mutant::RepairForgetsVote) {
+        for hard_state in damage.groups.values_mut().filter_map(|group| group.hard_state.as_mut()) {
+            hard_state.vote = 0;
+        }
+    }
+}
+
+/// Plants the bugs that sit in what an export is made of.
+pub fn tamper_with_export(
+    mutant: Option<Mutant>,
+    header: &mut ExportHeader,
+    source: &mut ExportSource,
+    removed: &BTreeSet<NodeId>,
+) {
+    match (mutant, source) {
+        (Some(Mutant::SnapshotAboveContent), ExportSource::Machine { .. }) => {
+            header.index = header.index.next();
+        }
+        (Some(Mutant::RemovedStillCounted), ExportSource::Machine { .. }) => {
+            header.conf_state.voters.extend(removed.iter().map(|id| id.get()));
+            header.conf_state.voters.sort_unstable();
+            header.conf_state.voters.dedup();
+        }
+        (Some(Mutant::KeyspaceIdReused), ExportSource::Catalogue(catalogue)) => {
+            let highest = catalogue.keyspaces.iter().map(|keyspace| keyspace.id).max();
+            catalogue.next_keyspace = highest.unwrap_or_default() + 1;
+        }
+        _ => {}
+    }
+}
+
+/// Plants the bugs that sit in the content of an export that is written.
+pub fn tamper_with_file(mutant: Option<Mutant>, files: &DataFiles, file: ExportFile) -> ExportFile {
+    match mutant {
+        Some(Mutant::OutcomesMissing) => {
+            rewritten(files, file, |record| !matches!(record, Record::Outcome(_)))
+        }
+        Some(Mutant::CompactedApart) => {
+            let mut floors = BTreeMap::new();
+            let mut covered = None;
+            rewritten(files, file, move |record| match record {
+                Record::Keyspace(state) => {
+                    state.compacted = state.compacted.midpoint(state.revision);
+                    floors.insert(state.descriptor.as_ref().map_or(0, |it| it.id), state.compacted);
+                    true
+                }
+                Record::Version(version) => {
+                    if version.mod_rev > floors.get(&version.keyspace).copied().unwrap_or_default()
+                    {
+                        return true;
+                    }
+                    // The newest version at the floor stays, unless it says that there is nothing.
+                    let key = Some((version.keyspace, version.key.clone()));
+                    let newest = covered != key;
+                    covered = key;
+                    newest && !version.tombstone
+                }
+                Record::Outcome(_) | Record::Catalogue(_) => true,
+            })
+        }
+        Some(_) | None => file,
+    }
+}
+
 /// The frame that lets a log begin behind an export.
 pub fn log_start(header: &ExportHeader) -> log::Frame {
     let start = log::LogStart {
@@ -127,13 +211,17 @@ pub fn log_start(header: &ExportHeader) -> log::Frame {
     log::Frame { group: header.group.get(), body: Some(FrameBody::LogStart(start)) }
 }
 
-/// Writes an export anew, without the exactly-once table.
-pub fn without_outcomes(files: &DataFiles, file: ExportFile) -> ExportFile {
+/// Writes an export anew, with the records that `keep` leaves in it.
+fn rewritten(
+    files: &DataFiles,
+    file: ExportFile,
+    mut keep: impl FnMut(&mut Record) -> bool,
+) -> ExportFile {
     let why = "the simulated disk has no errors here";
     let mut reader = ExportReader::open(files.disk.as_ref(), &file.path).expect(why);
     let mut records = Vec::new();
-    while let Some(record) = reader.next().expect(why) {
-        if !matches!(record.body, Some(Record::Outcome(_))) {
+    while let Some(mut record) = reader.next().expect(why) {
+        if record.body.as_mut().is_none_or(&mut keep) {
             records.push(record);
         }
     }

@@ -5,6 +5,8 @@ use kvstore::node::{Repair, RepairEffect, RepairInput};
 use proto::{NodeId, peer};
 use storage::wal::WalError;
 
+use super::mutant::{self, Mutant};
+
 /// A process that repairs its files before it can be a node.
 #[derive(Debug)]
 pub struct Patient {
@@ -12,22 +14,16 @@ pub struct Patient {
     receiver: Receiver,
     files: DataFiles,
     /// What is left, and what has to be kept.
-    pub damage: Damage,
+    damage: Damage,
 }
 
 impl Patient {
     /// A repair of this damage. `seed` differs at every start.
-    pub fn new(files: DataFiles, damage: Damage, seed: u64) -> Self {
+    pub fn new(files: DataFiles, mut damage: Damage, seed: u64, mutant: Option<Mutant>) -> Self {
+        mutant::tamper_with_damage(mutant, &mut damage);
         let groups: Vec<_> = damage.groups.keys().copied().collect();
         let repair = Repair::new(groups, seed);
         Self { repair, receiver: Receiver::new(files.clone()), files, damage }
-    }
-
-    /// Whether others may repair this damage: votes are known, and there are others.
-    pub fn is_repairable(damage: &Damage) -> bool {
-        let whole = damage.groups.values().all(|group| group.hard_state.is_some());
-        let alone = damage.groups.values().any(|group| group.voters < 2);
-        !damage.groups.is_empty() && whole && !alone
     }
 
     /// Takes notice of something and acts on it; returns what is to be sent.
@@ -76,6 +72,11 @@ impl Patient {
         let Some(exports) = self.repair.done() else { return Ok(false) };
         self.files.replace_log(&self.damage, &exports)?;
         Ok(true)
+    }
+
+    /// The damage, for a violation's report.
+    pub fn describe(&self) -> String {
+        format!("{:?}", self.damage)
     }
 
     /// The index that the fetched export of the data group covers, once it is here.

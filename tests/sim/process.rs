@@ -4,7 +4,7 @@
 //! append, one piece of work on the store runs at a time, chunks are read and written in the order in
 //! which the node asks for it, and a build runs in between. A crash may fall between any two steps.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use kvstore::durable::{
     BuildStep, BuildTask, DataFiles, ExportStep, ExportTask, Receiver, read_chunk,
 };
 use kvstore::node::{
-    CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, RequestId, Ticket,
+    CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, NotBuilt, RequestId, Ticket,
 };
 use proto::log::frame::Body as FrameBody;
 use proto::peer::peer_message::Body;
@@ -67,9 +67,20 @@ pub enum Wanted {
     /// Give a client its answer.
     Reply(RequestId, Box<Result<kvstore::node::Reply, proto::Failure>>),
     /// These ids never come back.
-    Removed(std::collections::BTreeSet<NodeId>),
+    Removed(BTreeSet<NodeId>),
     /// The process ends itself.
     Fatal(String),
+}
+
+/// Term and vote by group.
+pub type Votes = BTreeMap<GroupId, (u64, u64)>;
+
+fn votes_in(wal: &Wal) -> Votes {
+    let vote = |group| {
+        let hard_state = wal.group_state(group)?.hard_state?;
+        Some((group, (hard_state.term, hard_state.vote)))
+    };
+    [GroupId::META, GroupId::DATA].into_iter().filter_map(vote).collect()
 }
 
 /// What became of a scheduled sync.
@@ -104,8 +115,11 @@ pub struct Process {
     abort_export: bool,
     transfers: VecDeque<Transfer>,
     receiver: Receiver,
-    building: Option<(GroupId, LogIndex, BuildTask)>,
+    building: Option<(ExportFile, BuildTask)>,
     transferring: bool,
+    /// Ids that never come back.
+    removed: BTreeSet<NodeId>,
+    votes: Votes,
     mutant: Option<Mutant>,
 }
 
@@ -115,6 +129,7 @@ impl Process {
         Self {
             node,
             polling: false,
+            votes: votes_in(&wal),
             wal,
             receiver: Receiver::new(files.clone()),
             files,
@@ -130,6 +145,7 @@ impl Process {
             transfers: VecDeque::new(),
             building: None,
             transferring: false,
+            removed: BTreeSet::new(),
             mutant,
         }
     }
@@ -140,18 +156,24 @@ impl Process {
             Effect::Send { to, message } => Some(Wanted::Send(to, message)),
             Effect::Reply { id, reply } => Some(Wanted::Reply(id, Box::new(reply))),
             Effect::WalAppend { ticket, frames, sync } => self.append(ticket, frames, sync),
-            Effect::Members { removed, .. } => Some(Wanted::Removed(removed)),
+            Effect::Members { removed, .. } => {
+                self.removed.clone_from(&removed);
+                Some(Wanted::Removed(removed))
+            }
             Effect::Checkpoint { id, job, store } => {
                 self.on_store(StoreJob::Checkpoint { id, job, store })
             }
             Effect::Export { header, source } => {
+                if header.group == GroupId::DATA {
+                    self.abort_export = false;
+                }
                 if self.mutant == Some(Mutant::FreedBeforeExport) {
                     self.wal.append(&[mutant::log_start(&header)]);
                     self.frees = true;
                 }
                 self.on_store(StoreJob::Export { header, source })
             }
-            Effect::AbortExport(_) => {
+            Effect::AbortExport => {
                 self.abort_export = true;
                 None
             }
@@ -224,6 +246,7 @@ impl Process {
             }
             Err(error) => return Err(error),
         }
+        self.votes = votes_in(&self.wal);
         counters.add(Event::SegmentRoll, self.wal.stats().segments - before);
         counters.add(Event::SnapshotInstalled, std::mem::take(&mut self.installs));
         if std::mem::replace(&mut self.full, false) {
@@ -254,6 +277,16 @@ impl Process {
     pub fn seal(&mut self) -> Result<(), WalError> {
         let idle = self.open.is_none() && !self.full;
         if idle { self.wal.seal() } else { Ok(()) }
+    }
+
+    /// Term and vote of each group as of the last sync: others may have heard of them.
+    pub fn votes(&self) -> &Votes {
+        &self.votes
+    }
+
+    /// Bytes of the log on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.wal.bytes_on_disk()
     }
 
     /// What the log says of a group, synced or not.
@@ -329,11 +362,9 @@ impl Process {
                 self.work = Some(StoreWork::Checkpoint { id, job, store });
                 None
             }
-            StoreJob::Export { mut header, source } => {
+            StoreJob::Export { mut header, mut source } => {
                 let group = header.group;
-                if self.mutant == Some(Mutant::SnapshotAboveContent) && group == GroupId::DATA {
-                    header.index = header.index.next();
-                }
+                mutant::tamper_with_export(self.mutant, &mut header, &mut source, &self.removed);
                 match ExportTask::begin(&self.files, header, source) {
                     Ok(task) => {
                         self.work = Some(StoreWork::Export { group, task });
@@ -353,6 +384,7 @@ impl Process {
     ) -> Option<Input> {
         if group == GroupId::DATA && std::mem::take(&mut self.abort_export) {
             task.give_up();
+            counters.count(Event::ExportGivenUp);
             let result = Err(ExportFailed::File("it was given up".to_owned()));
             return Some(Input::Exported { group, result });
         }
@@ -363,9 +395,7 @@ impl Process {
             }
             Ok(ExportStep::Done(mut file)) => {
                 counters.count(Event::ExportWritten);
-                if self.mutant == Some(Mutant::OutcomesMissing) {
-                    file = mutant::without_outcomes(&self.files, file);
-                }
+                file = mutant::tamper_with_file(self.mutant, &self.files, file);
                 Some(Input::Exported { group, result: Ok(file) })
             }
             Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
@@ -381,13 +411,14 @@ impl Process {
     pub fn step_transfer(&mut self) -> (Option<(NodeId, peer::PeerMessage)>, bool) {
         let job = self.transfers.pop_front();
         let send = job.and_then(|job| self.act(job));
-        if let Some((group, index, task)) = self.building.take() {
+        if let Some((file, task)) = self.building.take() {
+            let (group, index) = (file.header.group, file.header.index);
             match task.step() {
-                Ok(BuildStep::Continue(task)) => self.building = Some((group, index, task)),
+                Ok(BuildStep::Continue(task)) => self.building = Some((file, task)),
                 Ok(BuildStep::Done(built)) => {
                     self.node.step(Input::Built { group, index, result: Ok(built) });
                 }
-                Err(why) => self.node.step(Input::Built { group, index, result: Err(why) }),
+                Err(why) => self.not_built(group, index, why, Some(file)),
             }
         }
         self.transferring = self.building.is_some() || !self.transfers.is_empty();
@@ -412,10 +443,16 @@ impl Process {
                     self.transfers.push_front(Transfer::Build { group, index, state_dir });
                     return None;
                 }
-                let file = self.receiver.finish(group, index);
-                match file.and_then(|file| BuildTask::begin(&self.files, file, &state_dir)) {
-                    Ok(task) => self.building = Some((group, index, task)),
-                    Err(why) => self.node.step(Input::Built { group, index, result: Err(why) }),
+                let file = match self.receiver.finish(group, index) {
+                    Ok(file) => file,
+                    Err(why) => {
+                        self.not_built(group, index, why, None);
+                        return None;
+                    }
+                };
+                match BuildTask::begin(&self.files, file.clone(), &state_dir) {
+                    Ok(task) => self.building = Some((file, task)),
+                    Err(why) => self.not_built(group, index, why, Some(file)),
                 }
             }
             Transfer::Discard(group) => self.receiver.discard(group),
@@ -424,6 +461,17 @@ impl Process {
             Transfer::RemoveState(name) => drop(self.files.states.remove(&name)),
         }
         None
+    }
+
+    fn not_built(
+        &mut self,
+        group: GroupId,
+        index: LogIndex,
+        why: String,
+        file: Option<ExportFile>,
+    ) {
+        let result = Err(Box::new(NotBuilt { why, file }));
+        self.node.step(Input::Built { group, index, result });
     }
 
     fn serve(&self, file: &ExportFile, offset: u64) -> peer::PeerMessage {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvstore::durable::{MemoryDirs, Opened};
-use kvstore::node::{Effect, Input, Node, NodeConfig, Reply, Request, RequestId, Ticks};
+use kvstore::node::{
+    Effect, Input, Node, NodeBounds, NodeConfig, Reply, Request, RequestId, Ticks,
+};
 use prost::Message;
 use proto::log::frame::Body as FrameBody;
 use proto::v1::{self, op::Op};
@@ -86,8 +88,10 @@ impl Script {
         let members: Vec<(NodeId, String)> =
             (1..=3).map(|n| (NodeId(n * 1001), format!("n{n}"))).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let hosts: Vec<Host> =
-            members.iter().map(|(id, _)| Host::formed(*id, &members, None, &mut rng)).collect();
+        let hosts: Vec<Host> = members
+            .iter()
+            .map(|(id, _)| Host::formed(*id, &members, NodeBounds::default(), None, &mut rng))
+            .collect();
         Self {
             promises: vec![Promises::new(); hosts.len()],
             hosts,
@@ -491,6 +495,7 @@ fn boot(
         epoch: ready.epoch,
         export_log_bytes: u64::MAX / 64,
         log_bytes: 0,
+        bounds: NodeBounds::default(),
     };
     let mut node = Node::new(config, ready.start).map_err(|error| error.to_string())?;
     drop(node.poll());

@@ -4,7 +4,7 @@
 //!   node and in whatever life (Raft thesis, figure 3.2). The watch reads what each node appends to
 //!   its log and what it says is committed, so it knows the whole committed log although nodes free
 //!   theirs.
-//! - Nodes that have applied the same index show the same state.
+//! - Nodes that have applied the same index show the same state and count the same voters.
 //! - A term has one leader, and none that was removed before.
 //! - Within a life, what is committed and applied never falls.
 
@@ -27,6 +27,7 @@ pub struct Watch {
     shadows: BTreeMap<(NodeId, GroupId), Shadow>,
     committed: BTreeMap<GroupId, BTreeMap<u64, log::Entry>>,
     digests: BTreeMap<u64, ([u8; 32], NodeId)>,
+    voters: BTreeMap<u64, (Vec<NodeId>, NodeId)>,
     leaders: BTreeMap<u64, NodeId>,
     removed: BTreeSet<NodeId>,
     /// Committed and applied index by node and start.
@@ -123,6 +124,28 @@ impl Watch {
             return Ok(());
         }
         Err(format!("nodes {first} and {node} show different states at index {applied}"))
+    }
+
+    /// A node counts these voters at this index.
+    ///
+    /// # Errors
+    /// Another one counts others.
+    pub fn consists(
+        &mut self,
+        node: NodeId,
+        applied: u64,
+        voters: &[NodeId],
+    ) -> Result<(), String> {
+        // Who joins knows nobody before its first snapshot.
+        if voters.is_empty() {
+            return Ok(());
+        }
+        let known = self.voters.entry(applied).or_insert_with(|| (voters.to_vec(), node));
+        if known.0 == voters {
+            return Ok(());
+        }
+        let (others, first) = known;
+        Err(format!("at index {applied} {first} counts voters {others:?}, and {node} {voters:?}"))
     }
 
     /// A node leads the data group. True when it is a new leader.

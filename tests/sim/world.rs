@@ -21,12 +21,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::counters::{Counters, Event};
 use super::faults::Fault;
-use super::host::{Host, Started};
+use super::host::{self, Host, Started};
 use super::mutant::{self, Mutant};
 use super::network::{Micros, Network};
 use super::operation::{Client, Operation};
 use super::operator::{Operator, Stage};
-use super::process::{Synced, Wanted};
+use super::process::{Synced, Votes, Wanted};
 use super::watch::Watch;
 use super::{FAULTS_MIN, Outcome, Plan};
 
@@ -192,6 +192,8 @@ pub struct World {
     slow_until: Vec<Micros>,
     /// By host: what a repair of it must cover.
     owed: Vec<u64>,
+    /// By host: terms and votes that a repair of it must keep.
+    votes: Vec<Votes>,
     /// By host: syncs of its log.
     syncs: Vec<u64>,
     network: Network,
@@ -216,9 +218,10 @@ impl World {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let members: Vec<(NodeId, String)> =
             (1..=plan.nodes as u64).map(|n| (NodeId(n * 1001), format!("n{n}"))).collect();
+        let bounds = host::bounds(&mut rng);
         let hosts: Vec<Host> = members
             .iter()
-            .map(|(id, _)| Host::formed(*id, &members, plan.mutant, &mut rng))
+            .map(|(id, _)| Host::formed(*id, &members, bounds, plan.mutant, &mut rng))
             .collect();
         let share = plan.operations.div_ceil(CLIENTS as u32);
         let clients = (0..CLIENTS).map(|_| Client::new(share, &mut rng)).collect();
@@ -231,6 +234,7 @@ impl World {
             refused: vec![BTreeSet::new(); hosts.len()],
             slow_until: vec![0; hosts.len()],
             owed: vec![0; hosts.len()],
+            votes: vec![Votes::new(); hosts.len()],
             syncs: vec![0; hosts.len()],
             hosts,
             network: Network::default(),
@@ -326,7 +330,9 @@ impl World {
             Happening::Store { host, boot } if self.runs(host, boot) => {
                 let process = self.hosts[host].running.as_mut().expect("it runs");
                 if process.step_store(&mut self.counters) {
-                    let pause = self.rng.random_range(500..12_000);
+                    let slow = self.slow_until[host] > self.now;
+                    let pause = if slow { chaos::SLOW_STORE } else { 500..12_000 };
+                    let pause = self.rng.random_range(pause);
                     self.after(pause, Happening::Store { host, boot });
                 }
                 self.schedule_poll(host);
@@ -422,7 +428,9 @@ impl World {
         }
         let Some(patient) = &self.hosts[host].patient else { return };
         let covers = patient.covers();
-        match patient.finish() {
+        let finished = patient.finish();
+        let repaired = matches!(finished, Ok(true)).then(|| patient.describe());
+        match finished {
             Ok(false) => return,
             Ok(true) => {
                 let (covers, owed) = (covers.unwrap_or_default(), self.owed[host]);
@@ -439,6 +447,24 @@ impl World {
         }
         self.hosts[host].patient = None;
         self.start(host);
+        if let Some(damage) = repaired {
+            self.check_votes(host, &damage);
+        }
+    }
+
+    /// What a node voted before it was damaged, it knows when it is repaired.
+    fn check_votes(&mut self, host: usize, damage: &str) {
+        let Some(process) = &self.hosts[host].running else { return };
+        let forgotten = self.votes[host].iter().find_map(|(group, (term, vote))| {
+            let known = process.votes().get(group).copied().unwrap_or_default();
+            let keeps = known.0 > *term || known.0 == *term && (*vote == 0 || known.1 == *vote);
+            let name = &self.hosts[host].name;
+            let what = format!("{name} voted for {vote} in term {term} of group {group}");
+            (!keeps).then(|| format!("{what}, and knows {known:?} after a repair of {damage}"))
+        });
+        if let Some(what) = forgotten {
+            self.violate(what);
+        }
     }
 
     fn link(&mut self, host: usize, peer: NodeId, up: bool) {
@@ -473,8 +499,16 @@ impl World {
         let machine = process.node.machine();
         let digest = machine.digest().expect("the simulated store works");
         let (applied, summary) = (machine.applied().get(), process.node.summary());
+        let log_bytes = process.log_bytes();
         let shows = self.watch.shows(id, applied, digest);
         self.check(shows);
+        let consists = self.watch.consists(id, applied, &summary.voters);
+        self.check(consists);
+        let bounds = self.hosts[host].bounds;
+        let most = 3 * bounds.log_bytes + host::LOG_SLACK;
+        if log_bytes > most {
+            self.violate(format!("the log of {id} has {log_bytes} bytes, {most} are allowed"));
+        }
         let stands = self.watch.stands(id, boot, summary.commit, summary.applied);
         self.check(stands);
     }

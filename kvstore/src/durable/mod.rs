@@ -31,6 +31,7 @@ pub use open::{Damage, DamagedGroup, OpenError, Opened, Ready};
 pub use receive::Receiver;
 pub use replayer::Replayer;
 pub use seed::{SeedError, first_states};
+pub(crate) use state_dirs::next_state_dir;
 pub use state_dirs::{MemoryDirs, SledDirs, StateDirs};
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use proto::{GroupId, log};
 use storage::export::ExportFile;
 use storage::wal::{Wal, WalError};
 
-use super::{Damage, DataFiles};
+use super::{Damage, DataFiles, next_state_dir};
 
 impl DataFiles {
     /// Replaces the damaged log by one that begins with these exports, which cover everything that this
@@ -39,7 +39,7 @@ impl DataFiles {
                 conf_state: Some(header.conf_state.clone()),
                 start_index: index,
                 start_term: last_term,
-                state_dir: next_dir(*group, &kept.state_dir),
+                state_dir: next_state_dir(*group, &kept.state_dir),
                 checkpoint: 0,
                 last_index: index,
                 last_term,
@@ -52,11 +52,19 @@ impl DataFiles {
     }
 }
 
-/// A directory that the group has not used; group 0 has none.
-fn next_dir(group: GroupId, dir: &str) -> String {
-    if group == GroupId::META {
-        return String::new();
+impl Damage {
+    /// Why others may not repair it, if they may not: the node must know what it voted, and there must
+    /// be others.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        let voted = self.groups.values().all(|group| group.hard_state.is_some());
+        if self.groups.is_empty() || !voted {
+            return Some(
+                "a vote may have been lost with it, so the node must not come back as it is; remove it \
+                 from the cluster and add it anew",
+            );
+        }
+        let alone = self.groups.values().any(|group| group.voters < 2);
+        alone.then_some("there is no other voter to fetch it from")
     }
-    let number: u64 = dir.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    format!("{group}-{}", number + 1)
 }

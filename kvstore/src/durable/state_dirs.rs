@@ -6,7 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use proto::GroupId;
 use storage::state::{MemoryStore, SledStore, StateError, StateStore};
+
+/// Name of a directory that the group has not used, where `current` is the one it uses now. Group 0, which
+/// lives in memory, has none.
+pub(crate) fn next_state_dir(group: GroupId, current: &str) -> String {
+    if group == GroupId::META {
+        return String::new();
+    }
+    let number = current.rsplit('-').next().and_then(|number| number.parse().ok());
+    format!("{group}-{}", number.unwrap_or(0_u64) + 1)
+}
 
 /// Makes, opens and removes state stores by name. A store is a cache, so nothing here has to survive
 /// a crash; what is left of a removal is removed by the next start.

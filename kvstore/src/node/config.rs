@@ -5,7 +5,7 @@ use proto::{ClusterId, NodeId};
 /// Configuration of the node core.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// This node's id, one of `members`.
+    /// This node's id.
     pub id: NodeId,
     /// This node's name.
     pub name: String,
@@ -29,6 +29,38 @@ pub struct NodeConfig {
     pub export_log_bytes: u64,
     /// Bytes of log there are behind the last export at the start.
     pub log_bytes: u64,
+    /// How far log and memory may grow.
+    pub bounds: NodeBounds,
+}
+
+/// How far what a node holds may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeBounds {
+    /// Bytes in the memory layer at which an export that delays the next checkpoint is given up, unless
+    /// the log is too long for that. At twice as much the node refuses writes of clients as leader, at
+    /// three times it takes no entries. Small: a large state is not exported under load before the log
+    /// is long; large: more memory.
+    pub layer_bytes: usize,
+    /// Bytes of log behind the last export beyond which an export is not given up any more. At twice as
+    /// much the node refuses writes of clients as leader, at three times it takes no entries. Small:
+    /// writes are refused for a while under sustained load; large: more disk, and a longer start.
+    pub log_bytes: u64,
+    /// Bytes of applied entries of a group that stay in memory for followers that are a little behind.
+    pub log_keep_bytes: u64,
+    /// Bytes of applied entries of a group that stay in memory while a follower that was heard lately
+    /// needs them. One that is further behind gets a snapshot.
+    pub log_lagging_bytes: u64,
+}
+
+impl Default for NodeBounds {
+    fn default() -> Self {
+        Self {
+            layer_bytes: 256 * 1024 * 1024,
+            log_bytes: 3 * EXPORT_LOG_BYTES_MAX / 2,
+            log_keep_bytes: 16 * 1024 * 1024,
+            log_lagging_bytes: 256 * 1024 * 1024,
+        }
+    }
 }
 
 /// Default of [`NodeConfig::checkpoint_layer_bytes`].
@@ -39,5 +71,3 @@ pub const EXPORT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// However large the state is, an export begins when the log behind the last one is this long: it
 /// bounds how long a start takes.
 pub const EXPORT_LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Bytes in the memory layer at which an export that delays the next checkpoint is given up.
-pub const EXPORT_LAYER_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -19,6 +19,11 @@ const FOLLOWER_PATIENCE: u64 = 200;
 /// Ticks before the next round after one that failed.
 const RETRY_TICKS: u64 = 100;
 
+/// A batch of the log takes whole sectors.
+const SECTOR_BYTES: u64 = 512;
+/// What a batch takes beside its frames, and a frame beside its message.
+const BATCH_BYTES_MIN: u64 = 48;
+
 /// What a round is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
@@ -27,15 +32,6 @@ enum Stage {
     Checkpoint,
     /// Exports of these groups are being written.
     Writing(BTreeSet<GroupId>),
-}
-
-/// What the node does next for the round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Nothing.
-    Wait,
-    /// Begin a checkpoint, then call [`Exports::checkpointing`].
-    Checkpoint,
 }
 
 /// A damaged node that is to be offered an export at or above an index.
@@ -64,6 +60,8 @@ pub struct Exports {
     /// Requests that the running round answers.
     served: Vec<RequestId>,
     repairs: Vec<Repair>,
+    /// An export of the running round could not be written: the log is not freed behind it.
+    spoiled: bool,
     /// The data group has switched to another state since its export began.
     orphaned: bool,
     /// Followers that were offered an export, with its index and when they were last heard about it.
@@ -86,6 +84,7 @@ impl Exports {
             waiting: Vec::new(),
             served: Vec::new(),
             repairs: Vec::new(),
+            spoiled: false,
             orphaned: false,
             followers: BTreeMap::new(),
         }
@@ -111,9 +110,10 @@ impl Exports {
         })
     }
 
-    /// The log grew.
+    /// The log grows by frames of this many bytes. What is appended together counts as a batch of its
+    /// own, although the log may write several as one.
     pub fn logged(&mut self, bytes: u64) {
-        self.log_bytes += bytes;
+        self.log_bytes += (bytes + BATCH_BYTES_MIN).next_multiple_of(SECTOR_BYTES);
     }
 
     /// Bytes of log behind the newest round.
@@ -145,11 +145,10 @@ impl Exports {
         self.due |= self.newest.get(&group).is_none_or(|file| file.header.index < at);
     }
 
-    /// What a round, due or running, needs.
+    /// Whether a round begins now, with a checkpoint; then [`Exports::checkpointing`] follows.
     #[must_use]
-    pub fn next(&self, now: Ticks) -> Next {
-        let begins = self.stage == Stage::Idle && self.due && now >= self.retry_at;
-        if begins { Next::Checkpoint } else { Next::Wait }
+    pub fn begins(&self, now: Ticks) -> bool {
+        self.stage == Stage::Idle && self.due && now >= self.retry_at
     }
 
     /// A round has begun with a checkpoint.
@@ -157,6 +156,7 @@ impl Exports {
         assert!(self.stage == Stage::Idle, "one round at a time");
         self.stage = Stage::Checkpoint;
         self.due = false;
+        self.spoiled = false;
         self.log_bytes_before = self.log_bytes;
         self.served.append(&mut self.waiting);
     }
@@ -214,13 +214,14 @@ impl Exports {
         let Stage::Writing(groups) = &mut self.stage else { return Vec::new() };
         groups.remove(&group);
         if !well {
+            self.spoiled = true;
             self.retry_at = Ticks(now.0 + RETRY_TICKS);
         }
         if !groups.is_empty() {
             return Vec::new();
         }
         self.stage = Stage::Idle;
-        if well {
+        if !self.spoiled {
             self.log_bytes = self.log_bytes.saturating_sub(self.log_bytes_before);
         }
         std::mem::take(&mut self.served)

@@ -105,6 +105,15 @@ pub struct Built {
     pub state: BuiltState,
 }
 
+/// Why no state was built from a snapshot.
+#[derive(Debug)]
+pub struct NotBuilt {
+    /// What could not be written, verified or built.
+    pub why: String,
+    /// The export, where that is whole.
+    pub file: Option<ExportFile>,
+}
+
 /// A state, by the kind of its group.
 #[derive(Debug)]
 pub enum BuiltState {
@@ -177,8 +186,8 @@ pub enum Input {
         group: GroupId,
         /// Index of the snapshot.
         index: LogIndex,
-        /// What was built, or why it could not be written, verified or built.
-        result: Result<Built, String>,
+        /// What was built, or why there is nothing.
+        result: Result<Built, Box<NotBuilt>>,
     },
     /// The log has no room on its disk, or has room again.
     LogFull(bool),
@@ -228,7 +237,8 @@ pub enum Effect {
         /// The answer.
         reply: Result<Reply, Failure>,
     },
-    /// Run this checkpoint beside everything else, then report [`Input::CheckpointDone`].
+    /// Run this checkpoint beside everything else, then report [`Input::CheckpointDone`] or
+    /// [`Input::CheckpointFailed`].
     Checkpoint {
         /// Names it in the report.
         id: CheckpointId,
@@ -244,8 +254,9 @@ pub enum Effect {
         /// What it holds.
         source: ExportSource,
     },
-    /// Give up the export of this group that is being written, and report it as failed.
-    AbortExport(GroupId),
+    /// Give up the export of the data group that is being written or about to be, and report it as
+    /// failed.
+    AbortExport,
     /// Read a chunk of an export and send it. Where that fails, send that the export is gone.
     ServeChunk {
         /// To whom.
@@ -317,9 +328,9 @@ pub enum Effect {
 pub struct Summary {
     /// Everything committed at start is applied and one read index was confirmed since.
     pub ready: bool,
-    /// This node leads the data group.
+    /// Its role in the data group.
     pub role: v1::Role,
-    /// The data group has a leader that this node knows.
+    /// The leader of the data group, as far as this node knows.
     pub leader: Option<NodeId>,
     /// Client address of that leader.
     pub leader_address: Option<String>,
@@ -331,7 +342,7 @@ pub struct Summary {
     pub applied: u64,
     /// Revision of keyspace `default`.
     pub revision: u64,
-    /// Members as the catalogue knows them, by id.
+    /// Members as the catalogue knows them, by name.
     pub members: Vec<v1::Member>,
     /// Voters of the data group.
     pub voters: Vec<NodeId>,
@@ -339,6 +350,9 @@ pub struct Summary {
     pub change: (u64, bool),
     /// The log has no room.
     pub read_only: bool,
+    /// Log or memory has outgrown its bound: as leader, this node refuses writes until an export or a
+    /// checkpoint is done.
+    pub overloaded: bool,
     /// Index of the newest durable export of the data group.
     pub exported: u64,
     /// A snapshot is being fetched or built.

@@ -12,9 +12,11 @@
 //! append to the log and one fdatasync, all reads share one round of the read index.
 //!
 //! 1. Each replica group is polled: messages that may leave at once, frames, committed entries.
-//! 2. All frames become one [`Effect::WalAppend`] under one ticket.
-//! 3. Answers are completed with what only the node knows (leader, addresses) and given out once.
-//! 4. A checkpoint begins when the memory layer is large enough and none runs.
+//! 2. Followers and damaged nodes that need an export are offered one, or one is begun.
+//! 3. All frames become one [`Effect::WalAppend`] under one ticket.
+//! 4. Answers are completed with what only the node knows (leader, addresses) and given out once.
+//! 5. A checkpoint begins when the memory layer or the log behind the last one is large enough and none
+//!    runs.
 //!
 //! A message that must not leave before the disk confirmed stays inside its group until
 //! [`Input::WalDurable`] names a ticket at or after the append that it waits for (design: persist,
@@ -30,19 +32,23 @@ mod repair;
 mod requests;
 mod routing;
 mod snapshots;
+mod strain;
 mod transfer;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 pub use catalogue::{Catalogue, Keyspaces, Member, Members, OpenChange, Wanted};
 pub use config::{
-    CHECKPOINT_LAYER_BYTES, EXPORT_LAYER_BYTES_MAX, EXPORT_LOG_BYTES, EXPORT_LOG_BYTES_MAX,
-    NodeConfig,
+    CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, EXPORT_LOG_BYTES_MAX, NodeBounds, NodeConfig,
 };
 pub use io::{
-    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, Reply, Request,
-    RequestId, Summary, Ticket, Ticks,
+    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, NotBuilt, Reply,
+    Request, RequestId, Summary, Ticket, Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
+pub use strain::Strain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -110,6 +116,7 @@ pub struct Node {
     /// What the links were told last.
     told: Option<(Vec<v1::Member>, BTreeSet<NodeId>)>,
     read_only: bool,
+    strain: Strain,
     stopping: bool,
 }
 
@@ -165,6 +172,7 @@ impl Node {
             first_conf,
             told: None,
             read_only: false,
+            strain: Strain::default(),
             stopping: false,
         })
     }
@@ -182,7 +190,9 @@ impl Node {
             Input::ChunkWritten { group, index, offset } => {
                 self.chunk_written(group, index, offset);
             }
-            Input::Built { group, index, result } => self.built(group, index, result),
+            Input::Built { group, index, result } => {
+                self.built(group, index, result.map_err(|why| *why))
+            }
             Input::LogFull(full) => self.log_full(full),
             Input::Joining { name, node } => self.joining(name, node),
             Input::MoveLeader(to) => self.move_leader(to),
@@ -194,8 +204,7 @@ impl Node {
             }
             Input::Stop => {
                 self.stopping = true;
-                self.meta.hand_over();
-                self.data.hand_over();
+                self.hand_over();
             }
         }
     }
@@ -209,13 +218,11 @@ impl Node {
             match self.exports.offer(group, to, message, self.now) {
                 Some(offer) => self.outbox.send(to, group, Body::SnapshotOffer(offer)),
                 // A newer one has taken its place meanwhile: the group offers that instead.
-                None if group == GroupId::META => self.meta.snapshot_failed(to),
-                None => self.data.snapshot_failed(to),
+                None => self.snapshot_failed(group, to),
             }
         }
         for (group, node, id) in std::mem::take(&mut self.outbox.repairs) {
-            let at = if group == GroupId::META { self.meta.applied() } else { self.data.applied() };
-            self.exports.want_for_repair(group, node, id, at);
+            self.exports.want_for_repair(group, node, id, self.applied(group));
         }
         // Perhaps there is one already.
         self.answer_repairs();
@@ -237,7 +244,7 @@ impl Node {
             self.outbox.ticket = out.ticket;
         } else {
             let (ticket, frames, sync) = (out.ticket, out.frames, out.sync);
-            let bytes = frames.iter().map(|frame| frame.encoded_len() as u64).sum();
+            let bytes: u64 = frames.iter().map(|frame| frame.encoded_len() as u64).sum();
             self.exports.logged(bytes);
             self.log_since_checkpoint += bytes;
             effects.push(Effect::WalAppend { ticket, frames, sync });
@@ -282,6 +289,7 @@ impl Node {
                 self.meta.machine().members().open_change().is_none(),
             ),
             read_only: self.read_only,
+            overloaded: self.strain >= Strain::Refusing,
             exported: self.exports.newest(GroupId::DATA).map_or(0, |file| file.header.index.get()),
             installing: self.snapshots.is_busy(),
             log_bytes: self.exports.log_bytes(),
@@ -322,12 +330,6 @@ impl Node {
         self.data.state_dir()
     }
 
-    /// Requests that are not answered yet.
-    #[must_use]
-    pub fn open_requests(&self) -> usize {
-        self.requests.len()
-    }
-
     fn each_replica(&mut self, mut act: impl FnMut(&mut dyn Replication, &mut Outbox)) {
         act(&mut self.meta, &mut self.outbox);
         act(&mut self.data, &mut self.outbox);
@@ -338,10 +340,10 @@ impl Node {
         let now = self.now;
         self.each_replica(|replica, out| replica.tick(now, out));
         while let Some(id) = self.requests.expired(now) {
-            let mut failure = self.requests.timed_out(id);
-            if matches!(self.parked.get(&id), Some(Parked::Write { .. })) {
-                failure.applied = Some(proto::Applied::No);
-            }
+            let failure = match self.parked.get(&id) {
+                Some(parked) => parked.timed_out(),
+                None => self.requests.timed_out(id),
+            };
             self.each_replica(|replica, _| replica.forget(id));
             self.requests.give_up(id);
             self.parked.remove(&id);
@@ -364,10 +366,16 @@ impl Node {
             Body::SnapshotChunk(chunk) => self.chunk(from, group, &chunk),
             // What cannot be written is not taken, so it is not acknowledged either; the leader goes
             // on probing.
-            Body::Raft(append) if self.read_only && carries_entries(&append) => {}
+            Body::Raft(append) if !self.takes_entries(group) && carries_entries(&append) => {}
             body if group == GroupId::META => self.meta.receive(from, body, &mut self.outbox),
             body => self.data.receive(from, body, &mut self.outbox),
         }
+    }
+
+    /// Whether what a leader wants appended to a group is taken: not while the disk is full, and not
+    /// while the data group's log has to wait for an export.
+    fn takes_entries(&self, group: GroupId) -> bool {
+        !self.read_only && (group == GroupId::META || self.strain < Strain::Closed)
     }
 
     /// Sends a chunk of an export, or says that there is none.
@@ -397,20 +405,28 @@ impl Node {
 
     /// Hands leadership of every group to a voter; the leaders are asked to.
     fn move_leader(&mut self, to: NodeId) {
-        let ask = |leader: Option<NodeId>, group: GroupId, outbox: &mut Outbox| {
-            if let Some(leader) = leader {
-                outbox.send(leader, group, Body::MoveLeader(peer::MoveLeader { to: to.get() }));
-            }
-        };
-        if self.meta.leads() {
-            self.meta.move_leader(to);
-        } else {
-            ask(self.meta.leader(), GroupId::META, &mut self.outbox);
+        self.meta.ask_to_move_leader(to, &mut self.outbox);
+        self.data.ask_to_move_leader(to, &mut self.outbox);
+    }
+
+    /// Hands leadership of every group that this node leads to the follower that is closest behind.
+    fn hand_over(&mut self) {
+        self.meta.hand_over();
+        self.data.hand_over();
+    }
+
+    /// A follower did not get the snapshot that it was offered.
+    fn snapshot_failed(&mut self, group: GroupId, node: NodeId) {
+        match group {
+            GroupId::META => self.meta.snapshot_failed(node),
+            _ => self.data.snapshot_failed(node),
         }
-        if self.data.leads() {
-            self.data.move_leader(to);
-        } else {
-            ask(self.data.leader(), GroupId::DATA, &mut self.outbox);
+    }
+
+    fn applied(&self, group: GroupId) -> LogIndex {
+        match group {
+            GroupId::META => self.meta.applied(),
+            _ => self.data.applied(),
         }
     }
 
@@ -426,13 +442,16 @@ impl Node {
 
     fn begin_checkpoint(&mut self) -> Option<Effect> {
         let layer = self.data.machine().layer_bytes();
-        if self.store_failed && layer > LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes {
-            let why = "the state store has failed, and memory is full; a start rebuilds the store";
+        let much = layer > LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes
+            || self.strain >= Strain::Refusing;
+        if self.store_failed && much {
+            let why = "the state store has failed, and memory or the log is full; a start rebuilds \
+                       the store";
             return Some(Effect::Fatal(why.to_owned()));
         }
         // The log counts as well: of what is overwritten or compacted, little stays in the layer, but a
         // start has to replay it all.
-        let limit = self.config.checkpoint_layer_bytes;
+        let limit = self.config.checkpoint_layer_bytes.min(self.config.bounds.layer_bytes);
         let due = layer >= limit || self.log_since_checkpoint >= 2 * limit as u64;
         if self.checkpoint.is_some() || self.store_failed || !due {
             return None;
@@ -514,99 +533,4 @@ fn replica<S: StateMachine>(
     )
     .map_err(|source| NodeError::Group { group: id, source })?;
     Ok(RaftReplica::new(id, Arc::clone(identity), group, machine, recovered.state_dir))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shell::testing::opened;
-    use storage::disk::SimDisk;
-    use storage::export::ExportHeader;
-    use storage::mvcc::CheckpointProgress;
-    use storage::state::StateError;
-
-    /// A node of one whose log is synced at once; returns the replies of one poll.
-    fn poll(node: &mut Node, wal: &mut storage::wal::Wal) -> usize {
-        let mut replies = 0;
-        for effect in node.poll() {
-            match effect {
-                Effect::WalAppend { ticket, frames, .. } => {
-                    wal.append(&frames);
-                    wal.sync().unwrap();
-                    node.step(Input::WalDurable(ticket));
-                }
-                Effect::Reply { .. } => replies += 1,
-                _ => {}
-            }
-        }
-        replies
-    }
-
-    /// A node that once had more to do than fits into one poll wanted the next one for ever, and its
-    /// thread never waited again.
-    #[test]
-    fn a_poll_is_wanted_until_it_came() {
-        let (mut node, mut wal, _files) = opened(&SimDisk::new());
-        node.step(Input::Campaign);
-        for _ in 0..20 {
-            poll(&mut node, &mut wal);
-        }
-        assert!(node.ready() && !node.wants_poll());
-        // It is parked until a read has told the index, and goes on with a poll of its own.
-        let (id, request, patience) = (RequestId(1), Request::Export, Ticks(100));
-        node.step(Input::Client { id, request, patience });
-        let wanted = (0..20).map(|_| {
-            poll(&mut node, &mut wal);
-            node.wants_poll()
-        });
-        let wanted: Vec<bool> = wanted.collect();
-        assert!(wanted.contains(&true), "it was parked");
-        assert!(!wanted[10..].contains(&true), "{wanted:?}");
-    }
-    /// Asks for an export twice, each of which fails like this. Returns how often one of the data
-    /// group was begun, and the state directories that were given up.
-    fn exports_fail(with: impl Fn() -> ExportFailed) -> (usize, Vec<String>) {
-        let (mut node, mut wal, _files) = opened(&SimDisk::new());
-        node.step(Input::Campaign);
-        let (mut exports, mut suspects) = (0, Vec::new());
-        for tick in 0..600 {
-            if tick == 100 || tick == 400 {
-                let (id, request, patience) = (RequestId(tick), Request::Export, Ticks(1_000));
-                node.step(Input::Client { id, request, patience });
-            }
-            node.step(Input::Tick);
-            for effect in node.poll() {
-                match effect {
-                    Effect::WalAppend { ticket, frames, .. } => {
-                        wal.append(&frames);
-                        wal.sync().unwrap();
-                        node.step(Input::WalDurable(ticket));
-                    }
-                    Effect::Checkpoint { id, mut job, store } => {
-                        while job.step(&*store).unwrap() == CheckpointProgress::Continue {}
-                        node.step(Input::CheckpointDone(id));
-                    }
-                    Effect::Export { header: ExportHeader { group, .. }, .. } => {
-                        exports += usize::from(group == GroupId::DATA);
-                        let failed = match group {
-                            GroupId::DATA => with(),
-                            _ => ExportFailed::File("no room".to_owned()),
-                        };
-                        node.step(Input::Exported { group, result: Err(failed) });
-                    }
-                    Effect::SuspectState(name) => suspects.push(name),
-                    _ => {}
-                }
-            }
-        }
-        (exports, suspects)
-    }
-
-    #[test]
-    fn a_store_that_cannot_be_exported_is_given_up_and_a_file_is_tried_again() {
-        let file = || ExportFailed::File("no room".to_owned());
-        assert_eq!(exports_fail(file), (2, Vec::new()));
-        let store = || ExportFailed::Store(StateError::Poisoned);
-        assert_eq!(exports_fail(store), (1, vec!["1-0".to_owned()]));
-    }
 }

@@ -12,6 +12,8 @@ use super::io::{Request, RequestId, Ticks};
 pub enum Kind {
     /// It only reads.
     Read,
+    /// It wants an export.
+    Export,
     /// It writes.
     Write,
     /// It changes the catalogue.
@@ -74,23 +76,27 @@ impl Requests {
         (*deadline <= now).then_some(*id)
     }
 
-    /// The error for a request that was not answered in time. A read changed nothing; a write was
-    /// handed to its group at once, so its outcome is unknown.
+    /// The error for a request that its group did not answer in time. A read changed nothing; a write
+    /// was handed to its group, so its outcome is unknown.
     #[must_use]
     pub fn timed_out(&self, id: RequestId) -> Failure {
         match self.open.get(&id).map(|open| open.kind) {
             Some(Kind::Write | Kind::Manage) => {
                 let why = "no majority acknowledged it in time; it may be applied yet";
-                self.name(id, Failure::new(Code::WriteTimedOut, "", why).applied(Applied::Unknown))
+                Failure::new(Code::WriteTimedOut, "", why).applied(Applied::Unknown)
+            }
+            Some(Kind::Export) => {
+                Failure::new(Code::ReadTimedOut, "", "the export takes longer; it goes on")
             }
             Some(Kind::Read) | None => {
                 let why = "the leader could not confirm its leadership in time";
-                self.name(id, Failure::new(Code::ReadTimedOut, "", why))
+                Failure::new(Code::ReadTimedOut, "", why)
             }
         }
     }
 
-    /// Fills in the subject of an error, and `applied = no` for a write whose error says nothing.
+    /// Fills in the subject of an error. One of a request that cannot change anything says nothing of
+    /// whether it was applied.
     #[must_use]
     pub fn name(&self, id: RequestId, failure: Failure) -> Failure {
         match self.open.get(&id) {
@@ -98,22 +104,16 @@ impl Requests {
             None => failure,
         }
     }
-
-    /// How many are open.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
 }
 
 fn name(kind: Kind, key: &Bytes, mut failure: Failure) -> Failure {
     let key = key.escape_ascii();
     failure.subject = match kind {
-        Kind::Read => format!("read of \"{key}\""),
+        Kind::Read | Kind::Export => format!("read of \"{key}\""),
         Kind::Write => format!("write to \"{key}\""),
         Kind::Manage => format!("change of {key}"),
     };
-    if kind == Kind::Read {
+    if matches!(kind, Kind::Read | Kind::Export) {
         failure.applied = None;
     }
     failure
@@ -127,7 +127,7 @@ fn describe(request: &Request) -> (Kind, Bytes) {
         Request::History(history) => (Kind::Read, history.key.clone()),
         Request::Keyspaces => (Kind::Read, Bytes::from_static(b"keyspaces")),
         Request::Catalogue => (Kind::Read, Bytes::from_static(b"members")),
-        Request::Export => (Kind::Read, Bytes::from_static(b"snapshot")),
+        Request::Export => (Kind::Export, Bytes::from_static(b"snapshot")),
         Request::Manage(command) => (Kind::Manage, subject(command)),
         Request::Write { write, .. } => {
             let first = write.then_ops.first().and_then(|op| op.op.as_ref());

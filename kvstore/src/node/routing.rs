@@ -1,7 +1,7 @@
 //! Requests of clients: to which replica they go, and how its answer becomes a reply.
 
 use proto::v1::{self, Level, Proof};
-use proto::{Applied, Code, Failure, NodeId, log};
+use proto::{Applied, Code, Failure, KeyspaceId, NodeId, log};
 use storage::mvcc::RangeQuery;
 
 use super::Node;
@@ -17,11 +17,26 @@ pub(super) enum Parked {
     Write {
         /// The transaction, without the id of the keyspace.
         write: log::Write,
-        /// How long its client waits, from its arrival on.
-        patience: Ticks,
     },
     /// An export of everything committed so far.
     Export,
+}
+
+impl Parked {
+    /// The error when its client waits no longer: nothing was begun yet.
+    pub(super) fn timed_out(&self) -> Failure {
+        match self {
+            Self::Write { .. } => {
+                let why = "no leader told in time whether there is such a keyspace";
+                Failure::new(Code::WriteTimedOut, "", why).applied(Applied::No)
+            }
+            Self::Export => {
+                let why =
+                    "the leader could not confirm its leadership in time; no export was begun";
+                Failure::new(Code::ReadTimedOut, "", why)
+            }
+        }
+    }
 }
 
 impl Node {
@@ -29,13 +44,13 @@ impl Node {
     pub(super) fn request(&mut self, id: RequestId, request: Request, patience: Ticks) {
         let deadline = Ticks(self.now.0 + patience.0.max(1));
         self.requests.open(id, &request, deadline);
-        if let Err(failure) = self.route(id, request, patience) {
+        if let Err(failure) = self.route(id, request) {
             let failure = self.requests.name(id, failure.applied(Applied::No));
             self.outbox.answer(id, Err(failure));
         }
     }
 
-    fn route(&mut self, id: RequestId, request: Request, patience: Ticks) -> Result<(), Failure> {
+    fn route(&mut self, id: RequestId, request: Request) -> Result<(), Failure> {
         if self.stopping {
             let why = format!("{} is stopping", self.config.name);
             return Err(Failure::new(Code::NotReady, "", why));
@@ -69,19 +84,17 @@ impl Node {
                 self.read(id, &history.keyspace, level, query)
             }
             Request::Write { keyspace, write } => {
-                self.route_write(id, &keyspace, write, patience);
+                self.route_write(id, &keyspace, write);
                 Ok(())
             }
             Request::Keyspaces => self.read(id, "", Level::Linearizable, Query::Keyspaces),
             Request::Catalogue => {
-                let (level, plan) = consistency::plan(Level::Linearizable)?;
-                let keyspace = String::new();
-                let read = Read { id, keyspace, query: Query::Catalogue, level, plan };
+                let read = planned(id, "", Level::Linearizable, Query::Catalogue)?;
                 self.meta.read(read, &mut self.outbox);
                 Ok(())
             }
             Request::Manage(command) => {
-                let submission = Submission { origin: Origin::Local(id), command, patience };
+                let submission = Submission { origin: Origin::Local(id), command };
                 self.meta.write(submission, &mut self.outbox);
                 Ok(())
             }
@@ -94,22 +107,21 @@ impl Node {
 
     /// Writes name the keyspace by its id. A name that is unknown here may have been created already:
     /// a linearizable look at the names decides.
-    fn route_write(
-        &mut self,
-        id: RequestId,
-        keyspace: &str,
-        mut write: log::Write,
-        patience: Ticks,
-    ) {
+    fn route_write(&mut self, id: RequestId, keyspace: &str, write: log::Write) {
         if let Some(found) = self.data.machine().keyspace(keyspace) {
-            write.keyspace = found.get();
-            let command = log::Command { body: Some(log::command::Body::Write(write)) };
-            let submission = Submission { origin: Origin::Local(id), command, patience };
-            return self.data.write(submission, &mut self.outbox);
+            return self.write_to(id, found, write);
         }
-        self.parked.insert(id, Parked::Write { write, patience });
+        self.parked.insert(id, Parked::Write { write });
         let asked = self.read(id, keyspace, Level::Linearizable, Query::Resolve);
         asked.expect("every keyspace of this kind offers linearizable reads");
+    }
+
+    /// Hands a write to the data group.
+    fn write_to(&mut self, id: RequestId, keyspace: KeyspaceId, mut write: log::Write) {
+        write.keyspace = keyspace.get();
+        let command = log::Command { body: Some(log::command::Body::Write(write)) };
+        let submission = Submission { origin: Origin::Local(id), command };
+        self.data.write(submission, &mut self.outbox);
     }
 
     fn read(
@@ -119,8 +131,7 @@ impl Node {
         level: Level,
         query: Query,
     ) -> Result<(), Failure> {
-        let (level, plan) = consistency::plan(level)?;
-        let read = Read { id, keyspace: keyspace.to_owned(), query, level, plan };
+        let read = planned(id, keyspace, level, query)?;
         self.data.read(read, &mut self.outbox);
         Ok(())
     }
@@ -128,11 +139,8 @@ impl Node {
     /// Goes on with a request that waited for a read; its answer comes later.
     fn unpark(&mut self, id: RequestId, parked: Parked, found: &Found) {
         match (parked, found) {
-            (Parked::Write { mut write, patience }, Found::Keyspace(keyspace)) => {
-                write.keyspace = keyspace.get();
-                let command = log::Command { body: Some(log::command::Body::Write(write)) };
-                let submission = Submission { origin: Origin::Local(id), command, patience };
-                self.data.write(submission, &mut self.outbox);
+            (Parked::Write { write }, Found::Keyspace(keyspace)) => {
+                self.write_to(id, *keyspace, write);
             }
             (Parked::Export, _) => self.exports.want_for(id),
             (Parked::Write { .. }, other) => panic!("a name was looked up and {other:?} found"),
@@ -234,6 +242,12 @@ impl Node {
         let member = &self.meta.machine().members().with_id(leader)?.member;
         (!member.client_address.is_empty()).then(|| member.client_address.clone())
     }
+}
+
+/// A read with the plan of its level.
+fn planned(id: RequestId, keyspace: &str, level: Level, query: Query) -> Result<Read, Failure> {
+    let (level, plan) = consistency::plan(level)?;
+    Ok(Read { id, keyspace: keyspace.to_owned(), query, level, plan })
 }
 
 /// The error for a write that apply refused, the same on every replica.

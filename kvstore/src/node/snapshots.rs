@@ -7,17 +7,18 @@ use proto::peer::peer_message::Body;
 use proto::{GroupId, LogIndex, NodeId, peer};
 use storage::export::{ExportFile, ExportHeader};
 
-use super::io::{Built, BuiltState, Effect, Ticks};
+use super::io::{Built, BuiltState, Effect, NotBuilt, Ticks};
 use super::transfer::Fetch;
 use super::{Node, Ticket};
-use crate::replication::{Replication, Retired};
+use crate::durable::next_state_dir;
+use crate::replication::Retired;
 
 /// What a node receives and builds.
 #[derive(Debug, Default)]
 pub struct Snapshots {
     fetching: BTreeMap<GroupId, Fetch>,
-    /// What is being built, by index, and the message that goes with it.
-    building: BTreeMap<GroupId, (LogIndex, peer::RaftMessage)>,
+    /// What is being built, by index, the message that goes with it, and where.
+    building: BTreeMap<GroupId, (LogIndex, peer::RaftMessage, String)>,
     /// What is built and waits for a leader to be known.
     built: BTreeMap<GroupId, (peer::RaftMessage, Built, String)>,
     /// States to remove once an append is durable.
@@ -123,40 +124,42 @@ impl Node {
         }
         let fetch = self.snapshots.fetching.remove(&group).expect("it was just found");
         let message = fetch.offer().raft.clone().expect("an offer of a leader has its message");
-        let state_dir = self.next_state_dir(group);
+        let state_dir = match group {
+            GroupId::META => next_state_dir(group, self.meta.state_dir()),
+            _ => next_state_dir(group, self.data.state_dir()),
+        };
         tracing::info!(%group, %index, "the snapshot is here; building its state");
-        self.snapshots.building.insert(group, (index, message));
+        self.snapshots.building.insert(group, (index, message, state_dir.clone()));
         self.effects.push(Effect::Build { group, index, state_dir });
     }
 
-    /// A directory that no state of this group has been in.
-    fn next_state_dir(&self, group: GroupId) -> String {
-        let current = match group {
-            GroupId::META => self.meta.state_dir(),
-            _ => self.data.state_dir(),
-        };
-        let number: u64 =
-            current.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-        format!("{group}-{}", number + 1)
-    }
-
     /// A state is built, or could not be.
-    pub(super) fn built(&mut self, group: GroupId, index: LogIndex, result: Result<Built, String>) {
-        let Some((building, message)) = self.snapshots.building.remove(&group) else { return };
+    pub(super) fn built(
+        &mut self,
+        group: GroupId,
+        index: LogIndex,
+        result: Result<Built, NotBuilt>,
+    ) {
+        let Some((building, message, dir)) = self.snapshots.building.remove(&group) else { return };
         assert!(building == index, "{index} of group {group} was built instead of {building}");
         match result {
             Ok(built) if !is_of(&message, &built.file.header) => {
                 tracing::error!(%group, %index, "a snapshot is not the one that was offered");
+                let state: Box<dyn Any + Send> = Box::new(built.state);
+                self.effects.push(Effect::RemoveState { name: dir, state: Some(state) });
                 self.effects.push(Effect::RemoveExport(built.file.path));
             }
             Ok(built) => {
-                let dir = self.next_state_dir(group);
                 self.snapshots.built.insert(group, (message, built, dir));
                 self.install();
             }
-            Err(why) => {
+            Err(NotBuilt { why, file }) => {
                 tracing::error!(%group, %index, why, "a snapshot is of no use; it is fetched anew");
                 self.effects.push(Effect::Discard(group));
+                self.effects.push(Effect::RemoveState { name: dir, state: None });
+                if let Some(file) = file {
+                    self.keep_or_drop(file);
+                }
             }
         }
     }
@@ -170,38 +173,27 @@ impl Node {
                 self.useless(dir, built);
                 continue;
             }
-            let Built { file, state } = built;
-            let kept = |(message, state, dir)| (message, Built { file: file.clone(), state }, dir);
-            let outcome = match state {
-                BuiltState::Catalogue(catalogue) => {
-                    let boxed = |back: Box<(_, _, _)>| {
-                        let (message, catalogue, dir) = *back;
-                        (message, BuiltState::Catalogue(Box::new(catalogue)), dir)
-                    };
-                    self.meta.install(message, *catalogue, dir.clone()).map_err(boxed)
-                }
-                BuiltState::Machine(machine) => {
-                    let boxed = |back: Box<(_, _, _)>| {
-                        let (message, machine, dir) = *back;
-                        (message, BuiltState::Machine(Box::new(machine)), dir)
-                    };
-                    self.data.install(message, *machine, dir.clone()).map_err(boxed)
-                }
+            let can = match group {
+                GroupId::META => self.meta.can_install(),
+                _ => self.data.can_install(),
             };
-            match outcome {
-                Ok(true) => {
-                    tracing::info!(%group, %index, "the snapshot is installed");
-                    self.learn_epoch(&file);
-                    // The frame of the install says where the log begins.
-                    self.exports.add(file, self.now);
-                }
-                Ok(false) => {
-                    self.effects.push(Effect::RemoveState { name: dir, state: None });
-                    self.keep_or_drop(file);
-                }
-                Err(waiting) => {
-                    self.snapshots.built.insert(group, kept(waiting));
-                }
+            if !can {
+                self.snapshots.built.insert(group, (message, built, dir));
+                continue;
+            }
+            let Built { file, state } = built;
+            let installed = match state {
+                BuiltState::Catalogue(state) => self.meta.install(message, *state, dir.clone()),
+                BuiltState::Machine(state) => self.data.install(message, *state, dir.clone()),
+            };
+            if installed {
+                tracing::info!(%group, %index, "the snapshot is installed");
+                self.learn_epoch(&file);
+                // The frame of the install says where the log begins.
+                self.exports.add(file, self.now);
+            } else {
+                self.effects.push(Effect::RemoveState { name: dir, state: None });
+                self.keep_or_drop(file);
             }
         }
     }
@@ -231,7 +223,7 @@ impl Node {
             }
             if self.exports.is_writing(group) {
                 self.exports.orphan();
-                self.effects.push(Effect::AbortExport(group));
+                self.effects.push(Effect::AbortExport);
             }
         }
     }
@@ -257,13 +249,6 @@ impl Node {
             }
         }
         self.install();
-    }
-
-    fn applied(&self, group: GroupId) -> LogIndex {
-        match group {
-            GroupId::META => self.meta.applied(),
-            _ => self.data.applied(),
-        }
     }
 }
 

@@ -3,19 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use consensus::{GroupStatus, Role, SnapshotMeta};
+use consensus::{GroupStatus, SnapshotMeta};
 use proto::peer::peer_message::Body;
 use proto::{Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, log, v1};
 use storage::export::{ExportFile, ExportHeader};
 use storage::mvcc::HistoryClock;
 
 use super::catalogue::Member;
-use super::config::{EXPORT_LAYER_BYTES_MAX, EXPORT_LOG_BYTES_MAX};
-use super::exports::Next;
-use super::io::{CheckpointId, Effect, ExportFailed, ExportSource, RequestId, Ticks};
+use super::config::EXPORT_LOG_BYTES_MAX;
+use super::io::{CheckpointId, Effect, ExportFailed, ExportSource, RequestId};
 use super::keyspaces::{self, Held};
 use super::membership::{self, Standing, Step};
-use super::{Node, Reply};
+use super::{Node, Reply, Strain};
 use crate::replication::raft::{RaftReplica, StateMachine};
 use crate::replication::{Origin, Replication, Submission};
 
@@ -43,13 +42,28 @@ impl Node {
             self.compact_history();
         }
         if self.read_only && now.is_multiple_of(SECOND_TICKS) {
-            self.meta.hand_over();
-            self.data.hand_over();
+            self.hand_over();
         }
+        self.measure_strain();
         self.tick_snapshots();
         self.tick_exports();
-        self.meta.trim_log(self.exports.held(GroupId::META));
-        self.data.trim_log(self.exports.held(GroupId::DATA));
+        let bounds = &self.config.bounds;
+        self.meta.trim_log(bounds, self.exports.held(GroupId::META));
+        self.data.trim_log(bounds, self.exports.held(GroupId::DATA));
+    }
+
+    /// Looks how far log and layer have grown, and lets the data group refuse writes accordingly.
+    fn measure_strain(&mut self) {
+        let (log_bytes, layer_bytes) =
+            (self.exports.log_bytes(), self.data.machine().layer_bytes());
+        let strain = Strain::of(log_bytes, layer_bytes, &self.config.bounds);
+        let before = std::mem::replace(&mut self.strain, strain);
+        let refuses = strain >= Strain::Refusing;
+        if refuses != (before >= Strain::Refusing) {
+            let what = if refuses { "writes are refused until" } else { "writes are taken again:" };
+            tracing::warn!(log_bytes, layer_bytes, "{what} exports and checkpoints have kept up");
+        }
+        self.data.set_overloaded(refuses);
     }
 
     /// Publishes this node's addresses in the catalogue, until they stand there.
@@ -70,8 +84,8 @@ impl Node {
 
     /// Hands a command of the node's own to group 0.
     pub(super) fn submit_meta(&mut self, body: log::command::Body) {
-        let submission = internal(body);
-        self.meta.write(submission, &mut self.outbox);
+        let command = log::Command { body: Some(body) };
+        self.meta.write(internal(command), &mut self.outbox);
     }
 
     /// Lets every group that this node leads follow the catalogue, and notes when all have.
@@ -79,9 +93,9 @@ impl Node {
         let members = self.meta.machine().members();
         let (wanted, change) = (members.wanted(), members.change_number());
         let open = members.open_change().is_some();
-        let meta_status = self.meta.status();
-        if meta_status.role == Role::Leader {
-            self.promote_by_itself(&meta_status);
+        let leads = self.meta.leads();
+        if leads {
+            self.promote_by_itself(&self.meta.status());
         }
         drive(&mut self.data, self.config.id, &wanted, change);
         // Who leaves learns from group 0 that it is to leave, so it leaves that last: it may lead the
@@ -94,7 +108,7 @@ impl Node {
         }
         let done = membership::carried_out(&self.meta.conf_state(), &wanted)
             && membership::carried_out(&self.data.conf_state(), &wanted);
-        if open && done && meta_status.role == Role::Leader {
+        if open && done && leads {
             self.submit_meta(log::command::Body::ChangeDone(log::ChangeDone { change }));
         }
         self.tell_members();
@@ -148,7 +162,7 @@ impl Node {
 
     /// Lets the data group follow the keyspaces of the catalogue.
     fn drive_keyspaces(&mut self) {
-        if self.meta.status().role != Role::Leader {
+        if !self.meta.leads() {
             return;
         }
         let machine = self.data.machine();
@@ -158,24 +172,20 @@ impl Node {
             None => Held::Nothing,
         };
         for step in keyspaces::next_steps(self.meta.machine().keyspaces(), held) {
-            let (command, to_data) = match step {
-                keyspaces::Step::Data(command) => (command, true),
-                keyspaces::Step::Meta(command) => (command, false),
-            };
-            let patience = Ticks(PUBLISH_TICKS);
-            let submission = Submission { origin: Origin::Internal, command, patience };
-            if to_data {
-                self.data.write(submission, &mut self.outbox);
-            } else {
-                self.meta.write(submission, &mut self.outbox);
+            match step {
+                keyspaces::Step::Data(command) => {
+                    self.data.write(internal(command), &mut self.outbox);
+                }
+                keyspaces::Step::Meta(command) => {
+                    self.meta.write(internal(command), &mut self.outbox);
+                }
             }
         }
     }
 
     /// As leader, proposes to drop history that nobody wants to keep.
     fn compact_history(&mut self) {
-        let leads = self.data.status().role == Role::Leader;
-        if !leads || self.read_only {
+        if !self.data.leads() || self.read_only {
             self.history = HistoryClock::default();
             return;
         }
@@ -188,7 +198,8 @@ impl Node {
         let due: Vec<(u64, Revision)> = ids.into_iter().filter_map(due).collect();
         for (keyspace, revision) in due {
             let compact = log::Compact { keyspace, revision: revision.get() };
-            self.data.write(internal(log::command::Body::Compact(compact)), &mut self.outbox);
+            let command = log::Command { body: Some(log::command::Body::Compact(compact)) };
+            self.data.write(internal(command), &mut self.outbox);
         }
     }
 
@@ -198,10 +209,7 @@ impl Node {
         self.offer_exports();
         self.want_exports();
         for (group, node) in self.exports.take_silent(now) {
-            match group {
-                GroupId::META => self.meta.snapshot_failed(node),
-                _ => self.data.snapshot_failed(node),
-            }
+            self.snapshot_failed(group, node);
         }
         // While the log takes nothing, what it last heard of an export is not durable perhaps.
         if !self.read_only {
@@ -210,12 +218,15 @@ impl Node {
             }
         }
         let may = self.checkpoint.is_none() && !self.store_failed;
-        if may && self.exports.next(now) == Next::Checkpoint {
+        if may && self.exports.begins(now) {
             self.begin_export_round();
         }
         let layer = self.data.machine().layer_bytes();
-        if self.exports.is_writing(GroupId::DATA) && layer > EXPORT_LAYER_BYTES_MAX {
-            self.effects.push(Effect::AbortExport(GroupId::DATA));
+        let bounds = &self.config.bounds;
+        // Where the log is too long, checkpoints wait and so, if need be, do writes.
+        let delays = layer > bounds.layer_bytes && self.exports.log_bytes() <= bounds.log_bytes;
+        if self.exports.is_writing(GroupId::DATA) && delays {
+            self.effects.push(Effect::AbortExport);
         }
     }
 
@@ -239,6 +250,7 @@ impl Node {
         let share = 16 + self.config.id.get() % 8;
         let least = self.config.export_log_bytes / 16 * share;
         let limit = least.max(2 * state_bytes).min(EXPORT_LOG_BYTES_MAX.max(least));
+        let limit = limit.min(self.config.bounds.log_bytes);
         // A round that failed leaves damaged nodes waiting.
         if self.exports.log_bytes() > limit || self.exports.repairs_wait() {
             self.exports.want();
@@ -421,8 +433,7 @@ impl Node {
         self.meta.set_read_only(full);
         self.data.set_read_only(full);
         if full {
-            self.meta.hand_over();
-            self.data.hand_over();
+            self.hand_over();
         }
     }
 }
@@ -452,7 +463,6 @@ fn drive<S: StateMachine>(
 }
 
 /// A command of the node's own, which nobody waits for.
-fn internal(body: log::command::Body) -> Submission {
-    let command = log::Command { body: Some(body) };
-    Submission { origin: Origin::Internal, command, patience: Ticks(PUBLISH_TICKS) }
+fn internal(command: log::Command) -> Submission {
+    Submission { origin: Origin::Internal, command }
 }

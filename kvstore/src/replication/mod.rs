@@ -42,8 +42,6 @@ pub struct Submission {
     pub origin: Origin,
     /// What to replicate.
     pub command: log::Command,
-    /// How long the origin waits, from now.
-    pub patience: Ticks,
 }
 
 /// What is read.

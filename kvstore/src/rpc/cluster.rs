@@ -143,7 +143,8 @@ fn sentence(open: &OpenChange) -> String {
     use log::change_member::Kind;
     let name = &open.change.name;
     match open.change.kind() {
-        Kind::Add => format!("{name} is being added; it waits for {name} to start with join"),
+        // Open only once the node has said its id.
+        Kind::Add => format!("{name} is being added; it learns what the others hold"),
         Kind::Promote => format!("{name} becomes a voter once it has caught up"),
         Kind::Remove => format!("{name} is being removed"),
         Kind::Unspecified => format!("{name} is being changed"),
@@ -191,8 +192,8 @@ async fn change(
         return Ok(reply);
     }
     let number = call.manage(log::command::Body::ChangeMember(change)).await?;
-    // An addition waits for a node that may start much later, and a node that is removed itself may
-    // end before it could answer.
+    // What was added has nothing to be carried out before its node has started, perhaps much later; and
+    // a node that is removed itself may end before it could answer.
     let own = request.name == call.front().identity().name;
     if own {
         reply.warnings.push("it is agreed on and being carried out: kv cluster members".to_owned());
@@ -249,6 +250,11 @@ async fn move_leader(call: &Management, to: &str) -> Result<v1::MoveLeaderReply,
 
 /// This node as it tells its peers and its clients.
 pub fn own_status(identity: &Identity, summary: &Summary) -> v1::NodeStatus {
+    let state = match (summary.ready, summary.overloaded) {
+        (false, _) => "starting",
+        (true, true) => "overloaded",
+        (true, false) => "serving",
+    };
     let member = v1::Member {
         id: identity.id.get(),
         name: identity.name.clone(),
@@ -258,7 +264,7 @@ pub fn own_status(identity: &Identity, summary: &Summary) -> v1::NodeStatus {
     v1::NodeStatus {
         member: Some(member),
         role: summary.role.into(),
-        state: if summary.ready { "serving" } else { "starting" }.to_owned(),
+        state: state.to_owned(),
         term: summary.term,
         applied: summary.applied,
         lag: summary.commit.saturating_sub(summary.applied),
@@ -324,20 +330,18 @@ fn peer_status(member: &v1::Member, view: Option<&PeerView>, lag: Option<u64>) -
     let reachable =
         view.is_some_and(|view| view.connected && view.silent_ms < UNREACHABLE_AFTER_MS);
     let lag = lag.unwrap_or(said.lag);
-    let (role, state) = if !reachable {
+    let (role, state) = match (reachable, said.state.as_str()) {
         // What it was when it was last heard may be wrong by now.
-        (Role::Unspecified.into(), "unreachable")
-    } else if said.state == "starting" || said.state.is_empty() {
-        (said.role, "starting")
-    } else if lag > SLOW_LAG {
-        (said.role, "slow")
-    } else {
-        (said.role, "serving")
+        (false, _) => (Role::Unspecified.into(), "unreachable"),
+        (true, "") => (said.role, "starting"),
+        (true, "serving") if lag > SLOW_LAG => (said.role, "slow"),
+        (true, other) => (said.role, other),
     };
+    let state = state.to_owned();
     v1::NodeStatus {
         member: Some(with_addresses(member.clone(), Some(&said))),
         role,
-        state: state.to_owned(),
+        state,
         lag,
         rtt_us: view.map_or(0, |view| view.rtt_us),
         silent_ms: view.map_or(0, |view| view.silent_ms),
@@ -427,6 +431,22 @@ mod tests {
         let summary = Summary { lag: vec![(NodeId(2), 7)], leader: Some(NodeId(1)), ..summary() };
         let nodes = nodes(&identity(), &summary, &[peer(2, said(Role::Follower, 9_999))]);
         assert_eq!((nodes[1].lag, nodes[1].state.as_str()), (7, "serving"));
+    }
+
+    #[test]
+    fn a_peer_says_itself_what_it_is_busy_with() {
+        for (says, shown) in [
+            ("", "starting"),
+            ("starting", "starting"),
+            ("repairing", "repairing"),
+            ("overloaded", "overloaded"),
+            ("serving", "slow"),
+        ] {
+            let status =
+                v1::NodeStatus { state: says.to_owned(), ..said(Role::Follower, SLOW_LAG + 1) };
+            let status = peer_status(&member(2), Some(&peer(2, status)), None);
+            assert_eq!(status.state, shown, "{says}");
+        }
     }
 
     #[test]

@@ -34,12 +34,14 @@ pub fn range(mut request: v1::RangeRequest) -> Result<Request, Failure> {
     limits::check_keyspace(&request.keyspace)?;
     limits::check_range(&request.from, &request.to)?;
     known_level(request.level)?;
-    let largest = u32::try_from(limits::PAGE_ITEMS_MAX).expect("a page is small");
-    request.limit = match request.limit {
-        0 => largest,
-        limit => limit.min(largest),
-    };
+    request.limit = page_limit(request.limit);
     Ok(Request::Range(request))
+}
+
+/// Items of a page: as many as asked for, at most the largest page, which 0 stands for.
+fn page_limit(asked: u32) -> u32 {
+    let largest = u32::try_from(limits::PAGE_ITEMS_MAX).expect("a page is small");
+    if asked == 0 { largest } else { asked.min(largest) }
 }
 
 /// A read of the versions of one key.
@@ -50,11 +52,7 @@ pub fn history(mut request: v1::HistoryRequest) -> Result<Request, Failure> {
     limits::check_keyspace(&request.keyspace)?;
     limits::check_key(&request.key)?;
     known_level(request.level)?;
-    let largest = u32::try_from(limits::PAGE_ITEMS_MAX).expect("a page is small");
-    request.limit = match request.limit {
-        0 => largest,
-        limit => limit.min(largest),
-    };
+    request.limit = page_limit(request.limit);
     Ok(Request::History(request))
 }
 

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use super::front::Front;
+use super::manage::mixed_up;
 use super::patience::patience;
 use crate::consistency;
 use crate::metrics::{Op, Outcome};
@@ -219,10 +220,6 @@ fn is_level_refusal(code: Code) -> bool {
             | Code::ReadTimedOut
             | Code::NotReady
     )
-}
-
-fn mixed_up() -> Failure {
-    Failure::new(Code::Internal, "request", "the node answered another kind of request")
 }
 
 /// The first key that a transaction names.

@@ -16,7 +16,7 @@ use super::error::ServerError;
 use crate::durable::{
     Damage, DataFiles, Founding, Opened as FilesOpened, Ready, SledDirs, first_states,
 };
-use crate::node::{CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, Node, NodeConfig};
+use crate::node::{CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, Node, NodeBounds, NodeConfig};
 
 /// The file that says that a log was created.
 const STARTED: &str = "started";
@@ -107,6 +107,7 @@ pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
         epoch,
         export_log_bytes: EXPORT_LOG_BYTES,
         log_bytes: wal.bytes_on_disk(),
+        bounds: NodeBounds::default(),
     };
     let node =
         Node::new(config, start).map_err(|error| ServerError::node(files.wal_dir(), &error))?;

@@ -522,16 +522,10 @@ fn repair(
     }
 }
 
-/// Whether a damaged node may be repaired by others: it must know what it voted, and there must be
-/// others.
+/// Whether a damaged node may be repaired by others.
 fn check_repairable(damage: &Damage) -> Result<(), ServerError> {
-    if damage.groups.is_empty() || damage.groups.values().any(|group| group.hard_state.is_none()) {
-        let reason = "a vote may have been lost with it, so the node must not come back as it is; \
-                      remove it from the cluster and add it anew";
-        return Err(ServerError::damaged(damage, reason));
+    match damage.refusal() {
+        Some(reason) => Err(ServerError::damaged(damage, reason)),
+        None => Ok(()),
     }
-    if damage.groups.values().any(|group| group.voters < 2) {
-        return Err(ServerError::damaged(damage, "there is no other voter to fetch it from"));
-    }
-    Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use proto::{NodeId, peer, v1};
+use proto::{GroupId, NodeId, peer, v1};
+use storage::export::ExportFile;
 use tokio::sync::watch;
 
 use super::event::{Answer, Event};
@@ -15,7 +16,7 @@ use super::health::Heartbeat;
 use super::log_thread::Append;
 use super::store_thread::{StoreJob, StoreSignals};
 use super::ticker::Ticker;
-use super::transfer_thread::TransferJob;
+use super::transfer_thread::{ServeRoom, TransferJob};
 use crate::durable::StateDirs;
 use crate::node::{Effect, Input, Node, RequestId, Summary};
 
@@ -73,6 +74,7 @@ impl NodeThread {
             fatal: self.fatal,
             answers: HashMap::new(),
             campaign: self.campaign_with_links.map(Campaign::new),
+            serving: HashMap::new(),
         };
         turns.start_campaign();
         // The first turn takes no event: what was committed before the start is applied before
@@ -116,6 +118,8 @@ struct Turns {
     /// Requests inside the node. Keyed by ids of our own choosing, so no order is needed.
     answers: HashMap<RequestId, Answer>,
     campaign: Option<Campaign>,
+    /// Chunks that wait to be sent, by peer.
+    serving: HashMap<NodeId, Arc<AtomicUsize>>,
 }
 
 impl Turns {
@@ -189,13 +193,17 @@ impl Turns {
                     self.on_store(StoreJob::Checkpoint { id, job, store });
                 }
                 Effect::Export { header, source } => {
+                    if header.group == GroupId::DATA {
+                        // Whatever was to be given up has ended: the node begins one after the other.
+                        self.store_signals.abort_export.store(false, Ordering::Release);
+                    }
                     self.on_store(StoreJob::Export { header, source });
                 }
-                Effect::AbortExport(_) => {
+                Effect::AbortExport => {
                     self.store_signals.abort_export.store(true, Ordering::Release);
                 }
                 Effect::ServeChunk { to, file, offset } => {
-                    self.transfer(TransferJob::Serve { to, file, offset });
+                    self.serve(to, file, offset);
                 }
                 Effect::Receive { group, index, bytes, sha256 } => {
                     self.transfer(TransferJob::Receive { group, index, bytes, sha256 });
@@ -225,6 +233,14 @@ impl Turns {
     fn on_store(&self, job: StoreJob) {
         if self.store_jobs.send(job).is_err() {
             tracing::warn!("no checkpoint or export: their thread has ended");
+        }
+    }
+
+    /// Lets a chunk be read and sent, unless many wait for this peer already: it asks again.
+    fn serve(&mut self, to: NodeId, file: ExportFile, offset: u64) {
+        let waiting = self.serving.entry(to).or_default();
+        if let Some(room) = ServeRoom::take(waiting) {
+            self.transfer(TransferJob::Serve { to, file: Box::new(file), offset, room });
         }
     }
 

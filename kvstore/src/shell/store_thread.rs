@@ -31,7 +31,7 @@ pub(super) enum StoreJob {
 pub(super) struct StoreSignals {
     /// The node stops: a job is left half done, which the next start takes in its stride.
     pub(super) stop: AtomicBool,
-    /// The export that is being written is to be given up.
+    /// The export of the data group that is being written, or waits for its turn, is to be given up.
     pub(super) abort_export: AtomicBool,
 }
 
@@ -100,8 +100,6 @@ impl StoreThread {
         source: ExportSource,
     ) -> Option<Result<ExportFile, ExportFailed>> {
         let (group, index) = (header.group, header.index);
-        // Whatever it was meant for has ended.
-        self.signals.abort_export.store(false, Ordering::Release);
         let mut task = match ExportTask::begin(&self.files, header, source) {
             Ok(task) => task,
             Err(failed) => return Some(Err(failed)),

@@ -13,7 +13,7 @@ use storage::wal::{SEGMENT_BYTES_MIN, Wal, WalOptions};
 use super::{Admission, Fatal, Mailbox, NodeHandle, Shell, ShellParts};
 use crate::durable::{DataFiles, Founding, MemoryDirs, Opened, first_states};
 use crate::metrics::Metrics;
-use crate::node::{EXPORT_LOG_BYTES, Node, NodeConfig, Reply, Request};
+use crate::node::{EXPORT_LOG_BYTES, Node, NodeBounds, NodeConfig, Reply, Request};
 
 /// Longer than anything in a test takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +34,14 @@ pub(crate) struct SingleNode {
 
 /// A node of a cluster of one, from what is on `disk`; its log is created where there is none.
 pub(crate) fn opened(disk: &SimDisk) -> (Node, Wal, DataFiles) {
+    opened_with(disk, |_| {})
+}
+
+/// The same with another configuration.
+pub(crate) fn opened_with(
+    disk: &SimDisk,
+    adjust: impl FnOnce(&mut NodeConfig),
+) -> (Node, Wal, DataFiles) {
     let options = WalOptions::new(CLUSTER);
     let files = DataFiles {
         disk: Arc::new(disk.clone()),
@@ -52,7 +60,7 @@ pub(crate) fn opened(disk: &SimDisk) -> (Node, Wal, DataFiles) {
         Opened::Ready(ready) => ready,
         Opened::Damaged(damage) => panic!("{damage:?}"),
     };
-    let config = NodeConfig {
+    let mut config = NodeConfig {
         id: NodeId(1),
         name: "n1".into(),
         cluster: CLUSTER,
@@ -64,7 +72,9 @@ pub(crate) fn opened(disk: &SimDisk) -> (Node, Wal, DataFiles) {
         epoch: 0,
         export_log_bytes: EXPORT_LOG_BYTES,
         log_bytes: 0,
+        bounds: NodeBounds::default(),
     };
+    adjust(&mut config);
     let node = Node::new(config, ready.start).unwrap();
     (node, ready.wal, files)
 }

@@ -213,8 +213,8 @@ catalogue! {
         check "kv keyspace show NAME shows the current revision.",
         fix "Name an existing revision.";
     QueueFull = 1501, ResourceExhausted, exit 8, "node is overloaded",
-        cause "The node's admission queue is full. Nothing was applied.",
-        check "Metric kvstore_admission_queue_requests.",
+        cause "The node's admission queue is full, or the leader's log or memory until an export is written. Nothing was applied.",
+        check "Metrics kvstore_admission_queue_requests and kvstore_overloaded.",
         fix "Wait for the time the error names, then repeat; send less at once.";
     LogFull = 1502, ResourceExhausted, exit 8, "too much uncommitted data",
         cause "The leader holds 64 MiB that no majority has acknowledged yet. Nothing was applied.",

@@ -8,7 +8,8 @@
 //! - a batch is missing between two others (batches are numbered without gaps), or does not decode;
 //! - a segment is missing between two others;
 //! - the disk fails to read a page outside of the batches that verify;
-//! - the header of a segment cannot be read, and no batch in it can.
+//! - the header of a segment cannot be read, and no batch in it can;
+//! - the end of a segment is cut off.
 //!
 //! Only what whole batches say behind the last such place counts: a seal or the head of a segment
 //! says it all, and after 20 ms of silence a seal is the last thing in a log. What looks like a torn
@@ -72,7 +73,7 @@ pub fn salvage(
             Err(BadHeader::Foreign(why)) => return Err(WalError::Foreign { path, why }),
         };
         let batches = survey.segment(number, &image);
-        if !known && batches == 0 {
+        if !known && (batches == 0 || Header::is_cut(&image.bytes)) {
             survey.lose();
         }
         memory = image.bytes;

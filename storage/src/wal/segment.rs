@@ -104,6 +104,19 @@ impl Header {
         bytes
     }
 
+    /// Whether the end of a segment is missing, or may be: the file has not the length that its header
+    /// names, or one that no segment has.
+    pub(super) fn is_cut(file: &[u8]) -> bool {
+        let named = file
+            .get(..HEADER_BYTES)
+            .filter(|bytes| bytes[CRC_AT..] == crc32c::crc32c(&bytes[..CRC_AT]).to_le_bytes());
+        let named = named.map(|bytes| bytes[40..48].try_into().expect("a slice of eight bytes"));
+        match named.map(u64::from_le_bytes) {
+            Some(length) => length != file.len() as u64,
+            None => !(file.len() as u64).is_multiple_of(DATA_START),
+        }
+    }
+
     /// Reads the header of segment `number` of `cluster`, whose file is `file` whole.
     pub(super) fn check(file: &[u8], number: u64, cluster: ClusterId) -> Result<Self, BadHeader> {
         let Some(bytes) = file.get(..HEADER_BYTES) else {

@@ -70,6 +70,16 @@ fn b28_a_vote_that_may_be_lost_is_not_made_up() {
     assert_eq!(group.highest.get(), 9);
 }
 
+/// Everything behind the cut is lost, also where batches before it can be read.
+#[test]
+fn b28_a_vote_in_the_end_of_a_segment_that_is_cut_off_is_not_made_up() {
+    let disk = with_vote(&[]);
+    let vote = batches(&disk).into_iter().find(|batch| batch.number == 4).unwrap();
+    disk.truncate(&vote.path, vote.offset as u64).unwrap();
+    let group = salvaged(&disk).remove(&GROUP).unwrap();
+    assert_eq!(group.hard_state, None, "the vote of term 5 was behind the cut");
+}
+
 #[test]
 fn b28_entries_that_may_be_lost_are_not_forgotten() {
     // Batch 5 holds entries 4 to 9, which may have been acknowledged. Behind it stands a vote, and

@@ -1,5 +1,6 @@
 //! Faults: what they do to machines, disks and the network.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use kvstore::node::Input;
@@ -16,6 +17,8 @@ const STRAGGLE: std::ops::Range<Micros> = 1_500_000..4_000_000;
 const ROOM_BYTES: u64 = 16 * 1024;
 /// Latency of a slow disk.
 pub(super) const SLOW_SYNC: std::ops::Range<Micros> = 50_000..400_000;
+/// Pause between two steps on a store whose disk is slow.
+pub(super) const SLOW_STORE: std::ops::Range<Micros> = 20_000..200_000;
 /// Ticks that a process makes up for after it stood still, beside the one that waited.
 const CATCH_UP_TICKS: u32 = 2;
 
@@ -142,6 +145,15 @@ impl World {
         disk.set_quota_bytes(Some(disk.used_bytes() + ROOM_BYTES));
         let shortage = Fault::shortage(&mut self.rng);
         self.after(shortage, Happening::HasRoom { host });
+        // Power fails while there is no room, here and where the leader is.
+        if self.rng.random_bool(0.5) {
+            let leader = self.leader().unwrap_or(host);
+            for host in BTreeSet::from([host, leader]) {
+                let delay = self.rng.random_range(shortage / 2..shortage);
+                let downtime = Fault::downtime(&mut self.rng);
+                self.after(delay, Happening::Crash { host, downtime });
+            }
+        }
     }
 
     fn leave_behind(&mut self, host: usize) {
@@ -175,6 +187,9 @@ impl World {
         // What does not fit on a full disk is not written when the process ends.
         self.hosts[host].disk.set_quota_bytes(None);
         let downtime = Fault::downtime(&mut self.rng);
+        if let Some(process) = &self.hosts[host].running {
+            self.votes[host].clone_from(process.votes());
+        }
         self.stop(host, downtime);
         self.owed[host] = self.watch.owed(self.hosts[host].id);
         self.hosts[host].was_damaged = true;

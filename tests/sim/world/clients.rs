@@ -115,8 +115,10 @@ impl World {
                 if is_write && failure.applied != Some(Applied::No) {
                     self.doubtful[attempt.operation] = true;
                 }
-                if failure.code == Code::KeyspaceFull {
-                    self.counters.count(Event::KeyspaceFull);
+                match failure.code {
+                    Code::KeyspaceFull => self.counters.count(Event::KeyspaceFull),
+                    Code::QueueFull => self.counters.count(Event::WriteRefused),
+                    _ => {}
                 }
                 self.again(client, attempt.operation);
             }

@@ -276,17 +276,16 @@ impl Members {
             return Ok(());
         }
         let kind = Kind::try_from(change.kind).unwrap_or(Kind::Unspecified);
+        // One that votes already stays what it is.
+        let learns = |member: &&Member| !member.voter;
         if kind == Kind::Promote
-            && let Some(id) = self.named(&change.name).and_then(Member::id)
+            && let Some(id) = self.named(&change.name).filter(learns).and_then(Member::id)
             && !status.learners_caught_up.contains(&id)
         {
             let why = format!("{} does not follow the leader closely yet", change.name);
             return refuse(Code::MemberNotCaughtUp, why);
         }
-        let mut voters = after.wanted().voters;
-        if kind == Kind::Promote {
-            voters.extend(self.named(&change.name).and_then(Member::id));
-        }
+        let voters = after.wanted().voters;
         let learners_heard = &status.learners_caught_up;
         let up = voters
             .iter()

@@ -1,3 +1,4 @@
+use consensus::{GroupStatus, Role};
 use proto::log::change_member::Kind;
 use proto::log::put_keyspace::Step;
 use proto::v1::keyspace::{self, State};
@@ -176,14 +177,100 @@ fn b32_keyspaces_live_and_die_and_their_ids_are_never_reused() {
     }
 }
 
+fn status(active: &[u64], caught_up: &[u64]) -> GroupStatus {
+    let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+    GroupStatus {
+        role: Role::Leader,
+        leader: Some(NodeId(1)),
+        term: Term(1),
+        commit: LogIndex(9),
+        applied: LogIndex(9),
+        last_index: LogIndex(9),
+        voters: ids(&[1, 2]),
+        learners: Vec::new(),
+        joint: false,
+        conf_pending: false,
+        active_voters: ids(active),
+        learners_caught_up: ids(caught_up),
+        ready_for_reads: true,
+        majority_active: true,
+        transferring_to: None,
+        peers: Vec::new(),
+    }
+}
+
+/// What the leader says to a change of `name`, with these voters active and learners caught up.
+fn vet(
+    catalogue: &Catalogue,
+    kind: Kind,
+    name: &str,
+    (active, caught_up): (&[u64], &[u64]),
+) -> Result<(), Code> {
+    let change = log::ChangeMember {
+        kind: kind.into(),
+        name: name.into(),
+        peer_address: "127.0.0.1:1".into(),
+        stay_learner: false,
+        decided_after: catalogue.members().change_number(),
+    };
+    let command = Command { body: Some(Body::ChangeMember(change)) };
+    catalogue.vet(&command, &status(active, caught_up)).map_err(|failure| failure.code)
+}
+
+#[test]
+fn a_promotion_waits_until_the_learner_has_caught_up() {
+    let mut catalogue = catalogue();
+    change(&mut catalogue, Kind::Add, "n3").unwrap();
+    bind(&mut catalogue, "n3", 3).unwrap();
+    done(&mut catalogue, 2);
+    let promote = |status| vet(&catalogue, Kind::Promote, "n3", status);
+    assert_eq!(promote((&[1, 2], &[])), Err(Code::MemberNotCaughtUp));
+    assert_eq!(promote((&[1, 2], &[3])), Ok(()));
+    assert_eq!(promote((&[1], &[3])), Ok(()), "two of the three voters after it are up");
+}
+
+#[test]
+fn a_voter_is_promoted_again_without_effect() {
+    let mut catalogue = catalogue();
+    assert_eq!(vet(&catalogue, Kind::Promote, "n2", (&[1, 2], &[])), Ok(()));
+    assert_eq!(change(&mut catalogue, Kind::Promote, "n2"), Ok(0));
+    assert_eq!(catalogue.members().open_change(), None);
+}
+
+#[test]
+fn b31_no_change_leaves_voters_who_are_mostly_gone() {
+    let catalogue = Catalogue::formed(&[1, 2, 3].map(|id| (NodeId(id), format!("n{id}"))));
+    let remove = |name, active| vet(&catalogue, Kind::Remove, name, (active, &[]));
+    assert_eq!(remove("n3", &[1, 2]), Ok(()));
+    assert_eq!(remove("n2", &[1, 2]), Err(Code::QuorumAtRisk), "of n1 and n3 one is up");
+    assert_eq!(vet(&catalogue, Kind::Add, "n4", (&[1, 2], &[])), Ok(()), "it votes later");
+    assert_eq!(remove("n9", &[]), Ok(()), "apply says what is wrong");
+}
+
 #[test]
 fn an_export_holds_everything() {
     let mut catalogue = catalogue();
+    change(&mut catalogue, Kind::Add, "n3").unwrap();
+    bind(&mut catalogue, "n3", 3).unwrap();
+    done(&mut catalogue, 2);
+    change(&mut catalogue, Kind::Remove, "n3").unwrap();
+    done(&mut catalogue, 3);
+    change(&mut catalogue, Kind::Add, "n4").unwrap();
+    bind(&mut catalogue, "n4", 4).unwrap();
+    done(&mut catalogue, 5);
     change(&mut catalogue, Kind::Remove, "n2").unwrap();
     put(&mut catalogue, Step::Create, 0, "orders").unwrap();
+    put(&mut catalogue, Step::Create, 0, "gone").unwrap();
+    put(&mut catalogue, Step::Remove, 0, "gone").unwrap();
+    put(&mut catalogue, Step::Gone, 3, "").unwrap();
+    // Each part of it says something that it would not say by default.
+    assert!(catalogue.members().removed().contains(&NodeId(3)));
+    assert!(catalogue.members().named("n4").is_some_and(|member| member.promote));
+    assert!(catalogue.members().open_change().is_some_and(|open| open.leaving.is_some()));
     let conf = (log::ConfState { voters: vec![1, 2], ..log::ConfState::default() }, 4);
     let index = StateMachine::applied(&catalogue).next();
     catalogue.apply_conf(index, Term(2), &conf.0, conf.1);
-    let again = Catalogue::import(catalogue.export(), index, Term(2), conf);
+    let mut again = Catalogue::import(catalogue.export(), index, Term(2), conf);
     assert_eq!(again, catalogue);
+    assert_eq!(put(&mut again, Step::Create, 0, "more"), Ok(4), "an id is never used again");
 }

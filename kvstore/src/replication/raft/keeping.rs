@@ -1,23 +1,20 @@
 //! What a replica keeps of its log in memory, snapshots, and who its members are.
 
 use consensus::{GroupStatus, ProposeError, SnapshotMeta};
+use proto::peer::peer_message::Body;
 use proto::{LogIndex, NodeId, log, peer};
 
 use super::{RaftReplica, StateMachine};
-
-/// Bytes of applied entries that stay in memory for followers that are a little behind.
-pub const LOG_KEEP_BYTES: u64 = 16 * 1024 * 1024;
-/// Bytes that stay in memory while a follower that was heard lately needs them. One that is further
-/// behind gets a snapshot.
-pub const LOG_LAGGING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+use crate::node::NodeBounds;
+use crate::replication::Outbox;
 
 impl<S: StateMachine> RaftReplica<S> {
     /// Frees entries in memory that nobody here needs. `hold` is a snapshot on its way to a follower,
     /// which needs everything behind it.
-    pub fn trim_log(&mut self, hold: Option<LogIndex>) {
+    pub fn trim_log(&mut self, bounds: &NodeBounds, hold: Option<LogIndex>) {
         let extent = self.group.log_extent();
         let entries = (extent.last.get() + 1).saturating_sub(extent.first.get());
-        if extent.bytes <= LOG_KEEP_BYTES || entries == 0 {
+        if extent.bytes <= bounds.log_keep_bytes || entries == 0 {
             return;
         }
         let average = (extent.bytes / entries).max(1);
@@ -26,7 +23,7 @@ impl<S: StateMachine> RaftReplica<S> {
         let lagging = status.peers.iter().filter(|peer| peer.active).map(|peer| peer.matched);
         let travelling = status.peers.iter().filter_map(|peer| peer.snapshot);
         let needed = lagging.chain(travelling).chain(hold).min().unwrap_or(extent.last);
-        let to = keeping(LOG_KEEP_BYTES).min(needed.max(keeping(LOG_LAGGING_BYTES_MAX)));
+        let to = keeping(bounds.log_keep_bytes).min(needed.max(keeping(bounds.log_lagging_bytes)));
         let to = to.min(self.machine.applied());
         if to >= extent.first {
             self.group.compact_to(to);
@@ -48,34 +45,38 @@ impl<S: StateMachine> RaftReplica<S> {
         self.group.snapshot_failed(node);
     }
 
+    /// Whether a snapshot can be installed now: another node leads. Without a leader it has to wait.
+    pub fn can_install(&self) -> bool {
+        self.leader_elsewhere().is_some()
+    }
+
+    fn leader_elsewhere(&self) -> Option<NodeId> {
+        self.group.leader().filter(|leader| *leader != self.identity.node)
+    }
+
     /// Steps the message of a snapshot whose state has been built in `dir`. It may have come too late:
     /// then false, and nothing has changed.
     ///
     /// The message is as good as from the leader of the present term, whoever sent it: what a snapshot
-    /// holds is committed. Without a leader it has to wait.
-    pub fn install(
-        &mut self,
-        mut message: peer::RaftMessage,
-        machine: S,
-        dir: String,
-    ) -> Result<bool, Box<(peer::RaftMessage, S, String)>> {
-        let Some(leader) = self.group.leader().filter(|leader| *leader != self.identity.node)
-        else {
-            return Err(Box::new((message, machine, dir)));
-        };
+    /// holds is committed.
+    ///
+    /// # Panics
+    /// When it [cannot](Self::can_install).
+    pub fn install(&mut self, mut message: peer::RaftMessage, machine: S, dir: String) -> bool {
+        let leader = self.leader_elsewhere().expect("a snapshot is installed under a leader");
         message.from = leader.get();
         message.term = self.group.term().get();
         self.staged = Some((machine, dir));
         match self.group.install(leader, message) {
-            Ok(true) => Ok(true),
+            Ok(true) => true,
             Ok(false) => {
                 self.staged = None;
-                Ok(false)
+                false
             }
             Err(rejected) => {
                 tracing::warn!(group = %self.id, %rejected, "a snapshot was refused");
                 self.staged = None;
-                Ok(false)
+                false
             }
         }
     }
@@ -113,6 +114,15 @@ impl<S: StateMachine> RaftReplica<S> {
     /// Proposes a change of members.
     pub fn propose_conf(&mut self, change: &log::ConfChange) -> Result<(), ProposeError> {
         self.group.propose_conf_change(change).map(|_| ())
+    }
+
+    /// Lets whoever leads hand leadership to `to`: this replica, or the leader that it knows.
+    pub fn ask_to_move_leader(&mut self, to: NodeId, out: &mut Outbox) {
+        if self.leads() {
+            self.move_leader(to);
+        } else if let Some(leader) = self.leader() {
+            out.send(leader, self.id, Body::MoveLeader(peer::MoveLeader { to: to.get() }));
+        }
     }
 
     /// Hands leadership to `to`, if this replica leads and `to` votes.

@@ -15,7 +15,6 @@ mod state_machine;
 mod writes;
 
 pub(crate) use carry::command_of;
-pub use keeping::{LOG_KEEP_BYTES, LOG_LAGGING_BYTES_MAX};
 pub use state_machine::StateMachine;
 pub(crate) use state_machine::no_keyspace;
 
@@ -67,6 +66,8 @@ pub struct RaftReplica<S> {
     released: VecDeque<Read>,
     /// The log takes nothing: proposals are refused.
     read_only: bool,
+    /// Log or memory has outgrown its bound: writes of clients are refused.
+    overloaded: bool,
     /// The directory of the state below `state/`; empty when it keeps none.
     state_dir: String,
     /// A snapshot that the group is about to switch to, and its directory.
@@ -105,6 +106,7 @@ impl<S: StateMachine> RaftReplica<S> {
             started: false,
             released: VecDeque::new(),
             read_only: false,
+            overloaded: false,
             state_dir,
             staged: None,
         }
@@ -154,6 +156,12 @@ impl<S: StateMachine> RaftReplica<S> {
     /// more.
     pub fn set_read_only(&mut self, read_only: bool) {
         self.read_only = read_only;
+    }
+
+    /// Refuses the writes of clients that are proposed here from now on, or takes them again: exports do
+    /// not keep up with them, or do again.
+    pub fn set_overloaded(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
     }
 
     /// Stands for election at once.

@@ -89,7 +89,8 @@ impl<S: StateMachine> RaftReplica<S> {
         }
         let round = Round::Asked { id: reply.id };
         if reply.index == 0 {
-            // Not the leader any more: the next tick asks whoever leads then.
+            // Not the leader any more. The round is given up when another leader is known, or after a
+            // while; then its readers ask anew.
             return;
         }
         let readers = self.reads.finish(round, Some(from));

@@ -8,7 +8,7 @@ use proto::peer::peer_message::Body;
 use proto::{Applied, Code, Failure, NodeId, log, peer};
 
 use super::{RaftReplica, StateMachine};
-use crate::node::{RequestId, Ticks};
+use crate::node::RequestId;
 use crate::replication::{Answered, Origin, Outbox, Submission};
 
 impl<S: StateMachine> RaftReplica<S> {
@@ -70,8 +70,13 @@ impl<S: StateMachine> RaftReplica<S> {
             let why = format!("the disk of {} has no room for its log", self.identity.name);
             return Err(Failure::new(Code::ReadOnly, "", why).retry_after(READ_ONLY_RETRY));
         }
-        // Writes of clients are judged by apply alone.
         match &command.body {
+            Some(log::command::Body::Write(_)) if self.overloaded => {
+                let name = &self.identity.name;
+                let why = format!("log or memory of {name} is full until an export is written");
+                Err(Failure::new(Code::QueueFull, "", why).retry_after(OVERLOADED_RETRY))
+            }
+            // Other writes of clients are judged by apply alone.
             Some(log::command::Body::Write(_)) | None => Ok(()),
             Some(_) => self.machine.vet(command, &self.group.status()),
         }
@@ -84,12 +89,8 @@ impl<S: StateMachine> RaftReplica<S> {
         submission: Submission,
         out: &mut Outbox,
     ) {
-        let forward = peer::Forward {
-            id: id.0,
-            boot: self.identity.boot,
-            command: Some(submission.command),
-            deadline_ticks: u32::try_from(submission.patience.0).unwrap_or(u32::MAX),
-        };
+        let forward =
+            peer::Forward { id: id.0, boot: self.identity.boot, command: Some(submission.command) };
         if id != NOBODY {
             self.proposals.forwarded(id, leader);
         }
@@ -105,8 +106,7 @@ impl<S: StateMachine> RaftReplica<S> {
             return;
         }
         let origin = Origin::Remote { node, id: forward.id, boot: forward.boot };
-        let patience = Ticks(u64::from(forward.deadline_ticks));
-        self.propose(Submission { origin, command, patience }, out);
+        self.propose(Submission { origin, command }, out);
     }
 
     pub(super) fn take_forward_reply(
@@ -127,7 +127,12 @@ impl<S: StateMachine> RaftReplica<S> {
             }
             Some(Outcome::Error(error)) => {
                 let code = Code::from_number(error.code).unwrap_or(Code::Internal);
-                Err(Failure::new(code, "", error.why).applied(Applied::from_number(error.applied)))
+                let failure = Failure::new(code, "", error.why);
+                let failure = failure.applied(Applied::from_number(error.applied));
+                Err(match retry_of(code) {
+                    Some(wait) => failure.retry_after(wait),
+                    None => failure,
+                })
             }
             None => Err(Failure::new(Code::Internal, "", "the leader's answer was empty")
                 .applied(Applied::Unknown)),
@@ -144,6 +149,19 @@ const READ_ONLY_RETRY: Duration = Duration::from_secs(1);
 
 /// What a client waits after the log was full.
 const LOG_FULL_RETRY: Duration = Duration::from_millis(100);
+
+/// What a client waits while the leader has to write an export first.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+
+/// What a client waits after the leader refused a write that another node handed over.
+fn retry_of(code: Code) -> Option<Duration> {
+    match code {
+        Code::ReadOnly => Some(READ_ONLY_RETRY),
+        Code::LogFull => Some(LOG_FULL_RETRY),
+        Code::QueueFull => Some(OVERLOADED_RETRY),
+        _ => None,
+    }
+}
 
 pub(super) type WriteAnswer = Result<(log::WriteOutcome, Vec<NodeId>), Failure>;
 

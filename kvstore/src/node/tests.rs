@@ -1,0 +1,315 @@
+use std::collections::VecDeque;
+
+use proto::log::frame::Body as FrameBody;
+use proto::{Applied, Code};
+use storage::disk::SimDisk;
+use storage::export::ExportHeader;
+use storage::mvcc::CheckpointProgress;
+use storage::state::StateError;
+use storage::wal::Wal;
+
+use super::*;
+use crate::durable::{DataFiles, ExportStep, ExportTask};
+use crate::shell::testing::{opened, opened_with, put_request};
+
+/// A node of one whose log is synced at once, whose checkpoints take no time, and whose exports take as
+/// long as the test wants.
+struct Alone {
+    node: Node,
+    wal: Wal,
+    files: DataFiles,
+    exporting: VecDeque<(GroupId, ExportTask)>,
+    /// Exports of the data group that were finished, and that were given up.
+    finished: usize,
+    given_up: usize,
+    replies: Vec<Result<Reply, Failure>>,
+    requests: u64,
+    /// How long the next request waits.
+    patience: Ticks,
+    /// What it appends as leader never becomes durable.
+    silent: bool,
+}
+
+impl Alone {
+    /// One that leads and is ready.
+    fn new(opened: (Node, Wal, DataFiles)) -> Self {
+        let mut alone = Self::silent(opened);
+        alone.silent = false;
+        alone.node.step(Input::Campaign);
+        for _ in 0..20 {
+            alone.poll();
+        }
+        assert!(alone.node.ready());
+        alone
+    }
+
+    /// One that is not asked to lead yet, and will not be ready then.
+    fn silent((node, wal, files): (Node, Wal, DataFiles)) -> Self {
+        Self {
+            node,
+            wal,
+            files,
+            exporting: VecDeque::new(),
+            finished: 0,
+            given_up: 0,
+            replies: Vec::new(),
+            requests: 0,
+            patience: Ticks(1_000),
+            silent: true,
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.node.step(Input::Client { id, request, patience: self.patience });
+    }
+
+    fn poll(&mut self) {
+        for effect in self.node.poll() {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::WalAppend { ticket, frames, .. } => {
+                self.wal.append(&frames);
+                self.wal.sync().unwrap();
+                if frames.iter().any(|f| matches!(f.body, Some(FrameBody::LogStart(_)))) {
+                    self.wal.free().unwrap();
+                }
+                let leads = self.node.role_and_term().0 == v1::Role::Leader;
+                if !(self.silent && leads) {
+                    self.node.step(Input::WalDurable(ticket));
+                }
+            }
+            Effect::Reply { reply, .. } => self.replies.push(reply),
+            Effect::Checkpoint { id, mut job, store } => {
+                while job.step(&*store).unwrap() == CheckpointProgress::Continue {}
+                self.node.step(Input::CheckpointDone(id));
+            }
+            Effect::Export { header, source } => {
+                let group = header.group;
+                let task = ExportTask::begin(&self.files, header, source).unwrap();
+                self.exporting.push_back((group, task));
+            }
+            Effect::AbortExport => {
+                let is_data = |(group, _): &(GroupId, ExportTask)| *group == GroupId::DATA;
+                let running = self.exporting.iter().position(is_data);
+                if let Some(running) = running {
+                    let (group, task) = self.exporting.remove(running).expect("it was found");
+                    task.give_up();
+                    self.given_up += 1;
+                    let result = Err(ExportFailed::File("given up".to_owned()));
+                    self.node.step(Input::Exported { group, result });
+                }
+            }
+            Effect::RemoveExport(path) => self.files.disk.remove_file(&path).unwrap(),
+            Effect::Members { .. } | Effect::Send { .. } | Effect::RemoveState { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The export that runs takes one step.
+    fn step_export(&mut self) {
+        let Some((group, task)) = self.exporting.pop_front() else { return };
+        match task.step().unwrap() {
+            ExportStep::Continue(task) => self.exporting.push_front((group, task)),
+            ExportStep::Done(file) => {
+                self.finished += usize::from(group == GroupId::DATA);
+                self.node.step(Input::Exported { group, result: Ok(file) });
+            }
+        }
+    }
+}
+
+/// A node that once had more to do than fits into one poll wanted the next one for ever, and its
+/// thread never waited again.
+#[test]
+fn a_poll_is_wanted_until_it_came() {
+    let mut alone = Alone::new(opened(&SimDisk::new()));
+    assert!(!alone.node.wants_poll());
+    // It is parked until a read has told the index, and goes on with a poll of its own.
+    alone.request(Request::Export);
+    let wanted = (0..20).map(|_| {
+        alone.poll();
+        alone.node.wants_poll()
+    });
+    let wanted: Vec<bool> = wanted.collect();
+    assert!(wanted.contains(&true), "it was parked");
+    assert!(!wanted[10..].contains(&true), "{wanted:?}");
+}
+
+fn failure(alone: &mut Alone) -> Failure {
+    alone.replies.pop().expect("it was answered").expect_err("it timed out")
+}
+
+#[test]
+fn an_export_that_takes_longer_than_its_client_waits_says_so() {
+    let mut alone = Alone::new(opened(&SimDisk::new()));
+    alone.request(put_request("a", b"1"));
+    alone.poll();
+    alone.poll();
+    assert!(matches!(alone.replies.pop(), Some(Ok(Reply::Write { .. }))));
+    alone.patience = Ticks(10);
+    alone.request(Request::Export);
+    for _ in 0..12 {
+        alone.poll();
+        alone.node.step(Input::Tick);
+    }
+    alone.poll();
+    assert!(!alone.exporting.is_empty());
+    let failure = failure(&mut alone);
+    assert_eq!((failure.code, failure.applied), (Code::ReadTimedOut, None));
+    assert!(failure.why.contains("takes longer"), "{failure:?}");
+}
+
+/// A leader whose first entry is not durable serves no read, so a name cannot be looked up.
+#[test]
+fn a_request_that_waits_for_a_read_says_what_it_waited_for() {
+    let (node, wal, files) = opened(&SimDisk::new());
+    let mut alone = Alone::silent((node, wal, files));
+    alone.node.step(Input::Campaign);
+    for _ in 0..20 {
+        alone.poll();
+    }
+    assert_eq!(alone.node.role_and_term().0, v1::Role::Leader);
+    assert!(!alone.node.ready());
+    alone.patience = Ticks(5);
+    let Request::Write { write, .. } = put_request("a", b"1") else { unreachable!("a write") };
+    alone.request(Request::Write { keyspace: "unknown".into(), write });
+    for _ in 0..6 {
+        alone.node.step(Input::Tick);
+    }
+    alone.poll();
+    let late = failure(&mut alone);
+    assert_eq!((late.code, late.applied), (Code::WriteTimedOut, Some(Applied::No)));
+    assert!(late.why.contains("keyspace"), "{late:?}");
+    alone.request(Request::Export);
+    for _ in 0..6 {
+        alone.node.step(Input::Tick);
+    }
+    alone.poll();
+    let late = failure(&mut alone);
+    assert_eq!(late.code, Code::ReadTimedOut);
+    assert!(late.why.contains("no export was begun"), "{late:?}");
+}
+
+const BOUND: u64 = 256 * 1024;
+const LAYER: usize = 64 * 1024;
+const VALUE_BYTES: usize = 1_000;
+
+/// What a load that never pauses came to.
+struct Loaded {
+    alone: Alone,
+    log_bytes_max: u64,
+    layer_bytes_max: usize,
+}
+
+/// Writes without pause, while an export takes longer than the layer takes to fill.
+fn load(bounds: NodeBounds, rounds: usize) -> Loaded {
+    let mut alone = Alone::new(opened_with(&SimDisk::new(), |config| {
+        config.export_log_bytes = BOUND / 4;
+        config.bounds = bounds;
+    }));
+    let (mut log_bytes_max, mut layer_bytes_max) = (0, 0);
+    for round in 0..rounds {
+        for n in 0..4 {
+            alone.request(put_request(&format!("{round}-{n}"), &[7; VALUE_BYTES]));
+        }
+        alone.node.step(Input::Tick);
+        alone.poll();
+        if round % 20 == 0 {
+            alone.step_export();
+        }
+        log_bytes_max = log_bytes_max.max(alone.wal.bytes_on_disk());
+        layer_bytes_max = layer_bytes_max.max(alone.node.machine().layer_bytes());
+    }
+    Loaded { alone, log_bytes_max, layer_bytes_max }
+}
+
+#[test]
+fn log_and_memory_stay_bounded_under_sustained_load_and_exports_get_done() {
+    let bounds = NodeBounds { layer_bytes: LAYER, log_bytes: BOUND, ..NodeBounds::default() };
+    let Loaded { alone, log_bytes_max, layer_bytes_max } = load(bounds, 4_000);
+    let (refused, done): (Vec<_>, Vec<_>) = alone.replies.iter().partition(|reply| reply.is_err());
+    println!(
+        "log {log_bytes_max}, layer {layer_bytes_max}, exports {} and {} given up, {} writes done and {} \
+         refused",
+        alone.finished,
+        alone.given_up,
+        done.len(),
+        refused.len()
+    );
+    // A batch of this test, and the segments that are prepared or only partly freed.
+    let slack = 4 * alone.files.wal.segment_bytes;
+    assert!(log_bytes_max <= 2 * BOUND + slack, "the log had {log_bytes_max} bytes");
+    assert!(layer_bytes_max <= 3 * LAYER, "the layer had {layer_bytes_max} bytes");
+    assert!(alone.given_up > 0 && alone.finished >= 3, "{} finished", alone.finished);
+    assert!(done.len() > refused.len() / 10, "writes get through in between");
+    for refusal in refused {
+        let failure = refusal.as_ref().unwrap_err();
+        assert_eq!((failure.code, failure.applied), (Code::QueueFull, Some(Applied::No)));
+        assert!(failure.retry_after.is_some());
+    }
+    assert_eq!(alone.replies.len() as u64, alone.requests, "every write is answered");
+}
+
+#[test]
+fn without_a_bound_of_the_log_no_export_gets_done() {
+    let bounds =
+        NodeBounds { layer_bytes: LAYER, log_bytes: u64::MAX / 8, ..NodeBounds::default() };
+    let Loaded { alone, log_bytes_max, .. } = load(bounds, 4_000);
+    let (finished, given_up) = (alone.finished, alone.given_up);
+    println!("log {log_bytes_max}, exports {finished} and {given_up} given up");
+    assert!(given_up > finished, "{finished} done and {given_up} given up");
+    assert!(log_bytes_max > 4 * BOUND, "the log had {log_bytes_max} bytes");
+}
+
+/// Asks for an export twice, each of which fails like this. Returns how often one of the data
+/// group was begun, and the state directories that were given up.
+fn exports_fail(with: impl Fn() -> ExportFailed) -> (usize, Vec<String>) {
+    let (mut node, mut wal, _files) = opened(&SimDisk::new());
+    node.step(Input::Campaign);
+    let (mut exports, mut suspects) = (0, Vec::new());
+    for tick in 0..600 {
+        if tick == 100 || tick == 400 {
+            let (id, request, patience) = (RequestId(tick), Request::Export, Ticks(1_000));
+            node.step(Input::Client { id, request, patience });
+        }
+        node.step(Input::Tick);
+        for effect in node.poll() {
+            match effect {
+                Effect::WalAppend { ticket, frames, .. } => {
+                    wal.append(&frames);
+                    wal.sync().unwrap();
+                    node.step(Input::WalDurable(ticket));
+                }
+                Effect::Checkpoint { id, mut job, store } => {
+                    while job.step(&*store).unwrap() == CheckpointProgress::Continue {}
+                    node.step(Input::CheckpointDone(id));
+                }
+                Effect::Export { header: ExportHeader { group, .. }, .. } => {
+                    exports += usize::from(group == GroupId::DATA);
+                    let failed = match group {
+                        GroupId::DATA => with(),
+                        _ => ExportFailed::File("no room".to_owned()),
+                    };
+                    node.step(Input::Exported { group, result: Err(failed) });
+                }
+                Effect::SuspectState(name) => suspects.push(name),
+                _ => {}
+            }
+        }
+    }
+    (exports, suspects)
+}
+
+#[test]
+fn a_store_that_cannot_be_exported_is_given_up_and_a_file_is_tried_again() {
+    let file = || ExportFailed::File("no room".to_owned());
+    assert_eq!(exports_fail(file), (2, Vec::new()));
+    let store = || ExportFailed::Store(StateError::Poisoned);
+    assert_eq!(exports_fail(store), (1, vec!["1-0".to_owned()]));
+}

@@ -200,7 +200,9 @@ impl DataFiles {
     fn open_state(&self, found: &RecoveredGroup) -> Result<Machine, StateError> {
         let store = self.states.open(&found.state_dir)?;
         let mut recall = Recall::new();
-        let behind = found.entries.iter().filter(|entry| entry.index > found.checkpoint.get());
+        let behind = found.entries.iter().filter(|entry| {
+            entry.index > found.checkpoint.get() && entry.kind() != log::EntryKind::ConfChange
+        });
         for command in behind.filter_map(command_of) {
             recall.note(&command);
         }
@@ -250,6 +252,23 @@ impl DataFiles {
             Err(source @ StateError::Newer { .. }) => return Err(failed(source)),
             Err(error) => error.to_string(),
         };
+        // What is here may be better than nothing: it moves only when something can take its place.
+        if found.start_index > LogIndex(0) {
+            let useless = match export.map(|file| export::verify(self.disk.as_ref(), &file.path)) {
+                Some(Ok(_)) => None,
+                Some(Err(error)) => Some(error.to_string()),
+                None => Some("there is none".to_owned()),
+            };
+            if let Some(export) = useless {
+                tracing::error!(
+                    name,
+                    why,
+                    export,
+                    "the state is of no use, nor is the last export"
+                );
+                return Ok(None);
+            }
+        }
         tracing::warn!(name, why, "the state is rebuilt from the last export and the log");
         self.states.set_aside(name).map_err(io_error(Path::new(name)))?;
         let machine = match export {

@@ -443,6 +443,8 @@ impl Node {
     fn begin_checkpoint(&mut self) -> Option<Effect> {
         let layer = self.data.machine().layer_bytes();
         let much = layer > LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes
+            || self.log_since_checkpoint
+                > 2 * (LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes) as u64
             || self.strain >= Strain::Refusing;
         if self.store_failed && much {
             let why = "the state store has failed, and memory or the log is full; a start rebuilds \
@@ -482,8 +484,8 @@ impl Node {
         self.refuse_exports(waiting, "the node's state store has failed");
     }
 
-    /// The state store is of no use any more: neither checkpoint nor export begins before the next
-    /// start, which builds it anew.
+    /// What the state store holds is not known any more: neither checkpoint nor export begins before the
+    /// next start, which builds it anew.
     fn lose_store(&mut self) {
         self.store_failed = true;
         self.effects.push(Effect::SuspectState(self.data.state_dir().to_owned()));

@@ -217,6 +217,7 @@ impl Node {
     pub(super) fn switched(&mut self, group: GroupId) {
         if group == GroupId::DATA {
             self.checkpoint = None;
+            self.store_failed = false;
             if self.exports.waits_for_checkpoint() {
                 let waiting = self.exports.failed(self.now);
                 self.refuse_exports(waiting, "the node has just installed a snapshot");

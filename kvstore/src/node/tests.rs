@@ -307,9 +307,9 @@ fn exports_fail(with: impl Fn() -> ExportFailed) -> (usize, Vec<String>) {
 }
 
 #[test]
-fn a_store_that_cannot_be_exported_is_given_up_and_a_file_is_tried_again() {
+fn a_store_that_cannot_be_exported_is_exported_no_more_and_a_file_is_tried_again() {
     let file = || ExportFailed::File("no room".to_owned());
     assert_eq!(exports_fail(file), (2, Vec::new()));
     let store = || ExportFailed::Store(StateError::Poisoned);
-    assert_eq!(exports_fail(store), (1, vec!["1-0".to_owned()]));
+    assert_eq!(exports_fail(store), (1, Vec::new()), "the next start decides what becomes of it");
 }

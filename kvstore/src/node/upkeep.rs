@@ -348,9 +348,8 @@ impl Node {
             Err(ExportFailed::File(why)) => tracing::warn!(%group, why, "no export was written"),
             Err(failed @ ExportFailed::Store(_)) => {
                 tracing::error!(%group, %failed, "no export was written");
-                if of_own_store {
-                    self.lose_store();
-                }
+                // It was only read. The next start reads all of it, and decides.
+                self.store_failed |= of_own_store;
             }
         }
         let waiting = self.exports.ended(group, well, self.now);

@@ -9,8 +9,8 @@
 //! 5. a flush;
 //! 6. the base record, in a batch of its own;
 //! 7. a flush: from here on the store is at A;
-//! 8. garbage: the records of dropped outcomes, dead versions, what closed keyspaces held, and the
-//!    keyspace records of earlier checkpoints are deleted, in batches;
+//! 8. garbage: the records of dropped outcomes, dead versions, packs that hold nothing else, what
+//!    closed keyspaces held, and the keyspace records of earlier checkpoints are deleted, in batches;
 //! 9. a flush, and then the tombstones that are dead (`garbage.rs` says why they are last).
 //!
 //! The applied index and the effects it stands for thus become visible in one atomic batch, and
@@ -28,11 +28,14 @@ use prost::Message;
 use proto::{KeyspaceId, LogIndex, Term};
 
 use super::cover::Cover;
+use super::dead_packs::DeadPacks;
 use super::garbage::{self, Deletions, Garbage, Remains};
 use super::key::{self, KeyPrefix};
-use super::layer::Layer;
+use super::layer::{Chain, Layer};
 use super::outcome::{Kept, OutcomeRecord};
-use super::{item, survey};
+use super::recall::Recall;
+use super::version::Version;
+use super::{item, pack, survey};
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
 
 /// Reads all outcomes in the store, in the order of the log.
@@ -77,8 +80,10 @@ pub struct CheckpointJob {
     keyspaces: usize,
     dropped: std::vec::IntoIter<LogIndex>,
     dead: Deletions,
+    dead_packs: DeadPacks,
     ranges: VecDeque<(Bytes, Bytes)>,
     tombstones: std::vec::IntoIter<Bytes>,
+    _recall: Recall,
     /// Tells the machine that all is done.
     done: Arc<AtomicBool>,
     phase: Phase,
@@ -96,6 +101,7 @@ enum Phase {
     FlushBase,
     DroppedOutcomes,
     DeadVersions,
+    DeadPacks,
     DeadRanges,
     FlushGarbage,
     Tombstones,
@@ -117,6 +123,8 @@ pub struct CheckpointParts {
     pub dropped: Vec<LogIndex>,
     /// What else to delete in the end.
     pub garbage: Garbage,
+    /// Known no longer; freed with the job, since freeing it takes long.
+    pub recall: Recall,
     /// Set with the last step.
     pub done: Arc<AtomicBool>,
 }
@@ -124,8 +132,9 @@ pub struct CheckpointParts {
 impl CheckpointJob {
     /// A checkpoint that has not begun.
     pub(super) fn new(parts: CheckpointParts) -> Self {
-        let CheckpointParts { cover, layer, outcomes, remains, dropped, garbage, done } = parts;
-        let Garbage { versions, mut tombstones, mut ranges } = garbage;
+        let CheckpointParts { cover, layer, outcomes, remains, dropped, garbage, recall, done } =
+            parts;
+        let Garbage { versions, packs, mut tombstones, mut ranges } = garbage;
         tombstones.extend(remains.tombstones);
         ranges.extend(survey::other_keyspace_records(cover.index));
         Self {
@@ -137,8 +146,10 @@ impl CheckpointJob {
             keyspaces: 0,
             dropped: dropped.into_iter(),
             dead: Deletions::new(versions),
+            dead_packs: packs,
             ranges,
             tombstones: tombstones.into_iter(),
+            _recall: recall,
             done,
             phase: Phase::Remains,
         }
@@ -181,6 +192,7 @@ impl CheckpointJob {
                 write_batch(store, dropped.map(deletion))?
             }
             Phase::DeadVersions => write_batch(store, &mut self.dead)?,
+            Phase::DeadPacks => self.dead_packs.sweep(store)?,
             Phase::DeadRanges => garbage::sweep(store, &mut self.ranges)?,
             Phase::FlushGarbage => {
                 if self.tombstones.len() > 0 {
@@ -221,7 +233,8 @@ impl Phase {
             Self::Base => Self::FlushBase,
             Self::FlushBase => Self::DroppedOutcomes,
             Self::DroppedOutcomes => Self::DeadVersions,
-            Self::DeadVersions => Self::DeadRanges,
+            Self::DeadVersions => Self::DeadPacks,
+            Self::DeadPacks => Self::DeadRanges,
             Self::DeadRanges => Self::FlushGarbage,
             Self::FlushGarbage => Self::Tombstones,
             Self::Tombstones | Self::Done => Self::Done,
@@ -250,7 +263,8 @@ fn outcome_item((index, kept): (LogIndex, Arc<Kept>)) -> BatchItem {
     item::seal(key::outcome(index), &[&record])
 }
 
-/// Iterator over the items of all versions of a layer.
+/// Iterator over the items of all versions of a layer: those of each key that were replaced in it
+/// as packs as far as they go into some, oldest first, then the newest, which stands alone.
 #[derive(Debug)]
 struct VersionItems {
     layer: Arc<Layer>,
@@ -259,7 +273,7 @@ struct VersionItems {
     place: Option<Place>,
 }
 
-/// The item that comes next: a chunk of a version of a key.
+/// The item that comes next: a pack, or a chunk of a version of a key.
 #[derive(Debug)]
 struct Place {
     key: (KeyspaceId, Bytes),
@@ -288,6 +302,11 @@ impl Iterator for VersionItems {
                 self.last = self.place.take().map(|place| place.key);
                 continue;
             };
+            if place.chunk == 0
+                && let Some(pack) = next_pack(chain, place)
+            {
+                return Some(pack);
+            }
             let item = version.chunk(&place.prefix, place.chunk);
             place.chunk += 1;
             if place.chunk == version.chunks(&place.prefix) {
@@ -297,4 +316,18 @@ impl Iterator for VersionItems {
             return Some(item);
         }
     }
+}
+
+/// The pack that begins with the version that comes next, unless that has to stand alone; goes on
+/// behind it.
+fn next_pack(chain: &Chain, place: &mut Place) -> Option<BatchItem> {
+    let mut room = pack::Room::new(&place.prefix);
+    let replaced = chain.replaced(place.version);
+    let mut versions: Vec<&Version> = replaced.take_while(|version| room.take(version)).collect();
+    if versions.len() < 2 {
+        return None;
+    }
+    place.version += versions.len();
+    versions.reverse();
+    Some(pack::seal(&place.prefix, &versions))
 }

@@ -15,7 +15,7 @@ use super::{item, key};
 use crate::state::{BatchItem, StateError, StateStore};
 
 /// Version of the layout of the store.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The base record. It is the one record that is overwritten.
 #[derive(Clone, PartialEq, Message)]
@@ -196,10 +196,10 @@ mod tests {
             store.write(&[item]).unwrap();
             Cover::load(&store)
         };
-        assert!(matches!(write(1), Err(StateError::Damaged { .. })), "older");
+        assert!(matches!(write(2), Err(StateError::Damaged { .. })), "older");
         assert!(matches!(write(FORMAT), Ok(Some(_))));
         let newer = write(FORMAT + 1);
-        assert!(matches!(newer, Err(StateError::Newer { found: 3, known: 2 })));
+        assert!(matches!(newer, Err(StateError::Newer { found: 4, known: 3 })));
     }
 
     #[test]

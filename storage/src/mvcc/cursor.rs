@@ -5,6 +5,7 @@ use std::iter::Peekable;
 use bytes::Bytes;
 use proto::{KeyspaceId, Revision};
 
+use super::held::Held;
 use super::item;
 use super::key::{self, VersionKey};
 use super::layer::{Chain, Layer};
@@ -159,16 +160,15 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The version whose header is in `record`.
-    fn decode(&self, record: Record) -> Result<StoredVersion, StateError> {
+    /// The versions whose headers are in `record`.
+    fn decode(&self, record: Record) -> Result<Held, StateError> {
         let VersionKey { prefix, revision, chunk } = record.found;
         if chunk != 0 {
             return Err(damaged(&prefix, revision, "has lost its header"));
         }
-        let content = item::open(&record.key, record.stored)?;
-        let stored = StoredVersion::decode(prefix, revision, content)?;
-        self.horizon.check(&stored.prefix, &stored.head)?;
-        Ok(stored)
+        let held = Held::decode(prefix, revision, item::open(&record.key, record.stored)?)?;
+        self.horizon.check(&held)?;
+        Ok(held)
     }
 
     /// Ends the walk after an error or at its end.
@@ -197,7 +197,7 @@ impl StoredKeys<'_> {
             found.prefix != prefix || found.revision <= at
         })?;
         let version = match walk.next()? {
-            Some(record) if record.found.prefix == prefix => Some(walk.decode(record)?),
+            Some(record) if record.found.prefix == prefix => walk.decode(record)?.at(at),
             other => {
                 walk.pending = other;
                 None
@@ -223,23 +223,30 @@ impl Iterator for StoredKeys<'_> {
 /// first.
 ///
 /// Ends after the first error.
-pub struct StoredVersions<'a>(Walk<'a>);
+pub struct StoredVersions<'a> {
+    walk: Walk<'a>,
+    /// The versions that are left of the item that was read last.
+    held: Box<dyn Iterator<Item = StoredVersion>>,
+}
 
 impl<'a> StoredVersions<'a> {
     /// Every version of the keyspace.
     pub fn all(layers: &'a Layers, keyspace: KeyspaceId) -> Self {
-        Self(Walk::new(layers, keyspace, &[], &[], Revision(u64::MAX)))
+        let walk = Walk::new(layers, keyspace, &[], &[], Revision(u64::MAX));
+        Self { walk, held: Box::new(std::iter::empty()) }
     }
 
     fn next_version(&mut self) -> Result<Option<StoredVersion>, StateError> {
-        let walk = &mut self.0;
-        while let Some(record) = walk.next()? {
-            let visible = record.found.revision <= walk.at;
+        loop {
+            if let Some(version) = self.held.next() {
+                return Ok(Some(version));
+            }
+            let Some(record) = self.walk.next()? else { return Ok(None) };
+            let visible = record.found.revision <= self.walk.at;
             if visible && record.found.chunk == 0 {
-                return walk.decode(record).map(Some);
+                self.held = Box::new(self.walk.decode(record)?.versions());
             }
         }
-        Ok(None)
     }
 }
 
@@ -248,6 +255,6 @@ impl Iterator for StoredVersions<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.next_version();
-        self.0.fused(next)
+        self.walk.fused(next)
     }
 }

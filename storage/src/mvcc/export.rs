@@ -17,6 +17,7 @@ use proto::{LogIndex, Revision, Term, log};
 
 use super::cover::{Cover, Covered};
 use super::digest::ContentSum;
+use super::held::Held;
 use super::item;
 use super::key::{self, KeyPrefix, VersionKey};
 use super::liveness::Liveness;
@@ -226,17 +227,17 @@ impl Walk {
             } else if looked >= STEP_ITEMS {
                 return Ok(false);
             } else {
-                partial = self.begin(covered, version, content)?;
+                for stored in self.begin(covered, version, content)? {
+                    if stored.is_whole() {
+                        give(self.record(covered, &stored, stored.first.clone())?)?;
+                    } else {
+                        partial = Some(Partial::new(stored));
+                    }
+                }
             }
             self.from = after(&state_key);
             if let Some(whole) = partial.take_if(|partial| partial.is_whole()) {
-                let Partial { stored, value, .. } = whole;
-                self.sum.add(&stored.prefix, stored.head.revision);
-                let key = stored.prefix.user_key().ok_or_else(|| {
-                    damaged(&stored.prefix, stored.head.revision, "has no valid key")
-                })?;
-                let version = stored.head.export(covered.id(), key, value.freeze());
-                give(Body::Version(version))?;
+                give(self.record(covered, &whole.stored, whole.value.freeze())?)?;
             }
         }
         match partial {
@@ -245,29 +246,39 @@ impl Walk {
         }
     }
 
-    /// The living version that begins with this item, if one does.
+    /// The record of a living version.
+    fn record(
+        &mut self,
+        covered: &Covered,
+        StoredVersion { prefix, head, .. }: &StoredVersion,
+        value: Bytes,
+    ) -> Result<Body, StateError> {
+        self.sum.add(prefix, head.revision);
+        let key = prefix.user_key();
+        let key = key.ok_or_else(|| damaged(prefix, head.revision, "has no valid key"))?;
+        Ok(Body::Version(head.export(covered.id(), key, value)))
+    }
+
+    /// The living versions that begin with this item, newest first.
     fn begin(
         &mut self,
         covered: &Covered,
         version: VersionKey,
         content: Bytes,
-    ) -> Result<Option<Partial>, StateError> {
+    ) -> Result<Vec<StoredVersion>, StateError> {
         let VersionKey { prefix, revision, chunk } = version;
         if revision > Revision(covered.state.revision) || chunk != 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         if self.key.as_ref().is_none_or(|(current, _)| *current != prefix) {
             let liveness = Liveness::new(Revision(covered.state.compacted));
             self.key = Some((prefix.clone(), liveness));
         }
         let (_, liveness) = self.key.as_mut().expect("the key was set above");
-        let stored = StoredVersion::decode(prefix, revision, content)?;
-        if !liveness.lives(revision, stored.head.tombstone) {
-            return Ok(None);
-        }
-        let mut value = BytesMut::with_capacity(stored.head.value_bytes as usize);
-        value.put_slice(&stored.first);
-        Ok(Some(Partial { stored, value, next_chunk: 1 }))
+        let versions = Held::decode(prefix, revision, content)?.versions();
+        let lives =
+            |stored: &StoredVersion| liveness.lives(stored.head.revision, stored.head.tombstone);
+        Ok(versions.filter(lives).collect())
     }
 
     fn check(&self, covered: &Covered, index: LogIndex) -> Result<(), StateError> {
@@ -281,6 +292,12 @@ impl Walk {
 }
 
 impl Partial {
+    fn new(stored: StoredVersion) -> Self {
+        let mut value = BytesMut::with_capacity(stored.head.value_bytes as usize);
+        value.put_slice(&stored.first);
+        Self { stored, value, next_chunk: 1 }
+    }
+
     fn is_whole(&self) -> bool {
         self.value.len() == self.stored.head.value_bytes as usize
     }

@@ -2,13 +2,15 @@
 //!
 //! A tombstone is dead once nothing older can be read, but as long as an older version of its key
 //! lies in the store it is what hides that version. Deletions are not ordered by a crash, so
-//! tombstones go last, after a flush has made every other deletion durable.
+//! tombstones go last, after a flush has made every other deletion durable. A tombstone that a newer
+//! dead version hides in turn may go earlier, with the packs around it.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use proto::{KeyspaceId, Revision};
 
+use super::dead_packs::DeadPacks;
 use super::key::{self, KeyPrefix};
 use super::version;
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
@@ -16,15 +18,17 @@ use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
 /// Dead records in the store that the next checkpoint deletes once it is durable.
 #[derive(Debug, Default)]
 pub struct Garbage {
-    /// Versions that were put, all chunks.
+    /// Versions that were put and stand alone, all chunks.
     pub versions: VecDeque<DeadVersion>,
+    /// Versions that were put and may lie in packs.
+    pub packs: DeadPacks,
     /// Keys of tombstones.
     pub tombstones: Vec<Bytes>,
     /// Ranges with everything in them.
     pub ranges: VecDeque<(Bytes, Bytes)>,
 }
 
-/// A dead version in the store.
+/// A dead version in the store that stands alone.
 #[derive(Debug)]
 pub struct DeadVersion {
     /// Its keyspace.

@@ -3,7 +3,7 @@
 //! Versions and outcomes are written as they come, in batches. What makes them visible is written
 //! last, as by a checkpoint: the keyspace records, a flush, the base record, a flush. A store that
 //! was not finished is as good as empty to a machine, but not to another import, which wants a
-//! store without any item.
+//! store without any item. Versions of a key that follow its newest are packed, as by a checkpoint.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use super::key::{self, KeyPrefix};
 use super::liveness::Liveness;
 use super::outcome::OutcomeRecord;
 use super::version::{Head, Version};
-use super::{directory, item};
+use super::{directory, item, pack};
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
 
 /// Bytes of items after which an import makes them durable: what was not flushed, an engine keeps in
@@ -68,9 +68,19 @@ pub struct ImportJob {
     names: BTreeSet<String>,
     stage: Stage,
     outcomes: u64,
+    gathered: Option<Gathered>,
     batch: Vec<BatchItem>,
     /// Bytes of items that were written since the last flush.
     unflushed: usize,
+}
+
+/// Versions of a key that will be a pack.
+#[derive(Debug)]
+struct Gathered {
+    prefix: KeyPrefix,
+    /// Newest first.
+    versions: Vec<Version>,
+    room: pack::Room,
 }
 
 /// What came last.
@@ -111,6 +121,7 @@ impl ImportJob {
             names: BTreeSet::new(),
             stage: Stage::Start,
             outcomes: 0,
+            gathered: None,
             batch: Vec::new(),
             unflushed: 0,
         }
@@ -194,14 +205,59 @@ impl ImportJob {
         let version = plausible(&state, &covered.state, self.index)
             .map_err(|why| implausible(what(), why))?;
         let counted = tally.count(&state.key, &version.head, Revision(covered.state.compacted));
-        counted.map_err(|misfit| match misfit {
+        let newest = counted.map_err(|misfit| match misfit {
             Misfit::Order => out_of_order(what()),
             Misfit::Dead => implausible(what(), "is hidden by a compaction"),
         })?;
         let prefix = KeyPrefix::new(id, &state.key);
         covered.sum.add(&prefix, version.head.revision);
-        for chunk in 0..version.chunks(&prefix) {
-            self.write(store, version.chunk(&prefix, chunk))?;
+        if newest {
+            self.write_gathered(store)?;
+            return self.write_alone(store, &prefix, &version);
+        }
+        self.gather(store, prefix, version)
+    }
+
+    /// Adds a version of a key to a pack, behind the newer ones.
+    fn gather(
+        &mut self,
+        store: &dyn StateStore,
+        prefix: KeyPrefix,
+        version: Version,
+    ) -> Result<(), ImportError> {
+        if let Some(gathered) = &mut self.gathered
+            && gathered.room.take(&version)
+        {
+            gathered.versions.push(version);
+            return Ok(());
+        }
+        self.write_gathered(store)?;
+        let mut room = pack::Room::new(&prefix);
+        if !room.take(&version) {
+            return self.write_alone(store, &prefix, &version);
+        }
+        self.gathered = Some(Gathered { prefix, versions: vec![version], room });
+        Ok(())
+    }
+
+    /// Writes what was gathered; to be called whenever another key may begin.
+    fn write_gathered(&mut self, store: &dyn StateStore) -> Result<(), ImportError> {
+        let Some(Gathered { prefix, versions, .. }) = self.gathered.take() else { return Ok(()) };
+        if let [version] = &versions[..] {
+            return self.write_alone(store, &prefix, version);
+        }
+        let versions: Vec<&Version> = versions.iter().collect();
+        self.write(store, pack::seal(&prefix, &versions))
+    }
+
+    fn write_alone(
+        &mut self,
+        store: &dyn StateStore,
+        prefix: &KeyPrefix,
+        version: &Version,
+    ) -> Result<(), ImportError> {
+        for chunk in 0..version.chunks(prefix) {
+            self.write(store, version.chunk(prefix, chunk))?;
         }
         Ok(())
     }
@@ -211,6 +267,7 @@ impl ImportJob {
         store: &dyn StateStore,
         outcome: log::OutcomeState,
     ) -> Result<(), ImportError> {
+        self.write_gathered(store)?;
         let index = LogIndex(outcome.index);
         let what = format!("the outcome at index {index}");
         let (floor, last) = loop {
@@ -251,6 +308,7 @@ impl ImportJob {
     /// # Errors
     /// Any [`ImportError`].
     pub fn finish(mut self, store: &dyn StateStore) -> Result<(), ImportError> {
+        self.write_gathered(store)?;
         let floor = loop {
             match self.stage {
                 Stage::Outcomes { floor: Some(floor), .. } => break floor,
@@ -333,8 +391,8 @@ enum Misfit {
 }
 
 impl Tally {
-    /// Counts a version, if it can follow the last one.
-    fn count(&mut self, key: &Bytes, head: &Head, compacted: Revision) -> Result<(), Misfit> {
+    /// Counts a version, if it can follow the last one; tells whether it is its key's newest.
+    fn count(&mut self, key: &Bytes, head: &Head, compacted: Revision) -> Result<bool, Misfit> {
         let mut liveness = Liveness::new(compacted);
         let newest = match &self.last {
             Some((last, revision, seen)) if last == key => {
@@ -355,7 +413,7 @@ impl Tally {
             self.bytes += key.len() as u64 + u64::from(head.value_bytes);
         }
         self.last = Some((key.clone(), head.revision, liveness));
-        Ok(())
+        Ok(newest)
     }
 }
 

@@ -58,6 +58,11 @@ impl Chain {
         if position == self.older.len() { Some(&self.newest) } else { self.older.get(position) }
     }
 
+    /// The versions from this position on that a newer one of the chain replaces, oldest first.
+    pub fn replaced(&self, position: usize) -> impl Iterator<Item = &Version> {
+        self.older.iter().skip(position)
+    }
+
     fn push(&mut self, version: Version) {
         let (last, next) = (self.newest.head.revision, version.head.revision);
         assert!(last < next, "revision {next} of a key follows its revision {last}");
@@ -228,6 +233,8 @@ mod tests {
         let by_position: Vec<u64> =
             (0..).map_while(|n| chain.nth(n)).map(|v| v.head.revision.get()).collect();
         assert_eq!(by_position, [2, 5, 9]);
+        let replaced: Vec<u64> = chain.replaced(1).map(|v| v.head.revision.get()).collect();
+        assert_eq!(replaced, [5], "the newest stands apart");
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl Machine {
     }
 
     /// Raises the compacted revision and drops what no revision shows any more: from the layer at
-    /// once, from the store with the next checkpoint. Takes about 1 us per dead version.
+    /// once, from the store with a later checkpoint. Takes about 1 us per dead version.
     fn compact(&mut self, compact: &log::Compact) -> log::WriteOutcome {
         let (id, compacted) = (KeyspaceId(compact.keyspace), Revision(compact.revision));
         let Some(keyspace) = self.directory.get_mut(id) else {
@@ -291,7 +291,8 @@ impl Machine {
         }
         keyspace.compacted = keyspace.compacted.max(compacted);
         while let Some(replacement) = keyspace.superseded.pop(keyspace.compacted) {
-            let Replacement { revision, tombstone, old_value_bytes, old, key } = replacement;
+            let Replacement { revision, tombstone, packed, old_value_bytes, old, key } =
+                replacement;
             let prefix = KeyPrefix::new(id, &key);
             keyspace.sum.subtract(&prefix, old);
             let stays = self.layers.active.bury(id, &key, revision, tombstone);
@@ -301,7 +302,12 @@ impl Machine {
                     self.garbage.tombstones.push(prefix.version(revision, 0));
                 }
             }
-            if old <= keyspace.settled {
+            if old > keyspace.settled {
+                continue;
+            }
+            if packed {
+                self.garbage.packs.add(id, key, old);
+            } else {
                 let value_bytes = old_value_bytes;
                 let dead = DeadVersion { keyspace: id, key, revision: old, value_bytes };
                 self.garbage.versions.push_back(dead);
@@ -365,10 +371,15 @@ impl Machine {
             assert!(revision == keyspace.revision, "all writes have one revision");
             keyspace.sum.add(&KeyPrefix::new(id, &key), revision);
             if let Some(old) = replaces {
-                let (old, old_value_bytes) = (old.revision, old.value_bytes);
-                let key = key[..].into();
-                let replacement = Replacement { revision, tombstone, old_value_bytes, old, key };
-                keyspace.superseded.push(replacement);
+                keyspace.superseded.push(Replacement {
+                    revision,
+                    tombstone,
+                    // The newest version in a layer that was frozen stands alone in the store.
+                    packed: old.revision > keyspace.settled,
+                    old_value_bytes: old.value_bytes,
+                    old: old.revision,
+                    key: key[..].into(),
+                });
             }
             self.layers.active.push(id, key, version, known);
         }
@@ -544,7 +555,6 @@ impl Machine {
         if let Some(layer) = self.layers.settled.take().and_then(Arc::into_inner) {
             self.retired.layer(layer);
         }
-        self.layers.recall = Recall::new();
         let layer = Arc::new(std::mem::take(&mut self.layers.active));
         self.layers.frozen = Some(Arc::clone(&layer));
         self.directory.settle();
@@ -566,6 +576,7 @@ impl Machine {
             remains: std::mem::take(&mut self.remains),
             dropped,
             garbage: std::mem::take(&mut self.garbage),
+            recall: std::mem::take(&mut self.layers.recall),
             done,
         }))
     }

@@ -34,8 +34,8 @@
 //! with the revision of each. The rules:
 //!
 //! 1. Every other record is immutable and carries its place in time in its key: a version its
-//!    revision, an outcome of the exactly-once table its log index, the record of a keyspace the
-//!    index of its checkpoint. So a checkpoint only adds.
+//!    revision (several in one item the lowest of them), an outcome of the exactly-once table its
+//!    log index, the record of a keyspace the index of its checkpoint. So a checkpoint only adds.
 //! 2. A version in the store is visible when its revision is at most the keyspace's revision at A.
 //!    Revisions rise with the log, so this is the same as "was written at or before A": what a lost
 //!    checkpoint left behind is skipped by the bound of the search. An outcome is visible when its
@@ -50,13 +50,42 @@
 //! is damaged and says so. Each item carries a checksum (`item.rs`), and each checkpoint a sum over
 //! the versions of each keyspace; opening a store verifies all of them.
 //!
+//! # Packs
+//!
+//! A store pays for items, and a key that is overwritten often leaves many versions that history
+//! keeps. So of the versions of a key in a frozen layer a checkpoint writes the newest, every
+//! tombstone and every value that is too large as items of their own: they *stand alone*. Runs of
+//! versions between those are written together as *packs* (`pack.rs`), each under the key of the
+//! lowest revision in it. Why that is sound:
+//!
+//! 1. *Search.* The items of a key hold runs of its versions that do not overlap, and lie newest
+//!    first, as the lowest revisions in them do. Reading at R finds the first item whose lowest
+//!    revision is at most R. In the items before it every revision is above R; in this one at least
+//!    the lowest is not; in those behind it every version is older than that. So it holds the
+//!    newest version that is not newer than R.
+//! 2. *Visibility.* The versions of a pack were in one layer, so one checkpoint wrote them, and all
+//!    of them are newer than the checkpoint before: they are visible or invisible together. A
+//!    reader that finds a visible lowest revision checks the newest one as well. A checkpoint that
+//!    was lost may have cut its packs elsewhere than the next one does, since a compaction came in
+//!    between; by rule 3 above none of them is left when those of the next one become visible.
+//! 3. *Deletion.* What is older than a dead version of its key is dead too. So a pack is superfluous
+//!    when its newest version is dead, and everything behind it in the key's range with it
+//!    (`dead_packs.rs`). Until then it keeps what is dead in it, which readers pass over: this is so
+//!    of at most one pack of each key. A tombstone stands alone because it hides older versions
+//!    and has to go last (`garbage.rs`), when what is newer stays.
+//! 4. *What needs no search.* The newest version of a key stands alone, so a write of a later layer
+//!    replaces one that stands alone. Such a version is deleted by its name when it dies; a version
+//!    that was replaced in its own layer is looked for (`Replacement::packed`). Opening a store
+//!    checks that the first visible item of each key is no pack.
+//!
 //! # Compaction
 //!
 //! A compaction entry raises the oldest revision of a keyspace that can be read. Versions that no
 //! revision shows any more are *dead* (`liveness.rs`): they count in no sum and no digest from this
 //! entry on. They are found in a list in memory (`superseded.rs`), not in the store; those in the
-//! active layer are freed at once, those in the store by the next checkpoint. What is due is
-//! decided by the leader, see [`Machine::compaction_due`].
+//! active layer are freed at once, those in the store by the next checkpoint, except for those in a
+//! pack that is still needed. What is due is decided by the leader, see
+//! [`Machine::compaction_due`].
 //!
 //! # Exports
 //!
@@ -82,11 +111,13 @@
 mod checkpoint;
 mod cover;
 mod cursor;
+mod dead_packs;
 mod digest;
 mod directory;
 mod error;
 mod export;
 mod garbage;
+mod held;
 mod history;
 mod import;
 mod item;
@@ -96,6 +127,7 @@ mod layer;
 mod liveness;
 mod machine;
 mod outcome;
+mod pack;
 mod range;
 mod recall;
 mod retention;

@@ -145,10 +145,11 @@ mod tests {
         for n in 0..=COMPACTION_VERSIONS_MAX as u64 {
             let revision = Revision(2 + n / 9_000);
             let key = n.to_be_bytes().into();
-            let (tombstone, old_value_bytes, old) = (false, 1, Revision(1));
+            let (tombstone, packed, old_value_bytes, old) = (false, false, 1, Revision(1));
             keyspace.superseded.push(Replacement {
                 revision,
                 tombstone,
+                packed,
                 old_value_bytes,
                 old,
                 key,

@@ -19,6 +19,9 @@ pub struct Replacement {
     pub revision: Revision,
     /// The newer version is a tombstone and dies at the same moment.
     pub tombstone: bool,
+    /// The older version may lie in a pack, for it was replaced in the layer it was written in. If
+    /// not, and if it lies in the store, it stands there alone.
+    pub packed: bool,
     /// Length of the value of the older version.
     pub old_value_bytes: u32,
     /// Revision of the older version.
@@ -74,7 +77,8 @@ mod tests {
     fn replacement(revision: u64) -> Replacement {
         let key = revision.to_be_bytes().into();
         let (revision, old) = (Revision(revision), Revision(revision - 1));
-        Replacement { revision, tombstone: false, old_value_bytes: 0, old, key }
+        let (tombstone, packed) = (false, false);
+        Replacement { revision, tombstone, packed, old_value_bytes: 0, old, key }
     }
 
     #[test]

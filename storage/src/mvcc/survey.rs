@@ -11,6 +11,7 @@ use super::garbage::Remains;
 use super::item;
 use super::key::{self, KeyPrefix};
 use super::liveness::Liveness;
+use super::pack::Pack;
 use super::recall::{Recall, Recalling};
 use super::superseded::{Replacement, Superseded};
 use super::version::{self, Head, damaged};
@@ -175,7 +176,7 @@ impl<'a> Count<'a> {
         Ok(())
     }
 
-    /// Decides about a version by its first item.
+    /// Decides about a version, or about all versions of a pack, by the first item.
     fn begin_version(
         &mut self,
         state_key: &[u8],
@@ -193,6 +194,10 @@ impl<'a> Count<'a> {
         if chunk != 0 {
             return Err(self.damaged(revision, "has lost its header"));
         }
+        if Pack::is_pack(content) {
+            self.count_pack(revision, content)?;
+            return Ok(Current { fate: Fate::Lives, chunks: 1, ..goes });
+        }
         let head = Head::decode(state_key.len(), revision, content)
             .ok_or_else(|| self.damaged(revision, "has no valid header"))?;
         if head.index > self.index {
@@ -205,6 +210,36 @@ impl<'a> Count<'a> {
             self.remains.tombstones.push(Bytes::copy_from_slice(state_key));
             return Ok(Current { fate: Fate::Lives, chunks: 1, ..goes });
         }
+        self.count(head, false)?;
+        let chunks = version::chunks(state_key.len(), head.value_bytes as usize);
+        Ok(Current { revision, fate: Fate::Lives, next: 0, chunks })
+    }
+
+    /// Counts the living versions of a pack. What is dead in it stays as long as the pack does.
+    fn count_pack(&mut self, lowest: Revision, content: &[u8]) -> Result<(), StateError> {
+        let heads = Pack::read_heads(lowest, content)
+            .ok_or_else(|| self.damaged(lowest, "begins an invalid pack"))?;
+        let visible = |head: &Head| {
+            head.index <= self.index && head.revision <= Revision(self.covered.state.revision)
+        };
+        if !heads.first().is_some_and(visible) {
+            return Err(self.damaged(lowest, "begins a pack that reaches beyond the checkpoint"));
+        }
+        if self.newer.is_none() {
+            let why = "begins a pack, and no newer version stands alone";
+            return Err(self.damaged(lowest, why));
+        }
+        for head in heads {
+            if self.liveness.lives(head.revision, head.tombstone) {
+                self.count(head, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a living version.
+    fn count(&mut self, head: Head, packed: bool) -> Result<(), StateError> {
+        let revision = head.revision;
         self.sum.add(&self.prefix, revision);
         match self.newer.replace(head) {
             None if !head.tombstone => {
@@ -219,6 +254,7 @@ impl<'a> Count<'a> {
                 self.replacements.push(Replacement {
                     revision: newer.revision,
                     tombstone: newer.tombstone,
+                    packed,
                     old: revision,
                     old_value_bytes: head.value_bytes,
                     key: key[..].into(),
@@ -226,8 +262,7 @@ impl<'a> Count<'a> {
             }
             None | Some(_) => {}
         }
-        let chunks = version::chunks(state_key.len(), head.value_bytes as usize);
-        Ok(Current { revision, fate: Fate::Lives, next: 0, chunks })
+        Ok(())
     }
 
     fn finish_version(&mut self) -> Result<(), StateError> {

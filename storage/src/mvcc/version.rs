@@ -12,6 +12,8 @@
 //! lease        8 bytes BE
 //! value bytes  4 bytes BE, over all chunks
 //! ```
+//!
+//! Several versions of a key may share one item instead, see `pack.rs`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use proto::limits::VALUE_BYTES_MAX;
@@ -22,7 +24,8 @@ use super::item;
 use super::key::KeyPrefix;
 use crate::state::{BatchItem, StateError};
 
-const HEADER_BYTES: usize = 1 + 4 * 8 + 4;
+/// Length of an encoded [`Head`].
+pub const HEADER_BYTES: usize = 1 + 4 * 8 + 4;
 const FLAG_TOMBSTONE: u8 = 1;
 
 /// Everything about a version but its value.
@@ -61,7 +64,8 @@ impl Head {
         Self { revision, create_rev, version: 0, lease: 0, index, tombstone: true, value_bytes: 0 }
     }
 
-    fn encode(&self) -> [u8; HEADER_BYTES] {
+    /// The header of the version: everything but its revision.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let mut out = &mut header[..];
         out.put_u8(if self.tombstone { FLAG_TOMBSTONE } else { 0 });
@@ -75,16 +79,23 @@ impl Head {
 
     /// Reads the header of the record that was found under a key of this length; `None` when it has
     /// none, or not the first part of the value behind it.
-    pub fn decode(version_key_bytes: usize, revision: Revision, mut record: &[u8]) -> Option<Self> {
-        if record.len() < HEADER_BYTES {
-            return None;
-        }
+    pub fn decode(version_key_bytes: usize, revision: Revision, record: &[u8]) -> Option<Self> {
+        let (header, first) = record.split_first_chunk()?;
+        let head = Self::read(revision, header)?;
+        let value_bytes = head.value_bytes as usize;
+        let whole = first.len() == first_capacity(version_key_bytes).min(value_bytes);
+        (whole && value_bytes <= VALUE_BYTES_MAX).then_some(head)
+    }
+
+    /// Reads a header.
+    pub fn read(revision: Revision, header: &[u8; HEADER_BYTES]) -> Option<Self> {
+        let mut record = &header[..];
         let tombstone = match record.get_u8() {
             0 => false,
             FLAG_TOMBSTONE => true,
             _ => return None,
         };
-        let head = Self {
+        Some(Self {
             revision,
             index: LogIndex(record.get_u64()),
             create_rev: Revision(record.get_u64()),
@@ -92,10 +103,7 @@ impl Head {
             lease: record.get_u64(),
             tombstone,
             value_bytes: record.get_u32(),
-        };
-        let value_bytes = head.value_bytes as usize;
-        let whole = record.len() == first_capacity(version_key_bytes).min(value_bytes);
-        (whole && value_bytes <= VALUE_BYTES_MAX).then_some(head)
+        })
     }
 
     /// The record of the version in an export.
@@ -225,7 +233,7 @@ impl StoredVersion {
     }
 }
 
-/// The error for a version that contradicts the checkpoint record.
+/// The error for a version that contradicts the checkpoint record or cannot be read.
 pub fn damaged(prefix: &KeyPrefix, revision: Revision, what: &str) -> StateError {
     let key = prefix.user_key().unwrap_or_default();
     StateError::Damaged {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proto::{KeyspaceId, LogIndex, Revision, v1};
 
 use super::cursor::{Keys, StoredVersions};
+use super::held::Held;
 use super::item;
 use super::key::{KeyPrefix, VersionKey};
 use super::layer::Layer;
@@ -51,16 +52,19 @@ impl Horizon {
         self.revisions.get(&keyspace).copied()
     }
 
-    /// Checks a version found at a visible revision against the index of the checkpoint.
+    /// Checks an item found at a visible revision against the checkpoint: its newest version has
+    /// to be visible too, for a pack holds versions of one checkpoint.
     ///
     /// # Errors
     /// [`StateError::Damaged`].
-    pub fn check(&self, prefix: &KeyPrefix, head: &Head) -> Result<(), StateError> {
-        if head.index <= self.index {
+    pub fn check(&self, held: &Held) -> Result<(), StateError> {
+        let newest = held.newest();
+        let visible = held.keyspace().and_then(|keyspace| self.of(keyspace));
+        if newest.index <= self.index && Some(newest.revision) <= visible {
             return Ok(());
         }
-        let why = format!("was written at index {}, after checkpoint {}", head.index, self.index);
-        Err(damaged(prefix, head.revision, &why))
+        let why = format!("was written at index {}, after checkpoint {}", newest.index, self.index);
+        Err(damaged(held.prefix(), newest.revision, &why))
     }
 }
 
@@ -131,10 +135,9 @@ impl Layers {
         };
         match VersionKey::parse(&state_key) {
             Some(VersionKey { revision, chunk: 0, .. }) => {
-                let content = item::open(&state_key, record)?;
-                let stored = StoredVersion::decode(prefix, revision, content)?;
-                self.horizon.check(&stored.prefix, &stored.head)?;
-                Ok(Some(stored))
+                let held = Held::decode(prefix, revision, item::open(&state_key, record)?)?;
+                self.horizon.check(&held)?;
+                Ok(held.at(at))
             }
             Some(VersionKey { revision, .. }) => {
                 Err(damaged(&prefix, revision, "has lost its header"))

@@ -10,6 +10,7 @@ mod flips;
 mod image;
 mod load;
 mod opening;
+mod packs;
 mod power_loss;
 mod verdict;
 

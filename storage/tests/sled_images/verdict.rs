@@ -43,14 +43,26 @@ pub enum Kind {
 /// Opens the image in `dir` and reads it whole, on a thread of its own.
 ///
 /// # Panics
-/// When that hangs, or panics outside of the guards of the store.
+/// As [`guarded`].
 pub fn read(image: &Image, dir: &Path) -> Result<Items, Kind> {
+    guarded(image, dir, read_all)
+}
+
+/// Lets `read` open the image in `dir`, on a thread of its own.
+///
+/// # Panics
+/// When that hangs, or panics outside of the guards of the store.
+pub fn guarded<T: Send + 'static>(
+    image: &Image,
+    dir: &Path,
+    read: impl FnOnce(&Path) -> T + Send + 'static,
+) -> T {
     silence_guarded_panics();
     image.put(dir);
     let dir: PathBuf = dir.to_owned();
     let (done, result) = mpsc::channel();
     let builder = thread::Builder::new().name("guarded image".to_owned());
-    let reader = builder.spawn(move || drop(done.send(read_all(&dir)))).unwrap();
+    let reader = builder.spawn(move || drop(done.send(read(&dir)))).unwrap();
     match result.recv_timeout(PATIENCE) {
         Ok(found) => {
             reader.join().expect("the thread has sent its result");

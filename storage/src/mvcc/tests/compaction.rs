@@ -7,11 +7,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use v1::keyspace::Settings;
 
+use super::super::held::Held;
 use super::super::{
-    CheckpointProgress, HistoryClock, MachineOptions, RangeQuery, ReadError, SCAN_ENTRIES_MAX, key,
+    CheckpointProgress, HistoryClock, MachineOptions, RangeQuery, ReadError, SCAN_ENTRIES_MAX,
+    item, key,
 };
-use super::Bench;
 use super::build::{bytes, command, compact, delete, delete_range, named, open, put, write};
+use super::{Bench, export};
 use crate::state::{StateError, StateStore};
 
 const ID: KeyspaceId = KeyspaceId::DEFAULT;
@@ -23,12 +25,26 @@ fn refused(outcome: &log::WriteOutcome) -> Option<Code> {
 /// The versions in the store, living or not, as (key, revision).
 fn stored(bench: &Bench) -> BTreeSet<(String, u64)> {
     let (from, to) = key::keyspace_bounds(ID, ID.next());
-    let parse = |item: Result<(bytes::Bytes, bytes::Bytes), StateError>| {
-        let version = key::VersionKey::parse(&item.unwrap().0).unwrap();
-        let key = version.prefix.user_key().unwrap();
-        (String::from_utf8(key.to_vec()).unwrap(), version.revision.get())
+    let parse = |found: Result<(bytes::Bytes, bytes::Bytes), StateError>| {
+        let (state_key, content) = found.unwrap();
+        let key::VersionKey { prefix, revision, chunk } =
+            key::VersionKey::parse(&state_key).unwrap();
+        let key = String::from_utf8(prefix.user_key().unwrap().to_vec()).unwrap();
+        let revisions = if chunk == 0 {
+            let held = Held::decode(prefix, revision, content).unwrap();
+            held.heads().iter().map(|head| head.revision.get()).collect()
+        } else {
+            vec![revision.get()]
+        };
+        revisions.into_iter().map(move |revision| (key.clone(), revision))
     };
-    bench.store.scan(&from, &to).map(parse).collect()
+    item::scan(&bench.store, &from, &to).flat_map(parse).collect()
+}
+
+/// Number of items in the store that belong to versions.
+fn items(bench: &Bench) -> usize {
+    let (from, to) = key::keyspace_bounds(ID, ID.next());
+    bench.store.scan(&from, &to).count()
 }
 
 fn versions(expected: &[(&str, u64)]) -> BTreeSet<(String, u64)> {
@@ -57,6 +73,12 @@ fn only_what_no_revision_shows_goes() {
     bench.checkpoint();
     let living = [("hot", 6), ("hot", 7), ("hot", 8), ("hot", 9), ("cold", 10)];
     assert_eq!(stored(&bench), versions(&living), "the dead never reach the store");
+    assert_eq!(items(&bench), 3, "6 to 8 are a pack, the newest stand alone");
+    bench.apply(compact(1, 8));
+    bench.checkpoint();
+    assert_eq!(stored(&bench), versions(&living), "a pack goes when its newest version is dead");
+    bench.reopen();
+    assert_eq!(bench.machine.superseded_versions(), 1, "what is dead in a pack is not counted");
     bench.apply(compact(1, 10));
     assert_eq!(stored(&bench), versions(&living), "nothing goes before a checkpoint");
     bench.checkpoint();
@@ -289,8 +311,14 @@ fn a_leader_keeps_the_history_that_the_settings_ask_for() {
     }
     assert!((150..=200).contains(&proposals), "{proposals}");
     bench.checkpoint();
-    assert!(stored(&bench).len() <= 55 + 7);
-    assert_eq!(bench.machine.superseded_versions() + 7, stored(&bench).len());
+    let living = export(&mut bench.machine, &bench.store)
+        .iter()
+        .filter(|record| matches!(record.body, Some(log::export_record::Body::Version(_))))
+        .count();
+    assert!(living <= 55 + 7);
+    assert_eq!(bench.machine.superseded_versions() + 7, living);
+    // A pack holds what 7 keys got in 100 writes.
+    assert!(stored(&bench).len() <= living + 7 * 100_usize.div_ceil(7));
     let superseded = bench.machine.superseded_versions();
     bench.reopen();
     assert_eq!(bench.machine.superseded_versions(), superseded, "found again by the scan");

@@ -7,6 +7,7 @@ mod exactly_once;
 mod exports;
 mod keyspaces;
 mod model;
+mod packs;
 mod properties;
 mod reads;
 mod transactions;

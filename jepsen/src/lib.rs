@@ -8,7 +8,7 @@
 //! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
 //! - [`cli`]: the command `kv-lab`.
 //!
-//! Left out so far: networks that misbehave, reports in HTML, and the models of weaker levels.
+//! Left out so far: networks that misbehave, reports in HTML, and workloads for most of the models.
 
 pub mod checker;
 pub mod cli;

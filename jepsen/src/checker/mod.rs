@@ -7,6 +7,17 @@
 //! |---|---|---|---|
 //! | `register` | [`register`] | each key is a linearizable register with cas and delete | O(n log n) where values are unique, else exponential in the concurrency, under a budget |
 //! | `revision` | [`revision`] | the revisions that writes and reads name form one order that respects real time | O(n log n) |
+//! | `sequential` | [`sequential`] | the same but for real time: it respects the order of each process | O(n log n) |
+//! | `read-your-writes`, `monotonic-reads`, `monotonic-writes`, `writes-follow-reads` | [`session`] | the four session guarantees | O(n log n), plus readers * n for the last two |
+//! | `causal`, `causal-convergence`, `causal-memory` | [`causal`] | causal consistency in three strengths, where values are unique | O(n processes), for the last one times processes |
+//! | `list-append`, `list-append-process`, `list-append-strict` | [`append`] | transactions on lists are serializable; in the order of processes; in real time | O(n) |
+//! | `set`, `set-full` | [`set`] | no element of a set is lost; a set is linearizable | O(n log n) |
+//! | `counter` | [`counter`] | reads lie between what was and what may have been added | O(n log n) |
+//! | `bank` | [`bank`] | transfers keep the total | O(n) |
+//! | `bounded-staleness` | [`staleness`] | reads are no older than the bound that they name | O(n log n) |
+//! | `watch` | [`watch`] | watchers are told everything once and in order | O(n log n) |
+//! | `lock` | [`lock`] | fencing tokens rise, and old ones are of no use | O(n log n) |
+//! | `convergence` | [`convergence`] | replicas of an eventual keyspace agree in the end and lose nothing | O(n log n) |
 //!
 //! Three traps of reading histories, which every checker here avoids:
 //!
@@ -19,17 +30,43 @@
 //!
 //! What the checkers cannot see, they cannot judge: an error that no read observes is no violation.
 
+pub mod append;
+pub mod bank;
+pub mod causal;
+pub mod convergence;
+pub mod counter;
+pub mod lock;
 pub mod register;
 pub mod replay;
 pub mod revision;
+pub mod sequential;
+pub mod session;
+pub mod set;
+pub mod staleness;
+pub mod watch;
 
 mod acts;
 mod frontier;
+mod graph;
+mod slots;
+mod stop;
+mod versions;
 mod witness;
 mod zones;
 
+pub use append::{ListAppendChecker, Respects};
+pub use bank::BankChecker;
+pub use causal::{CausalChecker, Strength};
+pub use convergence::ConvergenceChecker;
+pub use counter::CounterChecker;
+pub use lock::LockChecker;
 pub use register::RegisterChecker;
 pub use revision::RevisionChecker;
+pub use sequential::SequentialChecker;
+pub use session::{Guarantee, SessionChecker};
+pub use set::SetChecker;
+pub use staleness::StalenessChecker;
+pub use watch::WatchChecker;
 
 use std::fmt;
 
@@ -58,15 +95,62 @@ pub(crate) fn foreign(history: &[Operation], functions: &[Function]) -> Option<V
 /// The checker of a model, by its name, with default settings.
 #[must_use]
 pub fn by_model(model: &str) -> Option<Box<dyn Checker>> {
+    let session =
+        |guarantee| -> Option<Box<dyn Checker>> { Some(Box::new(SessionChecker { guarantee })) };
+    let causal =
+        |strength| -> Option<Box<dyn Checker>> { Some(Box::new(CausalChecker { strength })) };
+    let list_append =
+        |respects| -> Option<Box<dyn Checker>> { Some(Box::new(ListAppendChecker { respects })) };
     match model {
         "register" => Some(Box::new(RegisterChecker::default())),
         "revision" => Some(Box::new(RevisionChecker)),
+        "sequential" => Some(Box::new(SequentialChecker)),
+        "read-your-writes" => session(Guarantee::ReadYourWrites),
+        "monotonic-reads" => session(Guarantee::MonotonicReads),
+        "monotonic-writes" => session(Guarantee::MonotonicWrites),
+        "writes-follow-reads" => session(Guarantee::WritesFollowReads),
+        "causal" => causal(Strength::Consistency),
+        "causal-convergence" => causal(Strength::Convergence),
+        "causal-memory" => causal(Strength::Memory),
+        "list-append" => list_append(Respects::Nothing),
+        "list-append-process" => list_append(Respects::Processes),
+        "list-append-strict" => list_append(Respects::RealTime),
+        "set" => Some(Box::new(SetChecker { linearizable: false })),
+        "set-full" => Some(Box::new(SetChecker { linearizable: true })),
+        "counter" => Some(Box::new(CounterChecker)),
+        "bank" => Some(Box::new(BankChecker::default())),
+        "bounded-staleness" => Some(Box::new(StalenessChecker)),
+        "watch" => Some(Box::new(WatchChecker)),
+        "lock" => Some(Box::new(LockChecker)),
+        "convergence" => Some(Box::new(ConvergenceChecker)),
         _ => None,
     }
 }
 
 /// The names that [`by_model`] knows.
-pub const MODELS: [&str; 2] = ["register", "revision"];
+pub const MODELS: [&str; 21] = [
+    "register",
+    "revision",
+    "sequential",
+    "read-your-writes",
+    "monotonic-reads",
+    "monotonic-writes",
+    "writes-follow-reads",
+    "causal",
+    "causal-convergence",
+    "causal-memory",
+    "list-append",
+    "list-append-process",
+    "list-append-strict",
+    "set",
+    "set-full",
+    "counter",
+    "bank",
+    "bounded-staleness",
+    "watch",
+    "lock",
+    "convergence",
+];
 
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq)]

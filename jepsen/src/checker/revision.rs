@@ -20,7 +20,9 @@
 
 use std::collections::HashMap;
 
-use super::{Checker, Verdict, Violation};
+use super::stop::Stop;
+use super::versions::Versions;
+use super::{Checker, Verdict};
 use crate::operation::{Function, Operation, Outcome};
 
 /// Checks that the revisions in a history are one order of all its operations.
@@ -37,34 +39,30 @@ impl Checker for RevisionChecker {
         if let Some(unknown) = super::foreign(history, &super::REGISTER_FUNCTIONS) {
             return unknown;
         }
-        let judged = Order::new(history).and_then(|mut order| {
-            order.learn()?;
-            order.check_unique()?;
-            order.check_real_time()?;
-            order.check_keys()
-        });
-        match judged {
-            Ok(()) => Verdict::Valid,
-            Err(Stop::Unjudged(why)) => Verdict::Unknown { why },
-            Err(Stop::Broken { why, mut places }) => {
-                let key = history[places[0]].key.clone();
-                places.sort_by_key(|&place| (history[place].invoke_ns, place));
-                places.dedup();
-                let operations = places.iter().map(|&place| history[place].clone()).collect();
-                Verdict::Invalid(Box::new(Violation { key, explanation: why, operations }))
-            }
-        }
+        Stop::verdict(judge(history, Before::RealTime), history)
     }
 }
 
-/// Why a check ended early.
-enum Stop {
-    Unjudged(String),
-    /// The first place is where the violation was seen.
-    Broken {
-        why: String,
-        places: Vec<usize>,
-    },
+/// What may not have a higher revision than an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// All that returned before its call.
+    RealTime,
+    /// What its own process did before.
+    Process,
+}
+
+/// Checks that the revisions in a history are one order that respects `before`.
+pub(super) fn judge(history: &[Operation], before: Before) -> Result<(), Stop> {
+    let mut order = Order::new(history)?;
+    order.learn()?;
+    order.check_unique()?;
+    order.floors = match before {
+        Before::RealTime => real_time_floors(history),
+        Before::Process => process_floors(history),
+    };
+    order.check_floors()?;
+    order.check_keys()
 }
 
 /// A value that a key had from a revision on.
@@ -103,9 +101,12 @@ struct Key<'h> {
 struct Order<'h> {
     history: &'h [Operation],
     keys: HashMap<&'h str, Key<'h>>,
-    /// For each operation the highest revision proven before it was called, and by what.
-    floors: Vec<(u64, Option<usize>)>,
+    /// What was proven before each operation.
+    floors: Vec<Floor>,
 }
+
+/// The highest revision proven before an operation, and by what.
+type Floor = (u64, Option<usize>);
 
 impl<'h> Order<'h> {
     /// Sorts what the operations say by key.
@@ -126,9 +127,9 @@ impl<'h> Order<'h> {
         Ok(Self { history, keys, floors: vec![(0, None); history.len()] })
     }
 
+    /// The key is that of the first place, where the violation was seen.
     fn broken(&self, why: String, places: Vec<usize>) -> Stop {
-        debug_assert!(places.iter().all(|&place| place < self.history.len()));
-        Stop::Broken { why, places }
+        Stop::broken(&self.history[places[0]].key, why, places)
     }
 
     /// Finds unknown writes that were seen, and makes versions of them.
@@ -215,31 +216,13 @@ impl<'h> Order<'h> {
     }
 
     /// Rule 2.
-    fn check_real_time(&mut self) -> Result<(), Stop> {
-        let history = self.history;
-        let mut calls: Vec<usize> = (0..history.len()).collect();
-        calls.sort_by_key(|&place| (history[place].invoke_ns, place));
-        let mut returns: Vec<usize> =
-            (0..history.len()).filter(|&place| history[place].outcome == Outcome::Ok).collect();
-        returns.sort_by_key(|&place| (history[place].end_ns(), place));
-        let mut returns = returns.into_iter().peekable();
-        let mut floor = (0, None);
-        for place in calls {
-            let invoke = history[place].invoke_ns;
-            while let Some(before) = returns.next_if(|&before| history[before].end_ns() < invoke) {
-                let proven = proven(&history[before]);
-                if proven > floor.0 {
-                    floor = (proven, Some(before));
-                }
-            }
-            self.floors[place] = floor;
-        }
+    fn check_floors(&self) -> Result<(), Stop> {
         for key in self.keys.values() {
             for version in &key.versions {
                 self.check_floor(version.place, version.revision, 1)?;
             }
             for sight in &key.sights {
-                if !has_revision(&history[sight.place]) {
+                if !has_revision(&self.history[sight.place]) {
                     self.check_floor(sight.place, sight.at, 0)?;
                 }
             }
@@ -271,6 +254,49 @@ impl<'h> Order<'h> {
             self.keys.insert(name, key);
         }
         Ok(())
+    }
+}
+
+/// For each operation the highest revision proven by what returned before its call.
+fn real_time_floors(history: &[Operation]) -> Vec<Floor> {
+    let mut floors = vec![(0, None); history.len()];
+    let mut calls: Vec<usize> = (0..history.len()).collect();
+    calls.sort_by_key(|&place| (history[place].invoke_ns, place));
+    let mut returns: Vec<usize> =
+        (0..history.len()).filter(|&place| history[place].outcome == Outcome::Ok).collect();
+    returns.sort_by_key(|&place| (history[place].end_ns(), place));
+    let mut returns = returns.into_iter().peekable();
+    let mut floor = (0, None);
+    for place in calls {
+        let invoke = history[place].invoke_ns;
+        while let Some(before) = returns.next_if(|&before| history[before].end_ns() < invoke) {
+            raise(&mut floor, history, before);
+        }
+        floors[place] = floor;
+    }
+    floors
+}
+
+/// For each operation the highest revision proven by what its process did before.
+fn process_floors(history: &[Operation]) -> Vec<Floor> {
+    let mut floors = vec![(0, None); history.len()];
+    for session in Versions::sessions(history) {
+        let mut floor = (0, None);
+        for place in session {
+            floors[place] = floor;
+            if history[place].outcome == Outcome::Ok {
+                raise(&mut floor, history, place);
+            }
+        }
+    }
+    floors
+}
+
+/// Raises a floor to what an operation proved.
+fn raise(floor: &mut Floor, history: &[Operation], place: usize) {
+    let proven = proven(&history[place]);
+    if proven > floor.0 {
+        *floor = (proven, Some(place));
     }
 }
 

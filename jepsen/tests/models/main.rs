@@ -1,0 +1,31 @@
+//! Every model against a definition by brute force, against hand-made histories of each anomaly,
+//! and against larger histories with and without one planted violation.
+//!
+//! The definitions share no code with the checkers: they try all orders or state the rule in
+//! plain loops over pairs. Histories that they judge have at most ten operations.
+
+mod append;
+mod causal;
+mod causal_store;
+mod convergence;
+mod lock;
+mod script;
+mod sequential;
+mod session;
+mod set;
+mod speed;
+mod staleness;
+mod trial;
+mod watch;
+
+/// Each name is that of its own checker, and an empty history is never invalid.
+#[test]
+fn models_go_by_their_names() {
+    use jepsen::checker::{MODELS, by_model};
+    for model in MODELS {
+        let checker = by_model(model).unwrap();
+        assert_eq!(checker.model(), model);
+        assert!(!checker.check(&[]).is_invalid(), "{model}");
+    }
+    assert!(by_model("stack").is_none());
+}

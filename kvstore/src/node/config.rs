@@ -64,7 +64,7 @@ impl Default for NodeBounds {
 }
 
 /// Default of [`NodeConfig::checkpoint_layer_bytes`].
-pub const CHECKPOINT_LAYER_BYTES: usize = 32 * 1024 * 1024;
+pub const CHECKPOINT_LAYER_BYTES: usize = 48 * 1024 * 1024;
 
 /// Default of [`NodeConfig::export_log_bytes`].
 pub const EXPORT_LOG_BYTES: u64 = 256 * 1024 * 1024;

@@ -222,13 +222,19 @@ impl<S: Sink> Walker<S> {
                 self.memory = bytes.into();
                 Ok(())
             }
-            // The last segment may be a spare, of which nothing is lost.
-            Err(_) if is_last && self.current.is_some() && is_unused(&image, number) => {
+            // The last segment may be a spare, of which nothing is lost. One that is cut off may have been
+            // in use: a file has its name only while it has its whole length.
+            Err(_) if is_last && self.is_whole(&image) && is_unused(&image, number) => {
                 self.garbage.push(path.to_owned());
                 Ok(())
             }
             Err(why) => Err(damage(number, path, 0, why)),
         }
+    }
+
+    /// Whether a file whose header cannot be read is as long as the segment before it.
+    fn is_whole(&self, image: &Image) -> bool {
+        self.current.as_ref().is_some_and(|current| current.bytes == image.bytes.len() as u64)
     }
 
     /// Reads the batches of the next segment, whose header is good.

@@ -161,6 +161,25 @@ fn damaged_headers_and_missing_segments_are_damage() {
     assert_damaged(&broken, &missing, "segment 2");
 }
 
+/// Cut down to where nothing was ever written, it looks like a segment that was only prepared.
+#[test]
+fn b51_the_segment_in_use_is_missed_however_short_it_was_cut() {
+    let (disk, wal) = written();
+    drop(wal);
+    let last = batches(&disk).pop().unwrap();
+    for spare in files(&disk).into_iter().filter(|path| *path > last.path) {
+        disk.remove_file(&spare).unwrap();
+    }
+    let first = batches(&disk).into_iter().find(|batch| batch.path == last.path).unwrap();
+    let lengths = [0, 10, 63, 512, DATA_START - 1, DATA_START, DATA_START + 4, first.offset + 512];
+    for length in lengths {
+        let broken = disk.fork();
+        broken.truncate(&last.path, length as u64).unwrap();
+        let place = Batch { offset: 0, path: last.path.clone(), ..last };
+        assert_damaged(&broken, &place, &format!("{length} bytes are left"));
+    }
+}
+
 fn name(path: &std::path::Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }

@@ -147,3 +147,36 @@ async fn a_watch_goes_on_until_it_is_interrupted() {
     assert_eq!(finish(child).await.0, Some(130));
     drop(out);
 }
+
+#[test]
+fn the_lab_is_the_program_beside_or_on_the_path() {
+    // Written by other processes: a file that is open for writing in this one, or in a child that
+    // another test is just starting, cannot be executed.
+    let shell = |script: &str, arguments: [&std::ffi::OsStr; 2]| {
+        let done = Command::new("sh").args(["-c", script, "sh"]).args(arguments).status().unwrap();
+        assert!(done.success());
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let kv = dir.path().join("kv");
+    shell("cp \"$1\" \"$2\"", [env!("CARGO_BIN_EXE_kv").as_ref(), kv.as_ref()]);
+    let run = |path: &std::path::Path| {
+        let mut command = Command::new(&kv);
+        command.args(["lab", "run", "bank", "-o", "json"]).env_clear().env("PATH", path);
+        command.output().unwrap()
+    };
+    let absent = run(dir.path());
+    assert_eq!(absent.status.code(), Some(3), "{absent:?}");
+    let told = String::from_utf8(absent.stderr).unwrap();
+    assert!(told.contains("kv-lab") && told.contains("nor on PATH"), "{told}");
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    for (place, exit) in [(elsewhere.path(), 9), (dir.path(), 10)] {
+        let lab = place.join("kv-lab");
+        let content = format!("#!/bin/sh\necho \"$@\"\nexit {exit}\n");
+        let write = "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"";
+        shell(write, [content.as_ref(), lab.as_ref()]);
+        let done = run(elsewhere.path());
+        assert_eq!(done.status.code(), Some(exit), "{done:?}");
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), "run bank -o json\n");
+    }
+}

@@ -20,6 +20,16 @@ pub enum Word {
 }
 
 impl Word {
+    /// The word itself.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Unknown => "unknown",
+            Self::Invalid => "invalid",
+        }
+    }
+
     /// The exit code of `kv-lab check`.
     #[must_use]
     pub const fn exit(self) -> u8 {
@@ -83,11 +93,7 @@ const SHOWN_MAX: usize = 40;
 
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.verdict {
-            Word::Valid => "valid",
-            Word::Unknown => "unknown",
-            Word::Invalid => "invalid",
-        };
+        let word = self.verdict.as_str();
         write!(f, "{word}: {} operations, model {}", self.operations, self.model)?;
         if let Some(explanation) = &self.explanation {
             write!(f, "\n{explanation}")?;

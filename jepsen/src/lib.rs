@@ -3,12 +3,13 @@
 //! - [`operation`], [`value`], [`history`], [`recorder`]: what clients did, in memory and on disk.
 //! - [`checker`]: judges of histories; they know nothing of kvstore. [`judgement`]: what they say,
 //!   as it is printed.
-//! - [`cluster`]: real processes. [`workload`]: what clients do to them. [`nemesis`]: what else is
-//!   done to them. [`run`]: all of it together, into one directory.
+//! - [`cluster`]: real processes. [`network`]: the proxies between them. [`target`]: what clients
+//!   talk to. [`workload`]: what they do. [`nemesis`]: what else is done to the cluster. [`run`]: all of
+//!   it together, into one directory.
 //! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
 //! - [`cli`]: the command `kv-lab`.
 //!
-//! Left out so far: networks that misbehave, reports in HTML, and workloads for most of the models.
+//! Left out so far: reports in HTML, and workloads of watches and locks.
 
 pub mod checker;
 pub mod cli;
@@ -17,10 +18,12 @@ pub mod error;
 pub mod history;
 pub mod judgement;
 pub mod nemesis;
+pub mod network;
 pub mod operation;
 pub mod recorder;
 pub mod run;
 pub mod simulated;
+pub mod target;
 pub mod value;
 pub mod workload;
 

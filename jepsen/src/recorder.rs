@@ -22,6 +22,20 @@ struct Shared {
     start: Instant,
     next_process: AtomicU64,
     finished: Mutex<Vec<Operation>>,
+    ok: AtomicU64,
+    fail: AtomicU64,
+    info: AtomicU64,
+}
+
+/// How many operations have ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that succeeded.
+    pub ok: u64,
+    /// Those that certainly had no effect.
+    pub fail: u64,
+    /// Those with an unknown outcome.
+    pub info: u64,
 }
 
 impl Shared {
@@ -30,6 +44,12 @@ impl Shared {
     }
 
     fn finish(&self, operation: Operation) {
+        let count = match operation.outcome {
+            Outcome::Ok => &self.ok,
+            Outcome::Fail => &self.fail,
+            Outcome::Info => &self.info,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         // A poisoned lock only means that some process panicked between two pushes.
         self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     }
@@ -50,6 +70,9 @@ impl Recorder {
                 start: Instant::now(),
                 next_process: AtomicU64::new(0),
                 finished: Mutex::new(Vec::new()),
+                ok: AtomicU64::new(0),
+                fail: AtomicU64::new(0),
+                info: AtomicU64::new(0),
             }),
         }
     }
@@ -66,6 +89,14 @@ impl Recorder {
     #[must_use]
     pub fn now_ns(&self) -> u64 {
         self.shared.now_ns()
+    }
+
+    /// How many operations have ended so far, also those that were taken.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        Counts { ok: count(&shared.ok), fail: count(&shared.fail), info: count(&shared.info) }
     }
 
     /// The operations finished so far, ordered by their calls. Call it after all processes ended;
@@ -168,6 +199,7 @@ mod tests {
         process.invoke(Call::write("k", "3")).info("timeout");
         drop(process.invoke(Call::read("k")));
         assert_eq!(process.number(), 2);
+        assert_eq!(recorder.counts(), Counts { ok: 1, fail: 1, info: 2 });
         let operations = recorder.take();
         let seen: Vec<_> = operations.iter().map(|o| (o.process, o.outcome)).collect();
         assert_eq!(

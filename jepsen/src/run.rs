@@ -1,56 +1,66 @@
-//! One run: a cluster, a workload, a nemesis, and the judgement of what clients saw.
+//! One run: a cluster, a workload, nemeses, and the judgement of what clients saw.
 //!
 //! Everything goes into one directory:
 //!
 //! ```text
 //! history.jsonl   what clients did and saw            run.toml   parameters, versions, faults
-//! result.json     verdict, counts, smallest failing part
+//! result.json     verdicts, counts, smallest failing part
+//! junit.xml       the verdicts for machines that build
 //! cluster/        certificates, configurations, data and logs of the nodes
 //! ```
+//!
+//! A run that cannot be finished (a node does not start, or does not come back) has all of these files
+//! as well: what was seen until then is judged, and the verdict is at best unknown.
+//!
+//! - `parameters`: what a run is, and the command that repeats it. `report`: the files.
+//!   `progress`: what is said meanwhile.
+
+mod parameters;
+mod progress;
+mod report;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::checker::{Checker, RegisterChecker, RevisionChecker};
+pub use self::parameters::{Parameters, System};
+use crate::checker;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::error::LabError;
 use crate::history;
 use crate::judgement::{Judgement, Word};
-use crate::nemesis::{self, Fault, NemesisKind};
+use crate::nemesis::{self, Fault, Faults, Field};
 use crate::operation::{Function, Operation, Outcome};
 use crate::recorder::Recorder;
-use crate::workload::{ReadLevel, RegisterSummary, RegisterWorkload};
+use crate::target::Given;
+use crate::workload::{RegisterSummary, Work};
 
 /// How long the nodes may take to become ready at first.
 const BOOT_MAX: Duration = Duration::from_secs(60);
 
 /// How long the cluster may take to answer every key after the faults.
-const RECOVERY_MAX: Duration = Duration::from_secs(30);
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
-/// Parameters of a run.
+/// How long the last faults may take to end: as long as a member may take to be replaced, and more.
+const END_MAX: Duration = Duration::from_secs(180);
+
+/// The model under which a run is listed that could not be finished.
+const RUN_MODEL: &str = "run";
+
+/// Where a run goes, and what it is.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// The server binary.
-    pub binary: PathBuf,
-    /// Number of nodes.
-    pub nodes: usize,
-    /// How long clients work.
-    pub time_limit: Duration,
-    /// What disturbs the cluster.
-    pub nemesis: NemesisKind,
-    /// Seed of workload and nemesis. The same seed asks for the same, but real processes and
-    /// clocks make each run different.
-    pub seed: u64,
+    /// What is run.
+    pub parameters: Parameters,
     /// Where everything goes; empty or absent.
     pub dir: PathBuf,
-    /// What clients do; its seed is replaced.
-    pub workload: RegisterWorkload,
+    /// Whether to say on stderr how it goes.
+    pub progress: bool,
 }
 
 /// What came of a run.
@@ -62,7 +72,8 @@ pub struct RunResult {
     pub summary: RegisterSummary,
     /// What was done to the cluster.
     pub faults: Vec<Fault>,
-    /// What went wrong besides the promises, such as a node that ended by itself.
+    /// What went wrong besides the promises, such as a node that ended by itself. There is a
+    /// judgement that says so, too.
     pub failure: Option<LabError>,
     /// Whether it was stopped before its time.
     pub interrupted: bool,
@@ -81,62 +92,156 @@ impl RunResult {
     }
 }
 
-/// Runs the register workload. `interrupt` ends it early; what was done until then is judged.
+/// What a run has while it goes on.
+struct Stage {
+    target: Given,
+    field: Option<Arc<Field>>,
+}
+
+/// Does a run. `interrupt` ends it early; what was done until then is judged.
 ///
 /// # Errors
 ///
 /// What keeps the run from beginning, or its files from being written. Later failures are part of
 /// the result.
-pub async fn register(
+pub async fn run(
     options: &RunOptions,
     interrupt: impl Future<Output = ()>,
 ) -> Result<RunResult, LabError> {
-    let dir = Some(options.dir.join("cluster"));
-    let cluster = ClusterOptions { binary: options.binary.clone(), nodes: options.nodes, dir };
-    let mut cluster = Cluster::boot(&cluster, BOOT_MAX).await?;
+    let parameters = &options.parameters;
+    parameters.validate()?;
     let recorder = Recorder::new();
-    let workload = RegisterWorkload { seed: options.seed, ..options.workload.clone() };
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = workload.start(&cluster, &recorder, &stopped)?;
-
-    let mut faults = Vec::new();
-    let (disturbed, interrupted) = tokio::join!(
-        nemesis::run(
-            options.nemesis,
-            options.seed,
-            &mut cluster,
-            &recorder,
-            stopped.clone(),
-            &mut faults
-        ),
-        work(options.time_limit, &mut tasks, &stop, interrupt),
-    );
-    let interrupted = interrupted?;
-    let mut failure = disturbed.err();
-    if failure.is_none() {
-        failure = workload.read_all(&cluster, &recorder, RECOVERY_MAX).await.err();
-    }
-    if failure.is_none() {
-        failure = cluster.check_alive().err();
-    }
-    drop(cluster);
-
+    let faults = Faults::default();
+    let mut interrupted = false;
+    let failure = match &parameters.system {
+        System::Given(given) => {
+            fs::create_dir_all(&options.dir).map_err(LabError::io(&options.dir))?;
+            let stage = Stage { target: given.clone(), field: None };
+            act(options, &stage, &recorder, &faults, interrupt, &mut interrupted).await
+        }
+        System::Own { binary, nodes } => {
+            report::check_features(parameters, binary).await?;
+            let dir = Some(options.dir.join("cluster"));
+            let cluster = ClusterOptions { binary: binary.clone(), nodes: *nodes, dir };
+            let mut cluster = if parameters.disturbs_network() {
+                Cluster::create_proxied(&cluster)?
+            } else {
+                Cluster::create(&cluster)?
+            };
+            cluster.start_all()?;
+            let target = cluster.given();
+            match cluster.wait_all_ready(BOOT_MAX).await {
+                Err(error) => Err(error),
+                Ok(()) => {
+                    let field = Field::new(cluster, recorder.clone(), faults.clone())?;
+                    let field = Arc::new(field);
+                    let stage = Stage { target, field: Some(Arc::clone(&field)) };
+                    let acted =
+                        act(options, &stage, &recorder, &faults, interrupt, &mut interrupted).await;
+                    // A nemesis that was given up may hold the cluster a moment longer than this.
+                    field.kill_all().await;
+                    acted
+                }
+            }
+        }
+    };
+    // All nodes have ended by now.
+    let failure = failure.err();
     let history = recorder.take();
     let summary = RegisterSummary::of(&history);
-    write_file(&options.dir.join("history.jsonl"), |out| history::write(out, &history))?;
-    let judgements = judge(&history);
+    let path = options.dir.join("history.jsonl");
+    write_file(&path, |out| history::write(out, &history))?;
+    let models = parameters.models();
+    let judged = tokio::task::spawn_blocking(move || {
+        let judgements = judge(models, &history);
+        (judgements, history)
+    });
+    let (mut judgements, history) = judged.await.map_err(LabError::client("judge the history"))?;
+    if let Some(failure) = &failure {
+        judgements.push(Judgement::unknown(RUN_MODEL, &history, &failure.to_string()));
+    }
+    let faults = faults.list();
     let result = RunResult { judgements, summary, faults, failure, interrupted };
-    write_report(options, &workload, &result)?;
+    report::write(options, &result).await?;
     Ok(result)
 }
 
-/// Waits for the end of the workload, of the time or of the patience of the user. True for the
-/// latter.
-async fn work(
+/// Lets clients work and nemeses strike, and reads the state at the end.
+async fn act(
+    options: &RunOptions,
+    stage: &Stage,
+    recorder: &Recorder,
+    faults: &Faults,
+    interrupt: impl Future<Output = ()>,
+    interrupted: &mut bool,
+) -> Result<(), LabError> {
+    let parameters = &options.parameters;
+    let work: Work = parameters.workload.begin(&parameters.seeded_load());
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = work.start(&stage.target, recorder, &stopped, RECOVERY_MAX).await?;
+    let mut told = JoinSet::new();
+    if options.progress {
+        told.spawn(progress::tell(stage.target.clone(), recorder.clone(), faults.clone()));
+    }
+    // A nemesis that fails ends the run: what goes on then says nothing more.
+    let (failed, nemesis_failed) = tokio::sync::oneshot::channel();
+    let nemeses = async {
+        let Some(field) = &stage.field else { return Ok(()) };
+        let run =
+            nemesis::run(&parameters.nemeses, parameters.seed, Arc::clone(field), stopped.clone());
+        let result = run.await;
+        if result.is_err() {
+            // The clients may have ended before.
+            let _ = failed.send(());
+        }
+        result
+    };
+    let working = async {
+        let worked = work_until(parameters.time_limit, &mut tasks, &stop, interrupt, async {
+            if nemesis_failed.await.is_err() {
+                std::future::pending::<()>().await
+            }
+        });
+        let worked = worked.await;
+        stop.send_replace(true);
+        worked
+    };
+    let (disturbed, worked) = tokio::join!(bounded(nemeses, stopped.clone()), working);
+    *interrupted = worked?;
+    disturbed?;
+    work.finish(&stage.target, recorder, RECOVERY_MAX).await?;
+    if let Some(field) = &stage.field {
+        field.cluster.lock().await.check_alive()?;
+    }
+    Ok(())
+}
+
+/// Gives the nemeses a bound for their end, once the run stops.
+async fn bounded(
+    nemeses: impl Future<Output = Result<(), LabError>>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), LabError> {
+    let late = async {
+        // Without a sender the run is over, too.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(END_MAX).await;
+    };
+    tokio::select! {
+        ended = nemeses => ended,
+        () = late => {
+            Err(LabError::Parameters(format!("a fault did not end within {END_MAX:?}")))
+        }
+    }
+}
+
+/// Waits for the end of the workload, of the time, of the patience of the user, or for a failure. True
+/// for the patience.
+async fn work_until(
     time_limit: Duration,
     tasks: &mut JoinSet<()>,
     stop: &watch::Sender<bool>,
     interrupt: impl Future<Output = ()>,
+    failed: impl Future<Output = ()>,
 ) -> Result<bool, LabError> {
     let all = async {
         let mut panicked = None;
@@ -146,18 +251,20 @@ async fn work(
         panicked
     };
     let mut all = std::pin::pin!(all);
-    let (panicked, interrupted) = tokio::select! {
-        panicked = &mut all => (panicked, false),
-        () = tokio::time::sleep(time_limit) => {
-            stop.send_replace(true);
-            (all.await, false)
-        }
+    let early = tokio::select! {
+        panicked = &mut all => Some((panicked, false)),
+        () = tokio::time::sleep(time_limit) => None,
+        () = failed => None,
         () = interrupt => {
             stop.send_replace(true);
-            (all.await, true)
+            Some((all.as_mut().await, true))
         }
     };
     stop.send_replace(true);
+    let (panicked, interrupted) = match early {
+        Some(ended) => ended,
+        None => (all.await, false),
+    };
     match panicked {
         None => Ok(interrupted),
         Some(error) => Err(LabError::client("a client process of the workload")(error)),
@@ -165,112 +272,20 @@ async fn work(
 }
 
 /// The judgements of all models. A history in which nothing was read or written proves nothing.
-fn judge(history: &[Operation]) -> Vec<Judgement> {
-    let succeeded = |writes: bool| {
-        history.iter().any(|operation| {
-            operation.outcome == Outcome::Ok && (operation.function != Function::Read) == writes
-        })
+fn judge(models: &[&'static str], history: &[Operation]) -> Vec<Judgement> {
+    let succeeded = |wanted: fn(Function) -> bool| {
+        let ok = history.iter().filter(|operation| operation.outcome == Outcome::Ok);
+        ok.map(|operation| operation.function).any(wanted)
     };
-    if !succeeded(true) || !succeeded(false) {
-        return vec![Judgement::unknown("register", history, "no read or no write succeeded")];
+    let reads = |function| matches!(function, Function::Read | Function::Watch | Function::Txn);
+    if !succeeded(Function::writes) || !succeeded(reads) {
+        return vec![Judgement::unknown(models[0], history, "no read or no write succeeded")];
     }
-    let checkers: [&dyn Checker; 2] = [&RegisterChecker::default(), &RevisionChecker];
-    checkers.into_iter().map(|checker| Judgement::of(checker, history)).collect()
-}
-
-/// `run.toml`.
-#[derive(Serialize)]
-struct RunFile<'a> {
-    schema: u32,
-    workload: &'static str,
-    seed: u64,
-    lab_version: &'static str,
-    binary: &'a Path,
-    nodes: usize,
-    time_limit_ms: u64,
-    nemesis: NemesisKind,
-    consistency: ReadLevel,
-    clients: usize,
-    keys: usize,
-    operations_max: usize,
-    interrupted: bool,
-    replay: String,
-    fault: &'a [Fault],
-}
-
-/// `result.json`.
-#[derive(Serialize)]
-struct ResultFile<'a> {
-    schema: u32,
-    /// The worst one.
-    #[serde(flatten)]
-    judgement: &'a Judgement,
-    /// All of them.
-    checks: &'a [Judgement],
-    #[serde(flatten)]
-    summary: RegisterSummary,
-    faults: usize,
-    error: Option<String>,
-    interrupted: bool,
-    replay: String,
-}
-
-fn write_report(
-    options: &RunOptions,
-    workload: &RegisterWorkload,
-    result: &RunResult,
-) -> Result<(), LabError> {
-    let run = RunFile {
-        schema: 1,
-        workload: "register",
-        seed: options.seed,
-        lab_version: env!("CARGO_PKG_VERSION"),
-        binary: &options.binary,
-        nodes: options.nodes,
-        time_limit_ms: u64::try_from(options.time_limit.as_millis()).unwrap_or(u64::MAX),
-        nemesis: options.nemesis,
-        consistency: workload.level,
-        clients: workload.clients,
-        keys: workload.keys,
-        operations_max: workload.operations_max,
-        interrupted: result.interrupted,
-        replay: replay_command(options),
-        fault: &result.faults,
+    let judge = |model: &&str| match checker::by_model(model) {
+        Some(checker) => Judgement::of(&*checker, history),
+        None => Judgement::unknown(model, history, "this lab has no checker of that model"),
     };
-    let run = toml::to_string(&run)
-        .map_err(|error| LabError::Parameters(format!("run.toml: {error}")))?;
-    let path = options.dir.join("run.toml");
-    fs::write(&path, run).map_err(LabError::io(&path))?;
-    let file = ResultFile {
-        schema: 1,
-        judgement: result.worst(),
-        checks: &result.judgements,
-        summary: result.summary,
-        faults: result.faults.len(),
-        error: result.failure.as_ref().map(LabError::to_string),
-        interrupted: result.interrupted,
-        replay: replay_command(options),
-    };
-    write_file(&options.dir.join("result.json"), |out| {
-        serde_json::to_writer_pretty(&mut *out, &file)?;
-        out.write_all(b"\n")
-    })
-}
-
-/// The command that runs the same again.
-fn replay_command(options: &RunOptions) -> String {
-    let RunOptions { binary, nodes, time_limit, nemesis, seed, workload, .. } = options;
-    let nemesis = nemesis.as_str();
-    format!(
-        "kv-lab run register --binary {} --nodes {nodes} --time-limit {}ms --nemesis {nemesis} \
-         --consistency {} --clients {} --keys {} --operations-max {} --seed {seed} --dir DIR",
-        binary.display(),
-        time_limit.as_millis(),
-        workload.level.as_str(),
-        workload.clients,
-        workload.keys,
-        workload.operations_max,
-    )
+    models.iter().map(judge).collect()
 }
 
 fn write_file(
@@ -285,15 +300,15 @@ fn write_file(
     write().map_err(LabError::io(path))
 }
 
-/// The exit code of a run: 9 if a promise was broken, 1 if something else failed, 130 if it was
-/// stopped, 10 if nobody knows, 0 if all promises held.
+/// Exit code of a run that was stopped and broke no promise until then.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// The exit code of a run: 9 if a promise was broken, 10 if nobody knows (also since it could not be
+/// finished), 130 if it was stopped, 0 if all promises held.
 #[must_use]
 pub fn exit(result: &RunResult) -> u8 {
-    match (result.worst().verdict, &result.failure, result.interrupted) {
-        (Word::Invalid, _, _) => 9,
-        (_, Some(_), _) => 1,
-        (_, None, true) => 130,
-        (Word::Unknown, None, false) => 10,
-        (Word::Valid, None, false) => 0,
+    match (result.worst().verdict, result.interrupted) {
+        (Word::Valid, true) => EXIT_INTERRUPTED,
+        (word, _) => word.exit(),
     }
 }

@@ -228,9 +228,14 @@ fn version(json: bool) -> String {
         "name": "kvstore",
         "version": version,
         "commit": option_env!("KVSTORE_COMMIT").unwrap_or("unknown"),
-        "features": Vec::<&str>::new(),
+        "features": features(),
     });
     format!("{fields}\n")
+}
+
+/// What this build has that others do not.
+fn features() -> Vec<&'static str> {
+    if cfg!(feature = "lab") { vec!["lab"] } else { Vec::new() }
 }
 
 /// Prints to stdout; a reader that has gone is fine.
@@ -401,6 +406,7 @@ mod tests {
     fn the_version_is_one_json_object() {
         let value: serde_json::Value = serde_json::from_str(&version(true)).unwrap();
         assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(value["features"], serde_json::json!([]));
+        let lab = if cfg!(feature = "lab") { vec!["lab"] } else { vec![] };
+        assert_eq!(value["features"], serde_json::json!(lab));
     }
 }

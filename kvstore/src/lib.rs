@@ -23,6 +23,8 @@
 //! - [`durable`] brings the files of a node together, [`offline`] works on them while no node runs.
 //! - [`config`], [`cli`], [`logging`], [`lines`] and [`shutdown`] are the edges of the process.
 //!
+//! The feature `lab`, never a default, adds a module `lab`: faults that the server does to itself.
+//!
 //! # Two programs in one
 //!
 //! The binary is the server `kvstore`. Started under the name `kv` it is the command line client,
@@ -41,6 +43,8 @@ pub mod dev;
 pub mod durable;
 pub mod forming;
 pub mod identity;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod lines;
 pub mod logging;
 pub mod metrics;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jepsen::nemesis::NemesisKind;
-use jepsen::run::{self, RunOptions};
-use jepsen::workload::RegisterWorkload;
+use jepsen::run::{self, Parameters, RunOptions, System};
+use jepsen::workload::{Load, WorkloadKind};
 
 use crate::programs::{self, READY_MAX};
 
@@ -16,17 +16,16 @@ const SEED: u64 = 3;
 #[tokio::test(flavor = "multi_thread")]
 async fn b03_b24_b27_nothing_acknowledged_is_lost_by_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let options = RunOptions {
-        binary: programs::server(),
-        nodes: 3,
+    let parameters = Parameters {
+        system: System::Own { binary: programs::server(), nodes: 3 },
+        workload: WorkloadKind::Register,
+        nemeses: vec![NemesisKind::Kill],
         time_limit: TIME_LIMIT,
-        nemesis: NemesisKind::Kill,
         seed: SEED,
-        dir: dir.path().join("run"),
-        workload: RegisterWorkload::default(),
+        load: Load::default(),
     };
-    std::fs::create_dir(&options.dir).unwrap();
-    let result = run::register(&options, std::future::pending()).await.unwrap();
+    let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
+    let result = run::run(&options, std::future::pending()).await.unwrap();
     assert!(result.failure.is_none(), "{result:#?}");
     assert_eq!(run::exit(&result), 0, "{result:#?}");
     let kinds: BTreeSet<&str> = result.faults.iter().map(|fault| fault.what).collect();

@@ -9,6 +9,7 @@ mod fleet;
 mod flood;
 mod keyspaces;
 mod kill;
+mod lab;
 mod membership;
 mod operations;
 mod programs;

@@ -125,13 +125,31 @@ pub fn write_config(
 
 /// Replaces what a configuration says about members: `initial` or `join`, never both.
 pub fn set_members(path: &Path, key: &str, list: Vec<String>) -> Result<(), LabError> {
+    change_section(path, "cluster", |cluster| {
+        cluster.remove("initial");
+        cluster.remove("join");
+        cluster.insert(key.to_owned(), list.into());
+    })
+}
+
+/// Lets a configuration name the address by which other nodes reach the node.
+pub fn set_advertised(path: &Path, peer: &str) -> Result<(), LabError> {
+    change_section(path, "advertise", |advertise| {
+        advertise.insert("peer".to_owned(), peer.into());
+    })
+}
+
+/// Changes a section of a configuration, which is made if it is not there.
+fn change_section(
+    path: &Path,
+    section: &str,
+    change: impl FnOnce(&mut toml::Table),
+) -> Result<(), LabError> {
     let text = fs::read_to_string(path).map_err(LabError::io(path))?;
     let refused = |why: String| LabError::Parameters(format!("{}: {why}", path.display()));
     let mut config: toml::Table = text.parse().map_err(|error| refused(format!("{error}")))?;
-    let cluster = config.get_mut("cluster").and_then(toml::Value::as_table_mut);
-    let cluster = cluster.ok_or_else(|| refused("it has no section `cluster`".to_owned()))?;
-    cluster.remove("initial");
-    cluster.remove("join");
-    cluster.insert(key.to_owned(), list.into());
+    let found = config.entry(section).or_insert_with(|| toml::Table::new().into());
+    let found = found.as_table_mut();
+    change(found.ok_or_else(|| refused(format!("`{section}` is no section")))?);
     fs::write(path, config.to_string()).map_err(LabError::io(path))
 }

@@ -3,6 +3,7 @@
 //! Each node is a `kvstore serve` process with its own configuration and data below one directory,
 //! on free ports of 127.0.0.1, with certificates of a CA made for the cluster. Nodes can be killed,
 //! stopped, paused and started again; only processes that this cluster started are ever signalled.
+//! Should the lab itself be killed, a process beside it ends the nodes.
 //!
 //! ```text
 //! DIR/pki/            ca.crt, ca.key, n1.crt, n1.key .., lab.crt, lab.key
@@ -13,19 +14,24 @@
 //! something panicked or [`Cluster::keep`] was called, so that logs survive failures.
 
 mod files;
+mod guardian;
 mod node;
 mod ports;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use client::pki::{self, Credentials};
 use client::{Client, Config};
 use tempfile::TempDir;
 
+use self::guardian::Guardian;
 use self::node::Node;
 use crate::error::LabError;
+use crate::network::{Listening, Network, Processes};
+use crate::target::{Given, Target};
 
 /// Most nodes of a cluster.
 pub const NODES_MAX: usize = 9;
@@ -46,6 +52,12 @@ pub struct ClusterOptions {
 pub struct Cluster {
     nodes: Vec<Node>,
     pki: PathBuf,
+    /// The proxies in front of the nodes, if there are any.
+    network: Option<Network>,
+    /// The processes that run, for the proxies.
+    processes: Processes,
+    /// Dropped after the nodes have ended.
+    guardian: Guardian,
     /// Dropped last, after the processes.
     dir: Directory,
 }
@@ -92,7 +104,55 @@ impl Cluster {
             let config = files::write_config(&root, name, *own, &names, &ports)?;
             nodes.push(Node::new(&binary, name, &root, config, *own));
         }
-        Ok(Self { nodes, pki, dir })
+        let guardian = Guardian::start().map_err(LabError::io(Path::new("sh")))?;
+        let processes = Processes::default();
+        Ok(Self { nodes, pki, network: None, processes, guardian, dir })
+    }
+
+    /// Creates a cluster in which everybody reaches a node by its proxies only. Must be called within
+    /// the async runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create), and [`LabError::Io`] if no proxy can listen.
+    pub fn create_proxied(options: &ClusterOptions) -> Result<Self, LabError> {
+        let mut cluster = Self::create(options)?;
+        let listening: Vec<Listening> =
+            cluster.nodes.iter().map(|node| node.ports().listening()).collect();
+        let network = Network::start(&listening, Arc::clone(&cluster.processes));
+        cluster.network = Some(network.map_err(LabError::io(Path::new("a proxy")))?);
+        let all: Vec<usize> = (0..cluster.len()).collect();
+        for node in 0..cluster.len() {
+            files::set_advertised(cluster.config(node), &cluster.peer_address(node))?;
+            cluster.forms_with(node, &all)?;
+        }
+        Ok(cluster)
+    }
+
+    /// The proxies, if the cluster has any.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// Tells proxies and guardian which processes there are.
+    fn note_processes(&mut self) -> Result<(), LabError> {
+        let running = self.nodes.iter().enumerate();
+        let running: Vec<(usize, u32)> =
+            running.filter_map(|(number, node)| Some((number, node.process_id()?))).collect();
+        let mut known = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tell = || -> std::io::Result<()> {
+            for (_, gone) in known.iter().filter(|process| !running.contains(process)) {
+                self.guardian.ended(*gone)?;
+            }
+            for (_, new) in running.iter().filter(|process| !known.contains(process)) {
+                self.guardian.started(*new)?;
+            }
+            Ok(())
+        };
+        let told = tell();
+        *known = running;
+        told.map_err(LabError::io(Path::new("the guardian of the nodes")))
     }
 
     /// Creates a cluster, starts all nodes and waits until they are ready.
@@ -174,13 +234,20 @@ impl Cluster {
         self.nodes[node].config()
     }
 
+    /// The file from which a server built with the feature `lab` reads what to do to itself.
+    #[must_use]
+    pub fn instructions(&self, node: usize) -> PathBuf {
+        self.nodes[node].instructions()
+    }
+
     /// Starts a node that is not running. Returns at once; see [`wait_ready`](Self::wait_ready).
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] if the binary or the log cannot be used.
+    /// [`LabError::Io`] if the binary, the log or the guardian cannot be used.
     pub fn start(&mut self, node: usize) -> Result<(), LabError> {
-        self.nodes[node].start()
+        self.nodes[node].start()?;
+        self.note_processes()
     }
 
     /// Starts all nodes that are not running.
@@ -189,12 +256,8 @@ impl Cluster {
     ///
     /// Those of [`start`](Self::start); the nodes before it are running then.
     pub fn start_all(&mut self) -> Result<(), LabError> {
-        for node in &mut self.nodes {
-            if !node.is_started() {
-                node.start()?;
-            }
-        }
-        Ok(())
+        let idle: Vec<usize> = (0..self.len()).filter(|node| !self.is_started(*node)).collect();
+        idle.into_iter().try_for_each(|node| self.start(node))
     }
 
     /// Waits until a node has printed its `ready` line.
@@ -204,6 +267,12 @@ impl Cluster {
     /// [`LabError::Node`] if the process ends first, is not running, or takes longer than that.
     pub async fn wait_ready(&mut self, node: usize, patience: Duration) -> Result<(), LabError> {
         self.nodes[node].wait_ready(patience).await
+    }
+
+    /// Whether a node has printed its `ready` line since it was started.
+    #[must_use]
+    pub fn is_ready(&self, node: usize) -> bool {
+        self.nodes[node].is_ready()
     }
 
     /// Waits until all nodes are ready, all together no longer than `patience`.
@@ -224,6 +293,8 @@ impl Cluster {
     /// that is not running.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
+        // Without a guardian the node is dead as well.
+        let _ = self.note_processes();
     }
 
     /// Asks a node to stop (SIGTERM) and waits for its end.
@@ -236,7 +307,9 @@ impl Cluster {
         node: usize,
         patience: Duration,
     ) -> Result<ExitStatus, LabError> {
-        self.nodes[node].terminate(patience).await
+        let status = self.nodes[node].terminate(patience).await?;
+        self.note_processes()?;
+        Ok(status)
     }
 
     /// Stops the clock of a node (SIGSTOP): its connections stay open and nothing answers.
@@ -278,16 +351,31 @@ impl Cluster {
         self.nodes.iter_mut().try_for_each(Node::check_alive)
     }
 
-    /// The client address of a node.
-    #[must_use]
-    pub fn endpoint(&self, node: usize) -> String {
-        self.nodes[node].ports().client_address()
+    /// Fails if a node ended though nobody stopped it.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Node`] with its exit status and the end of its log.
+    pub fn check_node(&mut self, node: usize) -> Result<(), LabError> {
+        self.nodes[node].check_alive()
     }
 
-    /// Where a node listens for the others.
+    /// The client address of a node, or that of its proxy.
+    #[must_use]
+    pub fn endpoint(&self, node: usize) -> String {
+        match &self.network {
+            Some(network) => network.proxied(node).client.to_string(),
+            None => self.nodes[node].ports().client_address(),
+        }
+    }
+
+    /// Where a node listens for the others, or its proxy does.
     #[must_use]
     pub fn peer_address(&self, node: usize) -> String {
-        self.nodes[node].ports().peer_address()
+        match &self.network {
+            Some(network) => network.proxied(node).peer.to_string(),
+            None => self.nodes[node].ports().peer_address(),
+        }
     }
 
     /// Lets a node form a cluster with these, itself among them, from its next start on.
@@ -341,6 +429,17 @@ impl Cluster {
         pki::load(&ca, &cert, &key).map_err(LabError::client("load certificates"))
     }
 
+    /// The cluster as those see it who only talk to it.
+    #[must_use]
+    pub fn given(&self) -> Given {
+        Given {
+            endpoints: self.endpoints(),
+            ca: self.pki.join("ca.crt"),
+            cert: self.pki.join(files::CLIENT_CERT),
+            key: self.pki.join(files::CLIENT_KEY),
+        }
+    }
+
     /// What a client of these endpoints and no others is set up with.
     ///
     /// # Errors
@@ -366,11 +465,23 @@ impl Cluster {
     }
 }
 
+impl Target for Cluster {
+    fn endpoints(&self) -> Vec<String> {
+        Self::endpoints(self)
+    }
+
+    fn client(&self, endpoints: Vec<String>, timeout: Duration) -> Result<Client, LabError> {
+        Self::client(self, endpoints, timeout)
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in &mut self.nodes {
             node.kill();
         }
+        // All have ended, and the guardian must not kill others that got their numbers.
+        let _ = self.note_processes();
         if std::thread::panicking() {
             self.keep();
             eprintln!("the files of the cluster are kept in {}", self.dir().display());

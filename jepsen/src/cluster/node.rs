@@ -26,6 +26,10 @@ const CONFIG_VARIABLES: &str = "KVSTORE_";
 /// Except this one, which sets what it logs.
 const LOG_VARIABLE: &str = "KVSTORE_LOG";
 
+/// The variable that names the file of instructions of a server built with the feature `lab`; other
+/// servers do not know it.
+const INSTRUCTIONS_VARIABLE: &str = "KVLAB_FAULTS";
+
 /// One node: how to start it, and its process while there is one.
 #[derive(Debug)]
 pub struct Node {
@@ -74,6 +78,11 @@ impl Node {
         &self.log
     }
 
+    /// Its file of instructions, which need not be there.
+    pub fn instructions(&self) -> PathBuf {
+        self.log.with_file_name("faults.toml")
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> &Path {
         &self.config
@@ -94,6 +103,11 @@ impl Node {
         self.running.as_ref().map(|running| running.child.id())
     }
 
+    /// Whether its process has printed the `ready` line.
+    pub fn is_ready(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| *running.ready.borrow())
+    }
+
     /// Starts the process.
     pub fn start(&mut self) -> Result<(), LabError> {
         if self.running.is_some() {
@@ -110,6 +124,7 @@ impl Node {
                 command.env_remove(&variable);
             }
         }
+        command.env(INSTRUCTIONS_VARIABLE, self.instructions());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);
         // Ctrl-C at the terminal is for the lab, which then stops its nodes.
         command.process_group(0);

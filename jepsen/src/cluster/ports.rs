@@ -1,9 +1,11 @@
 //! Free TCP ports.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use rand::RngExt;
+
+use crate::network::Listening;
 
 /// Where ports are taken from: below those that systems give to outgoing connections by themselves
 /// (Linux: from 32768). A node that is down for a while would else find its port taken by someone's
@@ -30,6 +32,12 @@ impl Ports {
     /// Where other nodes connect.
     pub fn peer_address(self) -> String {
         address(self.peer)
+    }
+
+    /// What its proxies connect to.
+    pub fn listening(self) -> Listening {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Listening { peer: at(self.peer), client: at(self.client) }
     }
 
     /// Where health and metrics are.

@@ -4,7 +4,7 @@
 
 use rand::RngExt;
 
-use super::Strike;
+use super::strike::Strike;
 use crate::error::LabError;
 
 /// How long a node is stopped, in milliseconds: from shorter than an election to several times as
@@ -15,10 +15,14 @@ const STOPPED_MS: std::ops::Range<u64> = 100..5_000;
 pub async fn strike(strike: &mut Strike<'_>) -> Result<(), LabError> {
     let (what, victim) = match strike.rng.random_range(0..2) {
         0 => ("pause one", strike.random_node()),
-        _ => ("pause leader", strike.leader().await?),
+        _ => ("pause leader", strike.leader().await),
     };
-    strike.note(what, &[victim]);
-    strike.cluster.pause(victim)?;
+    let field = strike.field;
+    let Some(_claim) = field.claim(&[victim]) else { return Ok(()) };
+    let fault = strike.note(what, &[victim], "SIGSTOP of the process");
+    field.cluster.lock().await.pause(victim)?;
     strike.wait(STOPPED_MS).await;
-    strike.cluster.resume(victim)
+    field.cluster.lock().await.resume(victim)?;
+    strike.over(fault, Some(1));
+    Ok(())
 }

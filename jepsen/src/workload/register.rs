@@ -16,15 +16,15 @@ use client::{CallOptions, Client, ClientError};
 use proto::v1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::Cluster;
 use crate::error::LabError;
 use crate::operation::{Call, Function, Operation};
 use crate::recorder::{Open, Process, Recorder};
+use crate::target::Target;
 use crate::value::Value;
 use crate::wire;
 
@@ -33,7 +33,7 @@ use crate::wire;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// At which level processes read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadLevel {
     /// The newest value.
@@ -53,7 +53,7 @@ impl ReadLevel {
         }
     }
 
-    const fn wire(self) -> v1::Level {
+    pub(super) const fn wire(self) -> v1::Level {
         match self {
             Self::Linearizable => v1::Level::Linearizable,
             Self::Eventual => v1::Level::Eventual,
@@ -129,7 +129,7 @@ impl RegisterWorkload {
     /// [`LabError::Parameters`] for nonsense, [`LabError::Client`] if a client cannot be set up.
     pub fn start(
         &self,
-        cluster: &Cluster,
+        target: &dyn Target,
         recorder: &Recorder,
         stop: &watch::Receiver<bool>,
     ) -> Result<JoinSet<()>, LabError> {
@@ -143,7 +143,7 @@ impl RegisterWorkload {
         });
         let mut tasks = JoinSet::new();
         for number in 0..self.clients {
-            let mut endpoints = cluster.endpoints();
+            let mut endpoints = target.endpoints();
             let first = number / 2 % endpoints.len();
             endpoints.rotate_left(first);
             if number % 2 == 0 {
@@ -152,7 +152,7 @@ impl RegisterWorkload {
             let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
             let worker = Worker {
                 shared: Arc::clone(&shared),
-                client: cluster.client(endpoints, self.timeout)?,
+                client: target.client(endpoints, self.timeout)?,
                 process: recorder.process(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
                 known: HashMap::new(),
@@ -171,12 +171,12 @@ impl RegisterWorkload {
     /// [`LabError::Client`] if a key cannot be read within `patience`: the cluster did not recover.
     pub async fn read_all(
         &self,
-        cluster: &Cluster,
+        target: &dyn Target,
         recorder: &Recorder,
         patience: Duration,
     ) -> Result<(), LabError> {
         let deadline = Instant::now() + patience;
-        let client = cluster.client(cluster.endpoints(), self.timeout)?;
+        let client = target.client(target.endpoints(), self.timeout)?;
         let level = Some(v1::Level::Linearizable);
         let options = CallOptions { level, ..CallOptions::default() };
         let mut process = recorder.process();

@@ -127,11 +127,20 @@ pub(super) struct Lanes {
     wake: Notify,
     dropped_down: AtomicU64,
     dropped_full: AtomicU64,
+    #[cfg(feature = "lab")]
+    lab: crate::lab::Messages,
 }
 
 impl Lanes {
     /// Queues a message; drops it when the link is not up or the lane is full. Never blocks.
     pub(super) fn push(&self, message: PeerMessage) {
+        #[cfg(feature = "lab")]
+        self.lab.pass(message).into_iter().for_each(|message| self.queue(message));
+        #[cfg(not(feature = "lab"))]
+        self.queue(message);
+    }
+
+    fn queue(&self, message: PeerMessage) {
         let bytes = message.encoded_len();
         let lane = Lane::of(&message, bytes);
         let mut state = self.lock();

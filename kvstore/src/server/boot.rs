@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::{ClusterId, Code, Failure, NodeId};
-use storage::disk::{Disk, OpenMode, RealDisk};
+use storage::disk::{Disk, OpenMode};
 use storage::mvcc::MachineOptions;
 use storage::wal::{Tail, Wal, WalOptions};
 
@@ -49,7 +49,7 @@ impl Plan {
     pub(super) fn files(&self) -> DataFiles {
         let options = WalOptions::new(self.cluster);
         DataFiles {
-            disk: Arc::new(RealDisk),
+            disk: disk(),
             dir: self.data_dir.clone(),
             cluster: self.cluster,
             states: Arc::new(SledDirs::new(&self.data_dir)),
@@ -57,6 +57,18 @@ impl Plan {
             machine: MachineOptions::default(),
         }
     }
+}
+
+/// The disk of the node.
+#[cfg(not(feature = "lab"))]
+fn disk() -> Arc<dyn Disk> {
+    Arc::new(storage::disk::RealDisk)
+}
+
+/// The disk of the node, which does what the lab asks for.
+#[cfg(feature = "lab")]
+fn disk() -> Arc<dyn Disk> {
+    crate::lab::disk()
 }
 
 /// A node that can be driven, with what its driver needs; or one that has to be repaired first.

@@ -248,6 +248,9 @@ impl Server {
 async fn open_data_dir(config: &Config) -> Result<DataDir, ServerError> {
     let (path, name) = (config.node.data_dir.clone(), config.node.name.clone());
     let cluster = config.cluster.name.clone();
+    #[cfg(feature = "lab")]
+    crate::lab::guard(&path)
+        .map_err(|source| crate::identity::DataDirError::Io { path: path.clone(), source })?;
     let span = tracing::Span::current();
     let open = move || span.in_scope(|| DataDir::open(Arc::new(RealDisk), &path, &name, &cluster));
     let opened = tokio::task::spawn_blocking(open).await.map_err(|error| {

@@ -200,6 +200,16 @@ pub(crate) enum Command {
     /// Measure the cluster
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Test a cluster under faults: runs `kv-lab`, found beside this program or on PATH
+    #[command(
+        disable_help_flag = true,
+        after_help = "Example:\n  kv lab run bank:kill+partition --time 30s"
+    )]
+    Lab {
+        /// Everything that `kv-lab` takes; `kv lab --help` lists it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
+    },
     /// Explain an error code
     #[command(after_help = "Example:\n  kv explain KV1201")]
     Explain {
@@ -514,7 +524,6 @@ mod tests {
             "kv keyspace create a --kind linearizable --replicas 3",
             "kv cluster plan -f f",
             "kv snapshot restore f",
-            "kv lab ls",
             "kv put a 1 --if-absnt",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
@@ -547,6 +556,15 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
             assert!(error.contains(&format!("'{suggestion}'")), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_follows_lab_belongs_to_the_lab() {
+        let words = ["run", "bank:kill", "-o", "json", "--help", "--nodes", "3"];
+        for line in [&words[..], &words[2..], &[]] {
+            let cli = Cli::try_parse_from(["kv", "lab"].iter().chain(line)).unwrap();
+            assert!(matches!(cli.command, Command::Lab { arguments } if arguments == line));
         }
     }
 

@@ -11,6 +11,7 @@ mod get;
 mod history;
 mod import;
 mod keyspace;
+mod lab;
 mod ls;
 mod members;
 mod node;
@@ -40,6 +41,7 @@ pub(crate) async fn dispatch(command: Command, run: &mut Run<'_>) -> Result<(), 
         Command::Cert(command) => cert::cert(command, run),
         Command::Context(command) => context::context(command, run).await,
         Command::Bench(command) => bench::bench(command, run).await,
+        Command::Lab { arguments } => Err(lab::lab(&arguments, run)),
         Command::Explain { code } => about::explain(&code, run),
         Command::Options => about::options(run),
         Command::Completion { shell } => about::completion(shell, run),

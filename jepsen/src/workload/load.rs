@@ -1,0 +1,38 @@
+//! How much the clients of a workload do.
+
+use std::time::Duration;
+
+use super::register::ReadLevel;
+
+/// Parameters of all workloads.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Seed of the choices of all processes.
+    pub seed: u64,
+    /// Processes that run at the same time.
+    pub clients: usize,
+    /// Keys (or counters, lists in use; two more accounts); the fewer, the more contention.
+    pub keys: usize,
+    /// Operations after which all processes stop.
+    pub operations_max: usize,
+    /// Most time that one operation may take; after it its outcome is unknown.
+    pub timeout: Duration,
+    /// Time between two operations of a process. It bounds how much there is to check.
+    pub think: Duration,
+    /// The level at which the processes read.
+    pub level: ReadLevel,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            clients: 6,
+            keys: 3,
+            operations_max: 200_000,
+            timeout: Duration::from_millis(1_500),
+            think: Duration::from_millis(2),
+            level: ReadLevel::Linearizable,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Runs that cannot end well, with shell scripts in the place of the server: they end all the same,
+//! say why, and leave nothing behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Becomes ready and serves nothing. Leaves its process id beside its configuration.
+const MUTE: &str = r#"#!/bin/sh
+[ "$1" = serve ] || exit 2
+dir=$(dirname "$3")
+echo $$ > "$dir/pid"
+echo "ready node=$(basename "$dir") client=x peer=y admin=z"
+exec sleep 1000
+"#;
+
+/// Never becomes ready.
+const BROKEN: &str = "#!/bin/sh\necho 'cannot start' >&2\nexit 3\n";
+
+/// Written once, before any test starts a process: a file open for writing cannot be executed.
+fn server(name: &str) -> PathBuf {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, script) in [("mute", MUTE), ("broken", BROKEN)] {
+            let path = dir.path().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        dir
+    });
+    dir.path().join(name)
+}
+
+fn lab(args: &[&str], server_name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv-lab"));
+    command.args(args).arg("--binary").arg(server(server_name)).arg("--dir").arg(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The processes of the nodes, once all three have started.
+fn nodes(dir: &Path) -> Vec<String> {
+    let pid = |node| fs::read_to_string(dir.join(format!("cluster/n{node}/pid")));
+    let all = || (1..=3).map(|node| pid(node).ok().filter(|pid| pid.ends_with('\n')));
+    until("nodes", || all().all(|pid| pid.is_some()));
+    all().flatten().map(|pid| pid.trim().to_owned()).collect()
+}
+
+fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim().chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
+}
+
+fn ended(child: Child) -> Output {
+    let mut child = child;
+    until("end of the lab", || child.try_wait().unwrap().is_some());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_node_that_does_not_start_makes_the_verdict_unknown_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let output = lab(&["run", "bank:partition", "--seed", "5"], "broken", &run).output().unwrap();
+    assert_eq!(output.status.code(), Some(10), "{output:?}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.starts_with("unknown: 0 operations"), "{stdout}");
+    let result: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("result.json")).unwrap()).unwrap();
+    assert_eq!(result["verdict"], "unknown");
+    assert!(result["error"].as_str().unwrap().contains("cannot start"), "{result}");
+    assert!(result["replay"].as_str().unwrap().contains("run bank:partition --binary"), "{result}");
+    assert!(fs::read_to_string(run.join("junit.xml")).unwrap().contains("<error message="));
+    assert!(fs::read(run.join("history.jsonl")).unwrap().is_empty());
+
+    // The run can be repeated from its directory, and from its seed; and it is listed.
+    let again = dir.path().join("again");
+    let replayed = lab(&["replay", run.to_str().unwrap()], "broken", &again).output().unwrap();
+    assert_eq!(replayed.status.code(), Some(10), "{replayed:?}");
+    let third = dir.path().join("third");
+    let runs = dir.path().to_str().unwrap();
+    let by_seed = lab(&["replay", "5", "--runs", runs], "broken", &third).output().unwrap();
+    assert_eq!(by_seed.status.code(), Some(10), "{by_seed:?}");
+    let parameters = |dir: &Path| {
+        let text = fs::read_to_string(dir.join("run.toml")).unwrap();
+        text.lines().find(|line| line.starts_with("replay = ")).unwrap().to_owned()
+    };
+    assert_eq!(parameters(&third), parameters(&run));
+    let listed = Command::new(env!("CARGO_BIN_EXE_kv-lab")).args(["ls", runs]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let shown = format!("{} unknown: bank:partition, seed 5", run.display());
+    for words in [shown.as_str(), "list-append", "[bank]", "one way", "revision"] {
+        assert!(listed.contains(words), "{words}\n{listed}");
+    }
+}
+
+#[test]
+fn a_seed_that_nobody_ran_and_nonsense_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().to_str().unwrap();
+    let out = dir.path().join("out");
+    let unknown = lab(&["replay", "5", "--runs", runs], "mute", &out).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    for wrong in ["stack", "bank:flood", "bank:kill+kill"] {
+        let refused = lab(&["run", wrong], "mute", &out).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{wrong}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_the_run_at_once_and_no_node_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut child =
+        lab(&["run", "register:partition", "--time", "60s"], "mute", &run).spawn().unwrap();
+    let pids = nodes(&run);
+    assert!(pids.iter().all(|pid| lives(pid)));
+    signal(&child, "-INT");
+    // Until the first one has been heard, a second one could be taken for the same.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("once more ends it at once") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the lab has not heard it");
+    }
+    signal(&child, "-TERM");
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    until("end of the nodes", || !pids.iter().any(|pid| lives(pid)));
+}
+
+#[test]
+fn a_lab_that_is_killed_leaves_no_node_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut child = lab(&["run", "register", "--time", "60s"], "mute", &run).spawn().unwrap();
+    let pids = nodes(&run);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("end of the nodes", || !pids.iter().any(|pid| lives(pid)));
+}

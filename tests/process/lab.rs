@@ -1,0 +1,150 @@
+//! The lab's own runs, small: each nemesis with some workload, on real processes.
+
+use std::time::Duration;
+
+use jepsen::checker::MODELS;
+use jepsen::judgement::Word;
+use jepsen::nemesis::NemesisKind;
+use jepsen::run::{self, Parameters, RunOptions, RunResult, System};
+use jepsen::workload::{Load, WorkloadKind};
+
+use crate::programs;
+
+/// How long clients work.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Does a run. It must come to its end, and no model that this lab can judge may be in doubt.
+async fn judged(workload: WorkloadKind, nemeses: &[NemesisKind], seed: u64) -> RunResult {
+    let dir = tempfile::tempdir().unwrap();
+    let parameters = Parameters {
+        system: System::Own { binary: programs::server(), nodes: 3 },
+        workload,
+        nemeses: nemeses.to_vec(),
+        time_limit: TIME_LIMIT,
+        seed,
+        load: Load::default(),
+    };
+    let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
+    let result = run::run(&options, std::future::pending()).await.unwrap();
+    assert!(result.failure.is_none(), "{result:#?}");
+    for judgement in &result.judgements {
+        let judges = MODELS.contains(&judgement.model.as_str());
+        assert!(!judges || judgement.verdict == Word::Valid, "{judgement}");
+    }
+    assert!(result.summary.ok >= 50, "{:?}", result.summary);
+    for fault in &result.faults {
+        assert!(fault.end_ns.is_some(), "{fault:?}");
+    }
+    for name in ["history.jsonl", "run.toml", "result.json", "junit.xml"] {
+        assert!(options.dir.join(name).is_file(), "{name}");
+    }
+    // The parameters can be read again: the run can be repeated.
+    Parameters::load(&options.dir).unwrap();
+    result
+}
+
+/// How often the faults of a nemesis had an effect.
+fn effects(result: &RunResult, nemesis: NemesisKind) -> u64 {
+    let own = result.faults.iter().filter(|fault| fault.nemesis == nemesis);
+    own.filter_map(|fault| fault.effects).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_keep_their_total_while_the_network_parts() {
+    let nemeses = [NemesisKind::Partition, NemesisKind::Kill];
+    let result = judged(WorkloadKind::Bank, &nemeses, 1).await;
+    assert!(nemeses.into_iter().all(|kind| effects(&result, kind) > 0), "{:#?}", result.faults);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sets_keep_their_elements_on_slow_lines() {
+    let nemeses = [NemesisKind::Delay, NemesisKind::Throttle];
+    let result = judged(WorkloadKind::Set, &nemeses, 2).await;
+    assert!(nemeses.into_iter().all(|kind| effects(&result, kind) > 0), "{:#?}", result.faults);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_count_once_while_connections_are_reset() {
+    let nemeses = [NemesisKind::Reset, NemesisKind::Pause];
+    let result = judged(WorkloadKind::Counter, &nemeses, 3).await;
+    assert!(nemeses.into_iter().all(|kind| effects(&result, kind) > 0), "{:#?}", result.faults);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_grow_in_one_order_while_members_and_leaders_change() {
+    let nemeses = [NemesisKind::Members, NemesisKind::Leader];
+    let result = judged(WorkloadKind::ListAppend, &nemeses, 4).await;
+    assert!(nemeses.into_iter().all(|kind| effects(&result, kind) > 0), "{:#?}", result.faults);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_never_go_back_while_files_are_damaged() {
+    let result = judged(WorkloadKind::Session, &[NemesisKind::Files], 5).await;
+    assert!(!result.faults.is_empty());
+    let places = result.faults.iter().map(|fault| fault.place.as_str());
+    let damaged = places.filter(|place| {
+        ["flipped", "cut to", "a copy", "removed"].iter().any(|word| place.contains(word))
+    });
+    assert!(damaged.count() > 0, "{:#?}", result.faults);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_cluster_is_worked_on_and_left_alone() {
+    let cluster = programs::cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let parameters = Parameters {
+        system: System::Given(cluster.given()),
+        workload: WorkloadKind::Cas,
+        nemeses: Vec::new(),
+        time_limit: Duration::from_secs(3),
+        seed: 6,
+        load: Load::default(),
+    };
+    let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
+    let result = run::run(&options, std::future::pending()).await.unwrap();
+    assert_eq!(run::exit(&result), 0, "{result:#?}");
+    assert!(result.faults.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_run_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let parameters = Parameters {
+        system: System::Own { binary: programs::server(), nodes: 3 },
+        workload: WorkloadKind::Register,
+        nemeses: vec![NemesisKind::Pause],
+        time_limit: Duration::from_secs(600),
+        seed: 7,
+        load: Load::default(),
+    };
+    let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
+    let history = tokio::time::sleep(Duration::from_secs(3));
+    let result = run::run(&options, history).await.unwrap();
+    assert!(result.interrupted && result.failure.is_none(), "{result:#?}");
+    assert_eq!((result.worst().verdict, run::exit(&result)), (Word::Valid, 130), "{result:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_that_is_shipped_knows_no_faults_of_the_lab() {
+    let server = programs::server();
+    let bytes = std::fs::read(&server).unwrap();
+    let holds = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+    assert!(holds(b"KVSTORE_LOG"), "words of the server are found");
+    for word in ["KVLAB_FAULTS", "hold_unsynced", "lose_per_mille"] {
+        assert!(!holds(word.as_bytes()), "{word}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for nemesis in [NemesisKind::Disk, NemesisKind::Messages] {
+        let parameters = Parameters {
+            system: System::Own { binary: server.clone(), nodes: 3 },
+            workload: WorkloadKind::Register,
+            nemeses: vec![nemesis],
+            time_limit: TIME_LIMIT,
+            seed: 8,
+            load: Load::default(),
+        };
+        let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
+        let refused = run::run(&options, std::future::pending()).await.unwrap_err().to_string();
+        assert!(refused.contains("built with the feature `lab`"), "{refused}");
+    }
+}

@@ -5,7 +5,7 @@ FIRST ?= 0
 KILLS ?= 30
 MINUTES ?= 30
 
-.PHONY: verify fix format lint docs test sim mutants power-loss process failover soak overload limits licences
+.PHONY: verify fix format lint docs test lab-verify sim mutants power-loss process failover soak overload limits licences
 
 verify: format lint docs test
 
@@ -24,6 +24,10 @@ test:
 fix:
 	cargo fmt --all
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# The checkers of the lab against porcupine and brute force, on many histories. Five minutes, after the build.
+lab-verify:
+	cargo test --locked -p jepsen --test porcupine --test linearizable -- --ignored --nocapture
 
 # Simulated clusters: make sim SEEDS=10000 FIRST=5000. About 30 seeds a second on two cores.
 sim:

@@ -8,14 +8,17 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::checker::{self, MODELS};
+use crate::checker::options::MEMORY_BYTES_DEFAULT;
+use crate::checker::{self, Limits, MODELS, ModelOptions, Nil};
 use crate::error::LabError;
-use crate::history;
+use crate::history::{self, Format, ReadOptions};
 use crate::judgement::Judgement;
+use crate::value::Value;
 
 /// Something else than a promise failed.
 const EXIT_FAILED: u8 = 1;
@@ -23,6 +26,8 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 /// An input file does not exist.
 const EXIT_NOT_FOUND: u8 = 3;
+/// Bytes of a history that are read at one time.
+const READ_BYTES: usize = 256 * 1024;
 /// Stopped by Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -51,11 +56,10 @@ enum Output {
 enum Command {
     /// Judge a recorded history.
     Check {
-        /// A file of JSON lines, a directory of a run, or - for stdin.
+        /// A history as JSON lines, as EDN or as a log, a directory of a run, or - for stdin.
         history: PathBuf,
-        /// What was promised.
-        #[arg(long, default_value = MODELS[0], value_parser = MODELS)]
-        model: String,
+        #[command(flatten)]
+        options: CheckArgs,
     },
     /// Run a workload and faults against real processes and judge what its clients saw.
     Run(Box<run::RunArgs>),
@@ -63,6 +67,33 @@ enum Command {
     Replay(run::ReplayArgs),
     /// List workloads, nemeses, models and past runs.
     Ls(ls::LsArgs),
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// What was promised.
+    #[arg(long, default_value = MODELS[0], value_parser = MODELS)]
+    model: String,
+    /// Every value is [key value], as in Jepsen's independent histories.
+    #[arg(long)]
+    keyed: bool,
+    /// What every key holds at the beginning [default: nothing].
+    #[arg(long, value_name = "VALUE")]
+    initial: Option<String>,
+    /// What a successful read of nothing says.
+    #[arg(long, value_enum, default_value_t = Nil::Absent)]
+    nil: Nil,
+    /// The format of the history [default: told from its content].
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Time after which the verdict is unknown.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
+        default_value = "2m")]
+    time_limit: Duration,
+    /// Memory for searches, in MiB, after which the verdict is unknown.
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_BYTES_DEFAULT >> 20,
+        value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    memory_limit: u64,
 }
 
 /// Runs the command line and returns the exit code.
@@ -76,7 +107,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match &cli.command {
-        Command::Check { history, model } => check(history, model, cli.output),
+        Command::Check { history, options } => check(history, options, cli.output),
         Command::Run(args) => run::run(args, cli.output),
         Command::Replay(args) => run::replay(args, cli.output),
         Command::Ls(args) => ls::ls(args, cli.output),
@@ -95,15 +126,22 @@ fn exit(error: &LabError) -> u8 {
     }
 }
 
-fn check(path: &Path, model: &str, output: Output) -> Result<u8, LabError> {
+fn check(path: &Path, args: &CheckArgs, output: Output) -> Result<u8, LabError> {
     let file = if path.is_dir() { path.join("history.jsonl") } else { path.to_owned() };
     let input: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(BufReader::new(File::open(&file).map_err(LabError::io(&file))?))
+        let opened = File::open(&file).map_err(LabError::io(&file))?;
+        Box::new(BufReader::with_capacity(READ_BYTES, opened))
     };
-    let history = history::read(input)?;
-    let checker = checker::by_model(model).expect("the parser knows the models");
+    let reading = ReadOptions { keyed: args.keyed, format: args.format };
+    let history = history::read(input, &reading)?;
+    let options = ModelOptions {
+        initial: args.initial.as_deref().map(Value::from),
+        nil: args.nil,
+        limits: Limits { time: args.time_limit, memory_bytes: args.memory_limit << 20 },
+    };
+    let checker = checker::by_model(&args.model, &options).expect("the parser knows the models");
     let judgement = Judgement::of(&*checker, &history);
     print(&judgement, None, output);
     Ok(judgement.verdict.exit())

@@ -27,6 +27,7 @@ pub mod target;
 pub mod value;
 pub mod workload;
 
+mod hash;
 mod wire;
 
 pub use checker::{Checker, Verdict, Violation};

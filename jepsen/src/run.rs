@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::parameters::{Parameters, System};
-use crate::checker;
+use crate::checker::{self, ModelOptions};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::error::LabError;
 use crate::history;
@@ -281,7 +281,7 @@ fn judge(models: &[&'static str], history: &[Operation]) -> Vec<Judgement> {
     if !succeeded(Function::writes) || !succeeded(reads) {
         return vec![Judgement::unknown(models[0], history, "no read or no write succeeded")];
     }
-    let judge = |model: &&str| match checker::by_model(model) {
+    let judge = |model: &&str| match checker::by_model(model, &ModelOptions::default()) {
         Some(checker) => Judgement::of(&*checker, history),
         None => Judgement::unknown(model, history, "this lab has no checker of that model"),
     };

@@ -68,6 +68,65 @@ fn verdicts_and_their_exit_codes() {
     assert!(text(&unknown.stdout).contains("names no revision"), "{unknown:?}");
 }
 
+/// Exit code and first line of a check of `input`.
+fn check(args: &[&str], input: &str) -> (Option<i32>, String) {
+    let output = lab(&[&["check", "-"], args].concat(), input.as_bytes());
+    let stdout = text(&output.stdout);
+    (output.status.code(), stdout.lines().next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn options_say_how_a_history_is_read() {
+    let keyed = "[{:process 0, :type :invoke, :f :write, :value [1 7]}\n\
+                  {:process 0, :type :ok, :f :write, :value [1 7]}\n\
+                  {:process 0, :type :invoke, :f :read, :value [2 nil]}\n\
+                  {:process 0, :type :ok, :f :read, :value [2 nil]}]";
+    assert_eq!(check(&["--keyed"], keyed).0, Some(0));
+    // Without it, 7 on key 1 would be one value, and reading nothing on key 2 another.
+    assert_eq!(check(&[], keyed).0, Some(9));
+    let read = |value: &str| {
+        format!(
+            "{{:process 0, :type :invoke, :f :read}} {{:process 0, :type :ok, :f :read, :value {value}}}"
+        )
+    };
+    assert_eq!(check(&[], &read("5")).0, Some(9));
+    assert_eq!(check(&["--initial", "5"], &read("5")).0, Some(0));
+    assert_eq!(check(&["--initial", "5"], &read("nil")).0, Some(9));
+    assert_eq!(check(&["--initial", "5", "--nil", "unknown"], &read("nil")).0, Some(0));
+    let log = "INFO  jepsen.util - 0 :invoke :read nil\nINFO  jepsen.util - 0 :ok :read 3\n";
+    let (code, line) = check(&["--model", "cas-register"], log);
+    assert_eq!((code, line.as_str()), (Some(9), "invalid: 1 operations, model register"));
+    assert_eq!(check(&["--format", "json"], log).0, Some(2));
+    let strings = "{:process 0, :type :invoke, :f :append, :key \"k\", :value \"a\"}\n\
+                   {:process 0, :type :ok, :f :append, :key \"k\", :value \"a\"}\n\
+                   {:process 0, :type :invoke, :f :get, :key \"k\", :value nil}\n\
+                   {:process 0, :type :ok, :f :get, :key \"k\", :value \"a\"}\n";
+    assert_eq!(
+        check(&["--model", "kv"], strings),
+        (Some(0), "valid: 2 operations, model kv".into())
+    );
+    // A register knows no append.
+    assert_eq!(check(&["--model", "register"], strings).0, Some(10));
+}
+
+#[test]
+fn a_limit_makes_it_unknown() {
+    let hard = Simulation {
+        operations: 2_000,
+        clients: 12,
+        values: Values::Few(5),
+        cas: 20,
+        crashes: 10,
+        ..Simulation::default()
+    };
+    let mut file = Vec::new();
+    history::write(&mut file, &hard.run()).unwrap();
+    let text = text(&file);
+    let (code, line) = check(&["--time-limit", "0s"], &text);
+    assert_eq!((code, line.as_str()), (Some(10), "unknown: 2000 operations, model register"));
+    assert_eq!(check(&["--memory-limit", "0"], &text).0, Some(2));
+}
+
 #[test]
 fn wrong_input_has_its_own_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,7 +150,8 @@ fn a_hundred_thousand_operations_take_less_than_a_second() {
         Simulation { operations: 100_000, values: Values::Unique, ..Simulation::default() };
     let history = simulation.run();
     let start = std::time::Instant::now();
-    let verdict = jepsen::checker::by_model("register").unwrap().check(&history);
+    let verdict =
+        jepsen::checker::by_model("register", &Default::default()).unwrap().check(&history);
     assert!(verdict.is_valid(), "{verdict}");
     // A hundred times what it takes; this guards against a quadratic step.
     assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());

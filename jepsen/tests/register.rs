@@ -90,7 +90,7 @@ fn the_engines_agree_with_brute_force() {
         } else {
             invalid += 1
         }
-        for engine in [Engine::Automatic, Engine::Zones, Engine::Frontier] {
+        for engine in [Engine::Automatic, Engine::Zones, Engine::Frontier, Engine::Depth] {
             let checker = RegisterChecker { engine, ..RegisterChecker::default() };
             let verdict = checker.check(&history);
             if engine == Engine::Zones {
@@ -188,7 +188,8 @@ fn a_spent_budget_is_unknown() {
         ..Simulation::default()
     }
     .run();
-    let checker = RegisterChecker { engine: Engine::Frontier, budget: 50 };
+    let checker =
+        RegisterChecker { engine: Engine::Frontier, budget: 50, ..RegisterChecker::default() };
     let verdict = checker.check(&history);
     assert!(matches!(verdict, Verdict::Unknown { .. }), "{verdict}");
 }

@@ -5,7 +5,10 @@
 //!
 //! | model | file | promise | cost |
 //! |---|---|---|---|
-//! | `register` | [`register`] | each key is a linearizable register with cas and delete | O(n log n) where values are unique, else exponential in the concurrency, under a budget |
+//! | `register`, `cas-register` | [`register`] | each key is a linearizable register with cas and delete | O(n log n) where values are unique, else exponential in the concurrency, under a budget |
+//! | `kv` | [`linearizable`] | each key is a linearizable string with get, put and append; transactions over several keys | exponential in the concurrency of a key, under a budget |
+//! | `multi-register` | [`linearizable`] | transactions over several registers are linearizable | the same |
+//! | `mutex` | [`linearizable`] | each lock is held once at a time | the same |
 //! | `revision` | [`revision`] | the revisions that writes and reads name form one order that respects real time | O(n log n) |
 //! | `sequential` | [`sequential`] | the same but for real time: it respects the order of each process | O(n log n) |
 //! | `read-your-writes`, `monotonic-reads`, `monotonic-writes`, `writes-follow-reads` | [`session`] | the four session guarantees | O(n log n), plus readers * n for the last two |
@@ -35,7 +38,9 @@ pub mod bank;
 pub mod causal;
 pub mod convergence;
 pub mod counter;
+pub mod linearizable;
 pub mod lock;
+pub mod options;
 pub mod register;
 pub mod replay;
 pub mod revision;
@@ -46,8 +51,12 @@ pub mod staleness;
 pub mod watch;
 
 mod acts;
+mod compete;
 mod frontier;
 mod graph;
+mod keys;
+mod objects;
+mod search;
 mod slots;
 mod stop;
 mod versions;
@@ -59,7 +68,9 @@ pub use bank::BankChecker;
 pub use causal::{CausalChecker, Strength};
 pub use convergence::ConvergenceChecker;
 pub use counter::CounterChecker;
+pub use linearizable::{LinearizableChecker, Sequential};
 pub use lock::LockChecker;
+pub use options::{Limits, ModelOptions, Nil};
 pub use register::RegisterChecker;
 pub use revision::RevisionChecker;
 pub use sequential::SequentialChecker;
@@ -92,65 +103,69 @@ pub(crate) fn foreign(history: &[Operation], functions: &[Function]) -> Option<V
     Some(Verdict::Unknown { why: format!("the model knows no such operation: {foreign}") })
 }
 
-/// The checker of a model, by its name, with default settings.
-#[must_use]
-pub fn by_model(model: &str) -> Option<Box<dyn Checker>> {
-    let session =
-        |guarantee| -> Option<Box<dyn Checker>> { Some(Box::new(SessionChecker { guarantee })) };
-    let causal =
-        |strength| -> Option<Box<dyn Checker>> { Some(Box::new(CausalChecker { strength })) };
-    let list_append =
-        |respects| -> Option<Box<dyn Checker>> { Some(Box::new(ListAppendChecker { respects })) };
-    match model {
-        "register" => Some(Box::new(RegisterChecker::default())),
-        "revision" => Some(Box::new(RevisionChecker)),
-        "sequential" => Some(Box::new(SequentialChecker)),
-        "read-your-writes" => session(Guarantee::ReadYourWrites),
-        "monotonic-reads" => session(Guarantee::MonotonicReads),
-        "monotonic-writes" => session(Guarantee::MonotonicWrites),
-        "writes-follow-reads" => session(Guarantee::WritesFollowReads),
-        "causal" => causal(Strength::Consistency),
-        "causal-convergence" => causal(Strength::Convergence),
-        "causal-memory" => causal(Strength::Memory),
-        "list-append" => list_append(Respects::Nothing),
-        "list-append-process" => list_append(Respects::Processes),
-        "list-append-strict" => list_append(Respects::RealTime),
-        "set" => Some(Box::new(SetChecker { linearizable: false })),
-        "set-full" => Some(Box::new(SetChecker { linearizable: true })),
-        "counter" => Some(Box::new(CounterChecker)),
-        "bank" => Some(Box::new(BankChecker::default())),
-        "bounded-staleness" => Some(Box::new(StalenessChecker)),
-        "watch" => Some(Box::new(WatchChecker)),
-        "lock" => Some(Box::new(LockChecker)),
-        "convergence" => Some(Box::new(ConvergenceChecker)),
-        _ => None,
-    }
+/// How the checker of a model is made.
+type Make = fn(&ModelOptions) -> Box<dyn Checker>;
+
+/// The models, by name.
+const TABLE: &[(&str, Make)] = &[
+    ("register", |options| Box::new(RegisterChecker::new(options))),
+    ("cas-register", |options| Box::new(RegisterChecker::new(options))),
+    ("kv", |options| Box::new(LinearizableChecker::new(Sequential::Kv, options))),
+    ("multi-register", |options| {
+        Box::new(LinearizableChecker::new(Sequential::Registers, options))
+    }),
+    ("mutex", |options| Box::new(LinearizableChecker::new(Sequential::Mutex, options))),
+    ("revision", |_| Box::new(RevisionChecker)),
+    ("sequential", |_| Box::new(SequentialChecker)),
+    ("read-your-writes", |_| session(Guarantee::ReadYourWrites)),
+    ("monotonic-reads", |_| session(Guarantee::MonotonicReads)),
+    ("monotonic-writes", |_| session(Guarantee::MonotonicWrites)),
+    ("writes-follow-reads", |_| session(Guarantee::WritesFollowReads)),
+    ("causal", |_| causal(Strength::Consistency)),
+    ("causal-convergence", |_| causal(Strength::Convergence)),
+    ("causal-memory", |_| causal(Strength::Memory)),
+    ("list-append", |_| list_append(Respects::Nothing)),
+    ("list-append-process", |_| list_append(Respects::Processes)),
+    ("list-append-strict", |_| list_append(Respects::RealTime)),
+    ("set", |_| Box::new(SetChecker { linearizable: false })),
+    ("set-full", |_| Box::new(SetChecker { linearizable: true })),
+    ("counter", |_| Box::new(CounterChecker)),
+    ("bank", |_| Box::new(BankChecker::default())),
+    ("bounded-staleness", |_| Box::new(StalenessChecker)),
+    ("watch", |_| Box::new(WatchChecker)),
+    ("lock", |_| Box::new(LockChecker)),
+    ("convergence", |_| Box::new(ConvergenceChecker)),
+];
+
+fn session(guarantee: Guarantee) -> Box<dyn Checker> {
+    Box::new(SessionChecker { guarantee })
+}
+
+fn causal(strength: Strength) -> Box<dyn Checker> {
+    Box::new(CausalChecker { strength })
+}
+
+fn list_append(respects: Respects) -> Box<dyn Checker> {
+    Box::new(ListAppendChecker { respects })
 }
 
 /// The names that [`by_model`] knows.
-pub const MODELS: [&str; 21] = [
-    "register",
-    "revision",
-    "sequential",
-    "read-your-writes",
-    "monotonic-reads",
-    "monotonic-writes",
-    "writes-follow-reads",
-    "causal",
-    "causal-convergence",
-    "causal-memory",
-    "list-append",
-    "list-append-process",
-    "list-append-strict",
-    "set",
-    "set-full",
-    "counter",
-    "bank",
-    "bounded-staleness",
-    "watch",
-    "lock",
-    "convergence",
-];
+pub const MODELS: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut place = 0;
+    while place < TABLE.len() {
+        names[place] = TABLE[place].0;
+        place += 1;
+    }
+    names
+};
+
+/// The checker of a model, by its name.
+#[must_use]
+pub fn by_model(model: &str, options: &ModelOptions) -> Option<Box<dyn Checker>> {
+    let (_, make) = TABLE.iter().find(|(name, _)| *name == model)?;
+    Some(make(options))
+}
 
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,8 +16,9 @@
 //! A group is possible by itself if no act of it ends before one starts that must precede it.
 //! Spans may touch: acts that meet in one moment are concurrent.
 
-use super::acts::{ABSENT, Conflict, Effect, Finding, Register, Value};
-use crate::operation::{Operation, Outcome};
+use super::acts::{Conflict, Effect, Finding, INITIAL, Register, Value};
+use crate::operation::{Function, Operation, Outcome};
+use crate::value::Value as Written;
 
 /// Checks a register. `None`: some observed value has more than one writer.
 pub fn check(register: &Register<'_>, want_order: bool) -> Option<Finding> {
@@ -47,7 +48,7 @@ struct Holding {
 /// A value and those that cas made of it.
 #[derive(Clone, Copy, Debug)]
 struct Group {
-    /// The write that began it; `None` for the initial absence.
+    /// The write that began it; `None` for the initial value.
     root: Option<u32>,
     /// The act that ended first; `None`: before everything.
     first_end: Option<u32>,
@@ -68,7 +69,7 @@ struct Zones<'r, 'h> {
 impl<'r, 'h> Zones<'r, 'h> {
     /// Collects what is known of each value; `None` if an observed one has two writers.
     fn new(register: &'r Register<'h>) -> Option<Self> {
-        let mut holdings = vec![Holding::default(); register.value_count()];
+        let mut holdings = vec![Holding::default(); register.value_count];
         for act in &register.acts {
             if let Some(value) = act.observed() {
                 holdings[value as usize].observed = true;
@@ -90,7 +91,7 @@ impl<'r, 'h> Zones<'r, 'h> {
                 // Acts are ordered by their starts.
                 holding.last_start = Some(place);
             } else {
-                let second = holding.writer.is_some() || act.value == ABSENT;
+                let second = holding.writer.is_some() || act.value == INITIAL;
                 if second && holding.observed {
                     return None;
                 }
@@ -107,7 +108,7 @@ impl<'r, 'h> Zones<'r, 'h> {
         }
         let mut groups = Vec::new();
         let mut reached = 0;
-        let absence = self.holdings[ABSENT as usize].observed.then_some(None);
+        let absence = self.holdings[INITIAL as usize].observed.then_some(None);
         let writes = (0..)
             .zip(&self.register.acts)
             .filter(|(_, act)| act.effect == Effect::Write)
@@ -116,7 +117,7 @@ impl<'r, 'h> Zones<'r, 'h> {
             groups.push(self.group(root, &mut reached)?);
         }
         for (value, holding) in (0..).zip(&self.holdings) {
-            if holding.observed && holding.writer.is_none() && value != ABSENT {
+            if holding.observed && holding.writer.is_none() && value != INITIAL {
                 return Err(self.never_written(value, holding));
             }
         }
@@ -135,7 +136,7 @@ impl<'r, 'h> Zones<'r, 'h> {
         let mut group = Group { root, first_end: root, last_start: root, from: 0, to: 0 };
         let mut writer = root;
         loop {
-            let value = writer.map_or(ABSENT, |writer| acts[writer as usize].value);
+            let value = writer.map_or(INITIAL, |writer| acts[writer as usize].value);
             let holding = &self.holdings[value as usize];
             let reads =
                 if holding.observed { holding.first_end.zip(holding.last_start) } else { None };
@@ -215,7 +216,7 @@ impl<'r, 'h> Zones<'r, 'h> {
             let mut writer = group.root;
             loop {
                 order.extend(writer);
-                let value = writer.map_or(ABSENT, |writer| acts[writer as usize].value);
+                let value = writer.map_or(INITIAL, |writer| acts[writer as usize].value);
                 // Taken, so that an unobserved value with many writers stays cheap.
                 order.append(&mut reads[value as usize]);
                 writer = successors[value as usize].take();
@@ -248,13 +249,13 @@ impl Zones<'_, '_> {
         let text = self.register.text(value);
         // The acts may be a part of the history that begins with a write.
         let end = observer_operation.end_ns();
-        let writes = || {
+        let writers = || {
             self.register.history.iter().filter(|operation| {
-                operation.key == observer_operation.key && operation.written() == Some(text)
+                operation.key == observer_operation.key && writes(operation, text)
             })
         };
         let possible = |o: &&Operation| o.outcome != Outcome::Fail && o.invoke_ns <= end;
-        let why = match writes().find(possible).or_else(|| writes().next()) {
+        let why = match writers().find(possible).or_else(|| writers().next()) {
             None => format!("{observer_operation} found {shown}, which no operation wrote"),
             Some(write) if write.outcome == Outcome::Fail => {
                 format!("{observer_operation} found {shown}, whose write certainly failed: {write}")
@@ -322,7 +323,7 @@ impl Zones<'_, '_> {
     fn in_circle(&self, cas: u32) -> bool {
         let chain = self.chain_of(cas);
         let first = &self.register.acts[*chain.last().expect("a chain holds its own act") as usize];
-        first.effect == Effect::Cas && first.expected != ABSENT
+        first.effect == Effect::Cas && first.expected != INITIAL
     }
 
     fn too_early(&self, before: u32, after: u32) -> Conflict {
@@ -412,6 +413,15 @@ impl Zones<'_, '_> {
             }
         }
         chain
+    }
+}
+
+/// Whether an operation writes this value.
+fn writes(operation: &Operation, value: Option<&Written>) -> bool {
+    match operation.function {
+        Function::Write | Function::Cas => operation.value.as_ref() == value,
+        Function::Delete => value.is_none(),
+        _ => false,
     }
 }
 

@@ -21,11 +21,11 @@ mod watch;
 /// Each name is that of its own checker, and an empty history is never invalid.
 #[test]
 fn models_go_by_their_names() {
-    use jepsen::checker::{MODELS, by_model};
+    use jepsen::checker::{MODELS, ModelOptions, by_model};
     for model in MODELS {
-        let checker = by_model(model).unwrap();
+        let checker = by_model(model, &ModelOptions::default()).unwrap();
         assert_eq!(checker.model(), model);
         assert!(!checker.check(&[]).is_invalid(), "{model}");
     }
-    assert!(by_model("stack").is_none());
+    assert!(by_model("stack", &ModelOptions::default()).is_none());
 }

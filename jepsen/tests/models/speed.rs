@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jepsen::checker::{MODELS, by_model};
+use jepsen::checker::{MODELS, ModelOptions, by_model};
 use jepsen::{Function, Operation, Outcome, Value};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -173,7 +173,7 @@ fn speed() {
             "convergence" => siblings(),
             _ => registers(&mut rng, true, true),
         };
-        let checker = by_model(model).unwrap();
+        let checker = by_model(model, &ModelOptions::default()).unwrap();
         let start = Instant::now();
         let verdict = checker.check(&history);
         let took = start.elapsed();
@@ -219,7 +219,7 @@ fn speed_of_violations() {
             }
         }
         let start = Instant::now();
-        let verdict = by_model(model).unwrap().check(&history);
+        let verdict = by_model(model, &ModelOptions::default()).unwrap().check(&history);
         let took = start.elapsed();
         println!("{model}: {verdict:.300}, {took:?}");
         assert!(verdict.is_invalid(), "{model}: {verdict}");

@@ -26,13 +26,16 @@
 
 mod state;
 
-use std::collections::HashMap;
-
 use self::state::{DEAD, Expansion, State, StateSet};
 use super::acts::{Act, Conflict, Effect, Finding, NEVER, Register, Value};
+use super::options::Deadline;
+use crate::hash::QuickMap;
 
 /// Most acts that may be open at one time, crashed ones not counted.
 const OPEN_MAX: usize = 128;
+
+/// States between two looks at the clock.
+const CLOCK_EVERY: u32 = 4096;
 
 /// States that each attempt keeps from one return to the next; the last one keeps all.
 const WIDTHS: [usize; 4] = [4, 16, 128, usize::MAX];
@@ -41,12 +44,18 @@ const WIDTHS: [usize; 4] = [4, 16, 128, usize::MAX];
 ///
 /// The first attempts keep only the most promising states. Good histories mostly need no more, and
 /// with many crashed acts it is the difference between milliseconds and never.
-pub fn check(register: &Register<'_>, budget: u64, want_order: bool) -> Finding {
+pub fn check(
+    register: &Register<'_>,
+    budget: u64,
+    deadline: Deadline,
+    want_order: bool,
+) -> Finding {
     let mut left = budget;
     let mut finding = Finding::Unknown("the budget of states is zero".to_owned());
     for width in WIDTHS {
         let mut search = Search::new(register, left, want_order);
         search.width = width;
+        search.deadline = deadline;
         finding = search.run();
         left = search.budget;
         if !matches!(finding, Finding::Unknown(_)) {
@@ -88,17 +97,20 @@ struct Search<'r, 'h> {
     register: &'r Register<'h>,
     want_order: bool,
     budget: u64,
+    deadline: Deadline,
+    /// Returns until the clock is looked at.
+    clock: u32,
     last_seen: Vec<u64>,
     classes: Vec<Class>,
     /// The class of each crashed act.
-    class_of: HashMap<u32, u32>,
+    class_of: QuickMap<u32, u32>,
     /// Classes with acts that were called, by the value a cas of them expects; writes are apart.
     called_writes: Vec<u32>,
-    called_cas: HashMap<Value, Vec<u32>>,
+    called_cas: QuickMap<Value, Vec<u32>>,
 
     slots: [Option<Slot>; OPEN_MAX],
     /// The slot of each open act.
-    slot_of: HashMap<u32, u8>,
+    slot_of: QuickMap<u32, u8>,
     /// Slots of open reads by value.
     reads: Vec<u128>,
     /// Slots of open cas by the value they expect.
@@ -128,20 +140,22 @@ impl<'r, 'h> Search<'r, 'h> {
             register,
             want_order,
             budget: budget.min(u64::from(u32::MAX)),
+            deadline: Deadline::NEVER,
+            clock: 0,
             last_seen: register.last_seen(),
             classes: Vec::new(),
-            class_of: HashMap::new(),
+            class_of: QuickMap::default(),
             called_writes: Vec::new(),
-            called_cas: HashMap::new(),
+            called_cas: QuickMap::default(),
             slots: [None; OPEN_MAX],
-            slot_of: HashMap::new(),
-            reads: vec![0; register.value_count()],
-            cas: vec![0; register.value_count()],
+            slot_of: QuickMap::default(),
+            reads: vec![0; register.value_count],
+            cas: vec![0; register.value_count],
             writes: 0,
             dead_writes: 0,
             now: 0,
             frontier: vec![State {
-                value: super::acts::ABSENT,
+                value: super::acts::INITIAL,
                 placed: 0,
                 used: Vec::new(),
                 trail: 0,
@@ -155,7 +169,7 @@ impl<'r, 'h> Search<'r, 'h> {
     }
 
     fn classify(&mut self) {
-        let mut numbers: HashMap<(Effect, Value, Value), u32> = HashMap::new();
+        let mut numbers: QuickMap<(Effect, Value, Value), u32> = QuickMap::default();
         for (place, act) in (0..).zip(&self.register.acts).filter(|(_, act)| act.crashed()) {
             let number =
                 *numbers.entry((act.effect, act.value, act.expected)).or_insert_with(|| {
@@ -266,6 +280,10 @@ impl<'r, 'h> Search<'r, 'h> {
         }
         let mut successors = Vec::new();
         while let Some(state) = expansion.pop() {
+            self.clock = (self.clock + 1) % CLOCK_EVERY;
+            if self.clock == 0 && self.deadline.is_over() {
+                return Err(BudgetSpent);
+            }
             self.successors(&state, slot, &mut successors);
             for mut state in successors.drain(..) {
                 self.settle(&mut state);

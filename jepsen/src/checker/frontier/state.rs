@@ -1,8 +1,9 @@
 //! States of the search, and sets of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::checker::acts::Value;
+use crate::hash::QuickMap;
 
 /// Any value that nobody can see any more.
 pub const DEAD: Value = Value::MAX;
@@ -67,7 +68,7 @@ pub struct StateSet {
     /// The states, in no particular order.
     pub states: Vec<State>,
     /// Places in `states` by value and placed acts; filled once there are many.
-    index: HashMap<(Value, u128), Vec<u32>>,
+    index: QuickMap<(Value, u128), Vec<u32>>,
     /// Comparisons made.
     compared: u64,
 }

@@ -29,8 +29,8 @@ use super::mutant::{self, Mutant};
 /// Work on the store.
 #[derive(Debug)]
 enum StoreJob {
-    Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
-    Export { header: ExportHeader, source: ExportSource },
+    Checkpoint { id: CheckpointId, job: Box<CheckpointJob>, store: Arc<dyn StateStore> },
+    Export { header: ExportHeader, source: Box<ExportSource> },
 }
 
 /// Work on the store that has begun.
@@ -161,7 +161,7 @@ impl Process {
                 Some(Wanted::Removed(removed))
             }
             Effect::Checkpoint { id, job, store } => {
-                self.on_store(StoreJob::Checkpoint { id, job, store })
+                self.on_store(StoreJob::Checkpoint { id, job: Box::new(job), store })
             }
             Effect::Export { header, source } => {
                 if header.group == GroupId::DATA {
@@ -171,7 +171,7 @@ impl Process {
                     self.wal.append(&[mutant::log_start(&header)]);
                     self.frees = true;
                 }
-                self.on_store(StoreJob::Export { header, source })
+                self.on_store(StoreJob::Export { header, source: Box::new(source) })
             }
             Effect::AbortExport => {
                 self.abort_export = true;
@@ -359,13 +359,13 @@ impl Process {
                     Some(Mutant::AppliedIndexApart) => Arc::new(ApartStore::new(store)),
                     _ => store,
                 };
-                self.work = Some(StoreWork::Checkpoint { id, job, store });
+                self.work = Some(StoreWork::Checkpoint { id, job: *job, store });
                 None
             }
             StoreJob::Export { mut header, mut source } => {
                 let group = header.group;
                 mutant::tamper_with_export(self.mutant, &mut header, &mut source, &self.removed);
-                match ExportTask::begin(&self.files, header, source) {
+                match ExportTask::begin(&self.files, header, *source) {
                     Ok(task) => {
                         self.work = Some(StoreWork::Export { group, task });
                         None

@@ -190,14 +190,14 @@ impl Turns {
                 }
                 Effect::Members { members, removed } => (self.tell_members)(members, removed),
                 Effect::Checkpoint { id, job, store } => {
-                    self.on_store(StoreJob::Checkpoint { id, job, store });
+                    self.on_store(StoreJob::Checkpoint { id, job: Box::new(job), store });
                 }
                 Effect::Export { header, source } => {
                     if header.group == GroupId::DATA {
                         // Whatever was to be given up has ended: the node begins one after the other.
                         self.store_signals.abort_export.store(false, Ordering::Release);
                     }
-                    self.on_store(StoreJob::Export { header, source });
+                    self.on_store(StoreJob::Export { header, source: Box::new(source) });
                 }
                 Effect::AbortExport => {
                     self.store_signals.abort_export.store(true, Ordering::Release);

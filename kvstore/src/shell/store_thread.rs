@@ -21,9 +21,9 @@ const PAUSE: Duration = Duration::from_micros(200);
 #[derive(Debug)]
 pub(super) enum StoreJob {
     /// Moves the memory layer into the store.
-    Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
+    Checkpoint { id: CheckpointId, job: Box<CheckpointJob>, store: Arc<dyn StateStore> },
     /// Writes an export.
-    Export { header: ExportHeader, source: ExportSource },
+    Export { header: ExportHeader, source: Box<ExportSource> },
 }
 
 /// What tells the thread to stop what it does.
@@ -65,7 +65,7 @@ impl StoreThread {
                 }
                 StoreJob::Export { header, source } => {
                     let group = header.group;
-                    match self.export(header, source) {
+                    match self.export(header, *source) {
                         Some(result) => Input::Exported { group, result },
                         None => return,
                     }

@@ -442,9 +442,9 @@ impl Node {
 
     fn begin_checkpoint(&mut self) -> Option<Effect> {
         let layer = self.data.machine().layer_bytes();
-        let much = layer > LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes
-            || self.log_since_checkpoint
-                > 2 * (LAYERS_WITHOUT_STORE * self.config.checkpoint_layer_bytes) as u64
+        let layers = self.config.checkpoint_layer_bytes.saturating_mul(LAYERS_WITHOUT_STORE);
+        let much = layer > layers
+            || self.log_since_checkpoint > (layers as u64).saturating_mul(2)
             || self.strain >= Strain::Refusing;
         if self.store_failed && much {
             let why = "the state store has failed, and memory or the log is full; a start rebuilds \

@@ -1,6 +1,5 @@
 //! What the store holds of keys that are about to be written.
 
-use std::collections::HashMap;
 use std::iter::Peekable;
 
 use proto::{KeyspaceId, log, v1};
@@ -11,6 +10,9 @@ use super::version::Head;
 /// Most keys that are recalled; what is beyond is read from the store. They take about 150 bytes
 /// each, and the key.
 const KEYS_MAX: usize = 1 << 19;
+
+/// What was found of each key, in the order of keys.
+type Found = Vec<(Box<[u8]>, Option<Head>)>;
 
 /// Keys that the log behind a checkpoint is about to write.
 ///
@@ -24,9 +26,9 @@ const KEYS_MAX: usize = 1 << 19;
 pub struct Recall {
     /// Keyspace and key of each, encoded, before the store was read.
     wanted: Vec<Box<[u8]>>,
-    /// The newest version in the store that is visible, if there is one, once the store was read.
-    /// Only looked up, so that no order shows.
-    found: HashMap<Box<[u8]>, Option<Head>>,
+    /// The newest version in the store that is visible, if there is one, once the store was read; by
+    /// key.
+    found: Found,
 }
 
 impl Recall {
@@ -60,13 +62,14 @@ impl Recall {
     pub(super) fn begin(mut self) -> Recalling {
         self.wanted.sort_unstable();
         self.wanted.dedup();
-        let found = HashMap::with_capacity(self.wanted.len());
+        let found = Found::with_capacity(self.wanted.len());
         Recalling { wanted: self.wanted.into_iter().peekable(), found }
     }
 
     /// The newest version of a key in the store; `None` when nothing is known of the key.
     pub(super) fn newest(&self, prefix: &KeyPrefix) -> Option<Option<Head>> {
-        if self.found.is_empty() { None } else { self.found.get(prefix.as_bytes()).copied() }
+        let place = self.found.binary_search_by(|(key, _)| (**key).cmp(prefix.as_bytes())).ok()?;
+        Some(self.found[place].1)
     }
 }
 
@@ -75,17 +78,17 @@ impl Recall {
 pub(super) struct Recalling {
     /// Ascending; what was passed is in `found`.
     wanted: Peekable<std::vec::IntoIter<Box<[u8]>>>,
-    found: HashMap<Box<[u8]>, Option<Head>>,
+    found: Found,
 }
 
 impl Recalling {
     /// Takes a visible version; of each key the newest comes first.
     pub(super) fn newest(&mut self, prefix: &[u8], head: &Head) {
         while let Some(absent) = self.wanted.next_if(|wanted| **wanted < *prefix) {
-            self.found.insert(absent, None);
+            self.found.push((absent, None));
         }
         if let Some(present) = self.wanted.next_if(|wanted| **wanted == *prefix) {
-            self.found.insert(present, Some(*head));
+            self.found.push((present, Some(*head)));
         }
     }
 

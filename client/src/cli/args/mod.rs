@@ -562,10 +562,15 @@ mod tests {
     #[test]
     fn what_follows_lab_belongs_to_the_lab() {
         let words = ["run", "bank:kill", "-o", "json", "--help", "--nodes", "3"];
-        for line in [&words[..], &words[2..], &[]] {
+        for line in [&words[..], &words[4..], &[]] {
             let cli = Cli::try_parse_from(["kv", "lab"].iter().chain(line)).unwrap();
             assert!(matches!(cli.command, Command::Lab { arguments } if arguments == line));
+            assert_eq!(cli.global.output, None);
         }
+        // Here it is an option of `kv`, which hands it on.
+        let cli = Cli::try_parse_from(["kv", "lab", "-o", "json", "ls"]).unwrap();
+        assert!(matches!(cli.command, Command::Lab { arguments } if arguments == ["ls"]));
+        assert_eq!(cli.global.output, Some(FormatArg::Json));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use clap::ValueEnum;
+
 use crate::cli::errors::CliError;
 use crate::cli::run::Run;
 
@@ -19,7 +21,10 @@ pub(crate) fn lab(arguments: &[OsString], run: &Run<'_>) -> CliError {
     let dirs = beside.into_iter().chain(std::env::split_paths(&path));
     match dirs.map(|dir| dir.join(PROGRAM)).find(|program| program.is_file()) {
         Some(program) => {
-            let source = Command::new(&program).args(arguments).exec();
+            // `-o` is known to both, and `kv` takes it wherever it stands.
+            let output = run.global.output.and_then(|output| output.to_possible_value());
+            let output = output.iter().flat_map(|output| ["--output", output.get_name()]);
+            let source = Command::new(&program).args(output).args(arguments).exec();
             CliError::File { path: program, source }
         }
         None => {

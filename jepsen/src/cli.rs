@@ -18,6 +18,7 @@ use crate::checker::{self, Limits, MODELS, ModelOptions, Nil};
 use crate::error::LabError;
 use crate::history::{self, Format, ReadOptions};
 use crate::judgement::Judgement;
+use crate::report;
 use crate::value::Value;
 
 /// Something else than a promise failed.
@@ -65,6 +66,11 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Repeat a run with its parameters.
     Replay(run::ReplayArgs),
+    /// Write the report of a run that has ended, report.html in its directory, anew.
+    Report {
+        /// The directory of the run.
+        dir: PathBuf,
+    },
     /// List workloads, nemeses, models and past runs.
     Ls(ls::LsArgs),
 }
@@ -110,6 +116,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { history, options } => check(history, options, cli.output),
         Command::Run(args) => run::run(args, cli.output),
         Command::Replay(args) => run::replay(args, cli.output),
+        Command::Report { dir } => report(dir, cli.output),
         Command::Ls(args) => ls::ls(args, cli.output),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
@@ -145,6 +152,17 @@ fn check(path: &Path, args: &CheckArgs, output: Output) -> Result<u8, LabError> 
     let judgement = Judgement::of(&*checker, &history);
     print(&judgement, None, output);
     Ok(judgement.verdict.exit())
+}
+
+fn report(dir: &Path, output: Output) -> Result<u8, LabError> {
+    let path = report::write(dir)?;
+    let text = match output {
+        Output::Text => path.display().to_string(),
+        Output::Json => serde_json::json!({ "schema": 1, "report": path }).to_string(),
+    };
+    // Whoever closed the pipe does not want to know.
+    let _ = writeln!(io::stdout(), "{text}");
+    Ok(0)
 }
 
 /// What `-o json` prints.

@@ -5,11 +5,11 @@
 //!   as it is printed.
 //! - [`cluster`]: real processes. [`network`]: the proxies between them. [`target`]: what clients
 //!   talk to. [`workload`]: what they do. [`nemesis`]: what else is done to the cluster. [`run`]: all of
-//!   it together, into one directory.
+//!   it together, into one directory. [`report`]: the page about it.
 //! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
 //! - [`cli`]: the command `kv-lab`.
 //!
-//! Left out so far: reports in HTML, and workloads of watches and locks.
+//! Left out so far: workloads of watches and locks.
 
 pub mod checker;
 pub mod cli;
@@ -21,6 +21,7 @@ pub mod nemesis;
 pub mod network;
 pub mod operation;
 pub mod recorder;
+pub mod report;
 pub mod run;
 pub mod simulated;
 pub mod target;

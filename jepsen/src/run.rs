@@ -6,6 +6,7 @@
 //! history.jsonl   what clients did and saw            run.toml   parameters, versions, faults
 //! result.json     verdicts, counts, smallest failing part
 //! junit.xml       the verdicts for machines that build
+//! report.html     all of it as a page
 //! cluster/        certificates, configurations, data and logs of the nodes
 //! ```
 //!
@@ -163,6 +164,10 @@ pub async fn run(
     let faults = faults.list();
     let result = RunResult { judgements, summary, faults, failure, interrupted };
     report::write(options, &result).await?;
+    let dir = options.dir.clone();
+    let page = move || crate::report::write_with(&dir, &history);
+    let written = tokio::task::spawn_blocking(page).await;
+    written.map_err(LabError::client("write the report"))??;
     Ok(result)
 }
 

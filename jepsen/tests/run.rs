@@ -93,6 +93,18 @@ fn a_node_that_does_not_start_makes_the_verdict_unknown_with_a_reason() {
     assert!(result["replay"].as_str().unwrap().contains("run bank:partition --binary"), "{result}");
     assert!(fs::read_to_string(run.join("junit.xml")).unwrap().contains("<error message="));
     assert!(fs::read(run.join("history.jsonl")).unwrap().is_empty());
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("Nobody knows") && page.contains("cannot start"), "{page}");
+
+    // The report can be written anew, of a run that has ended.
+    fs::remove_file(run.join("report.html")).unwrap();
+    let report = |of: &Path| {
+        Command::new(env!("CARGO_BIN_EXE_kv-lab")).arg("report").arg(of).output().unwrap()
+    };
+    let written = report(&run);
+    assert_eq!(written.status.code(), Some(0), "{written:?}");
+    assert_eq!(fs::read_to_string(run.join("report.html")).unwrap(), page);
+    assert_eq!(report(dir.path()).status.code(), Some(3));
 
     // The run can be repeated from its directory, and from its seed; and it is listed.
     let again = dir.path().join("again");

@@ -181,7 +181,13 @@ async fn read_only(
         |key: &String| v1::Op { op: Some(v1::op::Op::Get(v1::GetOp { key: key.clone().into() })) };
     let then_ops = parts.iter().map(|(key, _)| get(key)).collect();
     let request = v1::TxnRequest { then_ops, ..v1::TxnRequest::default() };
-    let reply = client.txn(request, &super::strong()).await?;
+    // A reply that was lost and is told again has no values; as nothing was written, another one is asked.
+    let reply = loop {
+        let reply = client.txn(request.clone(), &super::strong()).await?;
+        if !reply.proof.as_ref().is_some_and(|proof| proof.replayed) {
+            break reply;
+        }
+    };
     let items = reply.results.iter().map(|result| match &result.result {
         Some(v1::op_result::Result::Get(got)) => got.item.as_ref(),
         _ => None,

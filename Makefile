@@ -37,9 +37,10 @@ sim:
 mutants:
 	cargo run --release --locked -p tests --bin sim -- --mutants
 
-# Cuts a script of 500 writes at every disk operation and boots the images that are left. Two minutes, after
-# the build.
+# Cuts power within sled's files, and a script of 500 writes at every disk operation, and opens the images that
+# are left. Minutes, after the build.
 power-loss:
+	cargo test --locked -p storage --test sled_images -- --ignored --nocapture
 	cargo test --locked -p tests --test crash_points -- --ignored --nocapture
 
 # Real processes under kill -9, judged by the lab. About a minute, after the build.

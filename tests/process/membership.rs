@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jepsen::checker::{Checker, RegisterChecker, RevisionChecker};
 use jepsen::recorder::Recorder;
-use jepsen::workload::{RegisterSummary, RegisterWorkload};
+use jepsen::workload::{Load, RegisterSummary, RegisterWorkload};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -99,7 +99,8 @@ struct Judged {
 
 impl Judged {
     fn start(fleet: &Fleet) -> Self {
-        let workload = RegisterWorkload { think: Duration::from_millis(5), ..Default::default() };
+        let workload =
+            RegisterWorkload(Load { think: Duration::from_millis(5), ..Load::default() });
         let recorder = Recorder::new();
         let (stop, stopped) = watch::channel(false);
         let tasks = workload.start(&fleet.cluster, &recorder, &stopped).unwrap();

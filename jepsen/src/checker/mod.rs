@@ -59,6 +59,7 @@ mod objects;
 mod search;
 mod slots;
 mod stop;
+mod trail;
 mod versions;
 mod witness;
 mod zones;

@@ -19,7 +19,8 @@ pub struct Load {
     pub timeout: Duration,
     /// Time between two operations of a process. It bounds how much there is to check.
     pub think: Duration,
-    /// The level at which the processes read.
+    /// The level at which the processes read. All but the default may well be found invalid: that
+    /// is what they do not promise.
     pub level: ReadLevel,
 }
 

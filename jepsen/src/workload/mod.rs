@@ -195,8 +195,7 @@ impl Work {
     }
 
     fn registers(&self) -> RegisterWorkload {
-        let Load { seed, clients, keys, operations_max, timeout, think, level } = self.load;
-        RegisterWorkload { seed, clients, keys, operations_max, timeout, think, level }
+        RegisterWorkload(self.load.clone())
     }
 
     /// The script of one process.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::load::Load;
 use crate::error::LabError;
 use crate::operation::{Call, Function, Operation};
 use crate::recorder::{Open, Process, Recorder};
@@ -61,39 +62,9 @@ impl ReadLevel {
     }
 }
 
-/// Parameters of the workload.
-#[derive(Clone, Debug)]
-pub struct RegisterWorkload {
-    /// Seed of the choices of all processes.
-    pub seed: u64,
-    /// Processes that run at the same time.
-    pub clients: usize,
-    /// Keys; the fewer, the more contention.
-    pub keys: usize,
-    /// Operations after which all processes stop.
-    pub operations_max: usize,
-    /// Most time that one operation may take; after it its outcome is unknown.
-    pub timeout: Duration,
-    /// Time between two operations of a process. It bounds how much there is to check.
-    pub think: Duration,
-    /// The level at which the processes read. All but the default may well be found invalid: that
-    /// is what they do not promise.
-    pub level: ReadLevel,
-}
-
-impl Default for RegisterWorkload {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            clients: 6,
-            keys: 3,
-            operations_max: 200_000,
-            timeout: Duration::from_millis(1_500),
-            think: Duration::from_millis(2),
-            level: ReadLevel::Linearizable,
-        }
-    }
-}
+/// The workload, as its load says.
+#[derive(Clone, Debug, Default)]
+pub struct RegisterWorkload(pub Load);
 
 /// Counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -133,26 +104,26 @@ impl RegisterWorkload {
         recorder: &Recorder,
         stop: &watch::Receiver<bool>,
     ) -> Result<JoinSet<()>, LabError> {
-        if self.clients == 0 || self.keys == 0 {
+        if self.0.clients == 0 || self.0.keys == 0 {
             return Err(LabError::Parameters("clients and keys must be at least 1".to_owned()));
         }
         let shared = Arc::new(Shared {
-            parameters: self.clone(),
+            parameters: self.0.clone(),
             next_value: AtomicU64::new(1),
             operations: AtomicUsize::new(0),
         });
         let mut tasks = JoinSet::new();
-        for number in 0..self.clients {
+        for number in 0..self.0.clients {
             let mut endpoints = target.endpoints();
             let first = number / 2 % endpoints.len();
             endpoints.rotate_left(first);
             if number % 2 == 0 {
                 endpoints.truncate(1);
             }
-            let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
+            let seed = self.0.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
             let worker = Worker {
                 shared: Arc::clone(&shared),
-                client: target.client(endpoints, self.timeout)?,
+                client: target.client(endpoints, self.0.timeout)?,
                 process: recorder.process(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
                 known: HashMap::new(),
@@ -176,11 +147,11 @@ impl RegisterWorkload {
         patience: Duration,
     ) -> Result<(), LabError> {
         let deadline = Instant::now() + patience;
-        let client = target.client(target.endpoints(), self.timeout)?;
+        let client = target.client(target.endpoints(), self.0.timeout)?;
         let level = Some(v1::Level::Linearizable);
         let options = CallOptions { level, ..CallOptions::default() };
         let mut process = recorder.process();
-        for key in (0..self.keys).map(Self::key) {
+        for key in (0..self.0.keys).map(Self::key) {
             loop {
                 let open = process.invoke(Call::read(&key));
                 match wire::read(&client, &key, &options).await {
@@ -207,7 +178,7 @@ impl RegisterWorkload {
 /// What all processes share.
 #[derive(Debug)]
 struct Shared {
-    parameters: RegisterWorkload,
+    parameters: Load,
     next_value: AtomicU64,
     operations: AtomicUsize,
 }

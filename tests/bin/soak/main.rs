@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::Parser;
 use jepsen::cluster::Cluster;
 use jepsen::judgement::{Judgement, Word};
-use jepsen::workload::RegisterWorkload;
+use jepsen::workload::{self, RegisterWorkload};
 use jepsen::{Checker, Operation, Recorder};
 use tests::measure::{Failed, Place, Promises};
 use tokio::sync::watch as signal;
@@ -79,13 +79,13 @@ async fn soak(args: &Args) -> Result<ExitCode, Failed> {
     let mut cluster = args.place.boot("soak").await?;
     let load = Load::start(&cluster, args.rate, args.seed).await?;
     let (recorder, (stop, stopped)) = (Recorder::new(), signal::channel(false));
-    let sample = RegisterWorkload {
+    let sample = RegisterWorkload(workload::Load {
         seed: args.seed,
         clients: SAMPLE_CLIENTS,
         operations_max: usize::MAX,
         think: SAMPLE_THINK,
-        ..RegisterWorkload::default()
-    };
+        ..workload::Load::default()
+    });
     let mut processes = sample.start(&cluster, &recorder, &stopped)?;
 
     let watch = run(args, &mut cluster, &load).await?;

@@ -29,6 +29,7 @@ mod state;
 use self::state::{DEAD, Expansion, State, StateSet};
 use super::acts::{Act, Conflict, Effect, Finding, NEVER, Register, Value};
 use super::options::Deadline;
+use super::trail::{Trail, bits};
 use crate::hash::QuickMap;
 
 /// Most acts that may be open at one time, crashed ones not counted.
@@ -128,7 +129,7 @@ struct Search<'r, 'h> {
     /// Whether states were left out, so that having none left proves nothing.
     narrowed: bool,
     /// What was placed: (previous entry, act). Entry 0 is the start.
-    trail: Vec<(u32, u32)>,
+    trail: Trail,
 }
 
 /// Why an expansion stopped early.
@@ -162,7 +163,7 @@ impl<'r, 'h> Search<'r, 'h> {
             }],
             width: usize::MAX,
             narrowed: false,
-            trail: vec![(0, 0)],
+            trail: Trail::new(),
         };
         search.classify();
         search
@@ -371,8 +372,7 @@ impl<'r, 'h> Search<'r, 'h> {
 
     fn leave_trail(&mut self, state: &mut State, act: u32) {
         if self.want_order {
-            self.trail.push((state.trail, act));
-            state.trail = u32::try_from(self.trail.len() - 1).expect("the budget is below u32");
+            state.trail = self.trail.push(state.trail, act);
         }
     }
 
@@ -479,26 +479,7 @@ impl<'r, 'h> Search<'r, 'h> {
 
     /// The order in which some state placed everything.
     fn order(&self) -> Vec<u32> {
-        let mut order = Vec::new();
-        let mut entry = self.frontier.first().expect("a valid history leaves a state").trail;
-        while entry != 0 {
-            let (previous, act) = self.trail[entry as usize];
-            order.push(act);
-            entry = previous;
-        }
-        order.reverse();
-        order
+        let last = self.frontier.first().expect("a valid history leaves a state");
+        self.trail.order(last.trail)
     }
-}
-
-/// The slots in a set.
-fn bits(mut set: u128) -> impl Iterator<Item = u8> {
-    std::iter::from_fn(move || {
-        if set == 0 {
-            return None;
-        }
-        let bit = u8::try_from(set.trailing_zeros()).expect("a u128 has 128 bits");
-        set &= set - 1;
-        Some(bit)
-    })
 }

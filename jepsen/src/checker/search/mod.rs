@@ -32,6 +32,7 @@ use self::crashed::{Crashed, NONE_USED};
 use self::timeline::{Timed, Timeline};
 use super::objects::{DEAD, Kind, Object, State};
 use super::options::Deadline;
+use super::trail::{Trail, bits};
 use crate::operation::Operation;
 
 pub use self::agenda::Discipline;
@@ -98,7 +99,7 @@ pub struct Search<O> {
     agenda: Agenda,
     want_order: bool,
     /// What was placed: (previous entry, act). Entry 0 is the start.
-    trail: Vec<(u32, u32)>,
+    trail: Trail,
     /// The furthest front that was met, and some states in which it was.
     furthest: usize,
     /// Whether the object refused to be continued, knowing what comes later.
@@ -124,7 +125,7 @@ impl<O: Object> Search<O> {
             crashed,
             agenda: Agenda::new(discipline),
             want_order,
-            trail: vec![(0, 0)],
+            trail: Trail::new(),
             furthest: 0,
             foreseen: false,
             there: Vec::new(),
@@ -150,7 +151,7 @@ impl<O: Object> Search<O> {
                 return Progress::Invalid(self.contradiction());
             };
             if node.at.front as usize == self.timeline.len() {
-                return Progress::Valid(self.order(node.trail));
+                return Progress::Valid(self.trail.order(node.trail));
             }
             self.expand(&node);
             if step.is_multiple_of(CLOCK_EVERY) && deadline.is_over() {
@@ -332,8 +333,7 @@ impl<O: Object> Search<O> {
 
     fn leave_trail(&mut self, node: &mut Node, act: u32) {
         if self.want_order {
-            self.trail.push((node.trail, act));
-            node.trail = u32::try_from(self.trail.len() - 1).expect("the budget is below u32");
+            node.trail = self.trail.push(node.trail, act);
         }
     }
 
@@ -359,27 +359,4 @@ impl<O: Object> Search<O> {
             more: self.there.len() > SHOWN_MAX,
         }
     }
-
-    fn order(&self, mut entry: u32) -> Vec<u32> {
-        let mut order = Vec::new();
-        while entry != 0 {
-            let (previous, act) = self.trail[entry as usize];
-            order.push(act);
-            entry = previous;
-        }
-        order.reverse();
-        order
-    }
-}
-
-/// The slots in a set.
-fn bits(mut set: u128) -> impl Iterator<Item = u8> {
-    std::iter::from_fn(move || {
-        if set == 0 {
-            return None;
-        }
-        let bit = set.trailing_zeros() as u8;
-        set &= set - 1;
-        Some(bit)
-    })
 }

@@ -20,6 +20,7 @@
 pub mod disk;
 pub mod export;
 pub mod mvcc;
+mod numbers;
 pub mod state;
 pub mod wal;
 

@@ -22,6 +22,14 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+/// The directory that holds `path`; a bare name lies in the working directory.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        Some(_) | None => Path::new("."),
+    }
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {

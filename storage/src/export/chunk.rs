@@ -12,6 +12,7 @@ use prost::Message;
 use proto::log;
 
 use super::writer::RECORD_BYTES_MAX;
+use crate::numbers::u32_at;
 
 /// Up to this many bytes of records are put into one chunk.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
@@ -77,7 +78,7 @@ pub(super) fn length_in(header: &[u8; CHUNK_HEADER_BYTES]) -> Result<usize, &'st
     if header[..4] != MAGIC {
         return Err("no chunk begins here");
     }
-    let length = half(header, 16) as usize;
+    let length = u32_at(header, 16) as usize;
     if (1..=PAYLOAD_BYTES_MAX).contains(&length) {
         Ok(CHUNK_HEADER_BYTES + length)
     } else {
@@ -91,7 +92,7 @@ pub(super) fn decode(
     seed: u32,
     number: u64,
 ) -> Result<Vec<log::ExportRecord>, String> {
-    if half(bytes, CRC_AT) != crc32c::crc32c_append(seed, &bytes[COVERED_FROM..]) {
+    if u32_at(bytes, CRC_AT) != crc32c::crc32c_append(seed, &bytes[COVERED_FROM..]) {
         return Err("the checksum of the chunk does not match".to_owned());
     }
     let found = u64::from_le_bytes(bytes[8..16].try_into().expect("a slice of eight bytes"));
@@ -110,10 +111,6 @@ pub(super) fn decode(
         records.push(record);
     }
     Ok(records)
-}
-
-fn half(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
 }
 
 #[cfg(test)]

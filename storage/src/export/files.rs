@@ -101,14 +101,6 @@ pub(super) fn remove_if_present(disk: &dyn Disk, path: &Path) -> Result<(), Expo
     }
 }
 
-/// The directory of a file; a bare name lies in the working directory.
-pub(super) fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        Some(_) | None => Path::new("."),
-    }
-}
-
 fn stem(group: GroupId, index: LogIndex) -> String {
     format!("{group}-{:016x}", index.get())
 }

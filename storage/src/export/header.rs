@@ -21,6 +21,8 @@ use prost::Message;
 use proto::{ClusterId, GroupId, LogIndex, Term, log};
 use sha2::{Digest, Sha256};
 
+use crate::numbers::{u32_at, u64_at};
+
 /// Version of the format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -88,7 +90,7 @@ impl ExportHeader {
         if prefix[..8] != MAGIC {
             return Err(BadHeader::Damaged("it does not begin as an export does"));
         }
-        let length = half(prefix, 12) as usize;
+        let length = u32_at(prefix, 12) as usize;
         if (PREFIX_BYTES + CRC_BYTES..=HEADER_BYTES_MAX).contains(&length) {
             Ok(length)
         } else {
@@ -99,10 +101,10 @@ impl ExportHeader {
     /// Reads a header; `bytes` is as long as [`ExportHeader::length_in`] says.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let covered = bytes.len() - CRC_BYTES;
-        if half(bytes, covered) != crc32c::crc32c(&bytes[..covered]) {
+        if u32_at(bytes, covered) != crc32c::crc32c(&bytes[..covered]) {
             return Err(BadHeader::Damaged("the checksum of the header does not match"));
         }
-        let format = half(bytes, 8);
+        let format = u32_at(bytes, 8);
         if format > FORMAT_VERSION {
             return Err(BadHeader::Newer(format));
         }
@@ -113,11 +115,11 @@ impl ExportHeader {
             .map_err(|_| BadHeader::Damaged("the members do not decode"))?;
         Ok(Self {
             cluster: ClusterId::from_slice(&bytes[16..32]).expect("a slice of sixteen bytes"),
-            epoch: word(bytes, 32),
-            group: GroupId(word(bytes, 40)),
-            index: LogIndex(word(bytes, 48)),
-            term: Term(word(bytes, 56)),
-            change: word(bytes, 64),
+            epoch: u64_at(bytes, 32),
+            group: GroupId(u64_at(bytes, 40)),
+            index: LogIndex(u64_at(bytes, 48)),
+            term: Term(u64_at(bytes, 56)),
+            change: u64_at(bytes, 64),
             conf_state,
         })
     }
@@ -129,14 +131,6 @@ impl ExportHeader {
 /// same for all headers.
 pub(super) fn seed_of(header: &[u8]) -> u32 {
     crc32c::crc32c(&Sha256::digest(header))
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
-}
-
-fn half(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
 }
 
 #[cfg(test)]

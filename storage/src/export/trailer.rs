@@ -10,6 +10,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::numbers::u64_at;
+
 /// Length of the trailer.
 pub(super) const TRAILER_BYTES: usize = 60;
 
@@ -48,9 +50,6 @@ impl Trailer {
 
     /// Reads a trailer; whether it belongs to the content in front of it is left to the caller.
     pub(super) fn decode(bytes: &[u8; TRAILER_BYTES], seed: u32) -> Result<Self, &'static str> {
-        let word = |at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
-        };
         if bytes[MAGIC_AT..] != MAGIC {
             return Err("it does not end as an export does");
         }
@@ -59,7 +58,7 @@ impl Trailer {
             return Err("the checksum of the trailer does not match");
         }
         let sha256 = bytes[SHA_AT..CRC_AT].try_into().expect("a slice of 32 bytes");
-        Ok(Self { chunks: word(0), records: word(8), sha256 })
+        Ok(Self { chunks: u64_at(bytes, 0), records: u64_at(bytes, 8), sha256 })
     }
 }
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::ExportError;
-use super::files::{parent_of, parse, remove_if_present};
+use super::files::{parse, remove_if_present};
 use super::reader::verify;
 use super::{ExportFile, SYNC_BYTES};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, parent_of};
 
 /// How much of a file travels at once.
 pub const TRANSFER_CHUNK_BYTES: usize = 256 * 1024;

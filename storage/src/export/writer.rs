@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::chunk::OpenChunk;
 use super::error::ExportError;
-use super::files::{parent_of, remove_if_present, unfinished_path_of};
+use super::files::{remove_if_present, unfinished_path_of};
 use super::header::seed_of;
 use super::trailer::Trailer;
 use super::{ExportFile, ExportHeader, SYNC_BYTES};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, parent_of};
 
 /// Largest record, encoded.
 pub const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;

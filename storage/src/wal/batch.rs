@@ -23,6 +23,7 @@ use proto::{GroupId, log};
 
 use super::free::raise;
 use super::outline::Outline;
+use crate::numbers::{u32_at, u64_at};
 
 /// What a disk writes as a whole; batches begin at multiples of it.
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -181,24 +182,18 @@ impl<'a> BatchView<'a> {
         if header[..4] != MAGIC {
             return None;
         }
-        let word = |at: usize| {
-            u64::from_le_bytes(header[at..at + 8].try_into().expect("a slice of eight bytes"))
-        };
-        let half = |at: usize| {
-            u32::from_le_bytes(header[at..at + 4].try_into().expect("a slice of four bytes"))
-        };
-        if word(8) != segment {
+        if u64_at(header, 8) != segment {
             return None;
         }
-        let number = word(16);
-        let length = half(24) as usize;
+        let number = u64_at(header, 16);
+        let length = u32_at(header, 24) as usize;
         let payload = rest.get(..length)?;
         let covered = &bytes[COVERED_FROM..BATCH_HEADER_BYTES + length];
-        if half(CRC_AT) != checksum(covered, segment, number) {
+        if u32_at(header, CRC_AT) != checksum(covered, segment, number) {
             return None;
         }
         let disk_bytes = padded(BATCH_HEADER_BYTES + length);
-        let (frames, seal) = (half(28) & !SEAL_BIT, half(28) & SEAL_BIT != 0);
+        let (frames, seal) = (u32_at(header, 28) & !SEAL_BIT, u32_at(header, 28) & SEAL_BIT != 0);
         Some(Self { number, frames, seal, payload, disk_bytes })
     }
 

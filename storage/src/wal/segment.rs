@@ -25,6 +25,7 @@ use proto::{ClusterId, GroupId};
 
 use super::error::WalError;
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::numbers::{u32_at, u64_at};
 
 /// Version of the format that this program writes, and the only one that it reads.
 pub(super) const FORMAT_VERSION: u32 = 2;
@@ -122,19 +123,13 @@ impl Header {
         let Some(bytes) = file.get(..HEADER_BYTES) else {
             return Err(BadHeader::Damaged("the file is shorter than a header"));
         };
-        let word = |at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
-        };
-        let half = |at: usize| {
-            u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
-        };
         if bytes[..8] != MAGIC {
             return Err(BadHeader::Damaged("the header does not begin as one"));
         }
-        if half(CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT]) {
+        if u32_at(bytes, CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT]) {
             return Err(BadHeader::Damaged("the checksum of the header does not match"));
         }
-        let version = half(8);
+        let version = u32_at(bytes, 8);
         if version != FORMAT_VERSION {
             let age = if version > FORMAT_VERSION { "newer" } else { "older" };
             return Err(BadHeader::Foreign(format!(
@@ -149,8 +144,9 @@ impl Header {
                  of this cluster"
             )));
         }
-        let recycled = half(12) != 0;
-        let header = Self { cluster: found, number: word(32), bytes: word(40), recycled };
+        let recycled = u32_at(bytes, 12) != 0;
+        let header =
+            Self { cluster: found, number: u64_at(bytes, 32), bytes: u64_at(bytes, 40), recycled };
         if header.number != number {
             return Err(BadHeader::Damaged("the header carries the number of another segment"));
         }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::StateError;
+use crate::disk::parent_of;
 
 /// The pause between two looks at the lock of an earlier handle.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -142,13 +143,6 @@ pub(super) fn sync_all(dir: &Path, data: &File) -> Result<(), StateError> {
 
 fn sync_dir(dir: &Path) -> Result<(), StateError> {
     File::open(dir).and_then(|handle| handle.sync_all()).map_err(at(dir))
-}
-
-fn parent_of(dir: &Path) -> &Path {
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    }
 }
 
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StateError {

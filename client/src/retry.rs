@@ -281,6 +281,7 @@ fn may_pass(code: Code) -> bool {
         | Code::KeyFileMode
         | Code::CertificateUnusable
         | Code::DirectoryLocked
+        | Code::DirectoryUnusable
         | Code::DataForeign
         | Code::DataDamaged
         | Code::DataLost

@@ -154,7 +154,11 @@ fn deleting_by_prefix_needs_a_yes() {
     assert_eq!(setup.run(words("del --prefix a/ --no-input"), Seat::Person, b"y\n").exit, 2);
     let yes = setup.run(words("del --prefix a/"), Seat::Person, b"y\n");
     yes.prints("deleted 2 keys  rev 6\n");
-    assert!(yes.err.contains("deleting all keys with the prefix \"a/\" [y/N]"), "{}", yes.err);
+    assert!(
+        yes.err.contains("deleting 2 keys with the prefix \"a/\" of keyspace \"default\" [y/N]"),
+        "{}",
+        yes.err
+    );
     setup.person("del b").prints("deleted 1 key  rev 7\n");
     setup.pipe("put a 1").prints("");
     assert_eq!(json(setup.pipe("del a -o json").text())["deleted"], 1);

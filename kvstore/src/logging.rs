@@ -82,7 +82,7 @@ pub fn set_filter(directives: &str) -> Result<String, String> {
     let (reload, shown) = FILTER.get().ok_or("this process keeps no log")?;
     let mut shown = shown.lock().expect("nobody panics while holding it");
     if !directives.is_empty() {
-        let new = EnvFilter::builder().parse(directives).map_err(|error| error.to_string())?;
+        let new = parse(directives)?;
         reload(new)?;
         directives.clone_into(&mut shown);
         tracing::info!(filter = directives, "log filter replaced");
@@ -102,11 +102,16 @@ fn log_panics() {
 fn filter(level: LevelFilter, directives: Option<&str>) -> Result<EnvFilter, String> {
     let builder = EnvFilter::builder().with_default_directive(level.into());
     match directives.filter(|directives| !directives.is_empty()) {
-        Some(directives) => {
-            builder.parse(directives).map_err(|error| format!("KVSTORE_LOG: {error}"))
-        }
+        Some(directives) => parse(directives).map_err(|error| format!("KVSTORE_LOG: {error}")),
         None => Ok(builder.parse_lossy("")),
     }
+}
+
+/// A filter of these directives. Warnings and errors of what they do not speak of are shown: a typo in
+/// a target must not silence them.
+fn parse(directives: &str) -> Result<EnvFilter, String> {
+    let directives = format!("{},{directives}", LevelFilter::WARN);
+    EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
 }
 
 /// `NO_COLOR` and `TERM=dumb` mean none.
@@ -125,7 +130,10 @@ mod tests {
         assert_eq!(shown(None), "info");
         assert_eq!(shown(Some("")), "info");
         assert_eq!(shown(Some("debug")), "debug");
-        assert!(shown(Some("kvstore::peer=trace")).contains("kvstore::peer=trace"));
+        for (one, other) in [("kvstore::peer=trace", "warn"), ("kvstoer=debug", "warn")] {
+            let shown = shown(Some(one));
+            assert!(shown.contains(one) && shown.contains(other), "{shown}");
+        }
         assert!(filter(LevelFilter::INFO, Some("kvstore=loudest")).is_err());
     }
 }

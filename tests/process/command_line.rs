@@ -1,7 +1,8 @@
 //! What scripts rely on: outputs and exit codes of `kv`, and `kvstore dev -- CMD`.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use crate::fleet::{Fleet, until_async};
 use crate::programs::{self, Kv};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,6 +91,48 @@ fn nobody_there_is_certainly_not_applied() {
     assert_eq!(code, 5, "{err}");
     assert!(err.contains("error[KV1801]") && err.contains("NOT applied"), "{err}");
     assert_eq!(Kv::new().outcome(&["get", "a"]).0, 2, "no cluster chosen");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_write_says_that_its_outcome_is_unknown() {
+    let mut fleet = Fleet::boot(3, 0).await;
+    let leader = fleet.leader().await;
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    for node in &others {
+        fleet.cluster.pause(*node).unwrap();
+    }
+    let kv = fleet.kv_at(leader);
+    let mut command = kv.command(&["put", "in-flight", "1", "--timeout", "30s"]);
+    let put = command.stderr(Stdio::piped()).spawn().unwrap();
+    let fleet_ref = &fleet;
+    until_async("the write waits for a majority", || async move {
+        fleet_ref.metric(leader, "kvstore_raft_proposals_pending").await == Some(1.0)
+    })
+    .await;
+    let process = put.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+    let output = put.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(err.contains("UNKNOWN") && err.contains("kv get in-flight"), "{err}");
+    for node in others {
+        fleet.cluster.resume(node).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_fails_while_there_is_no_quorum() {
+    let mut fleet = Fleet::boot(3, 0).await;
+    let kv = fleet.kv_at(0);
+    assert_eq!(kv.outcome(&["cluster", "status"]).0, 0);
+    for node in [1, 2] {
+        fleet.cluster.kill(node);
+    }
+    until_async("the loss is seen", || async {
+        let (code, out, _) = kv.outcome(&["cluster", "status", "-o", "json"]);
+        code == 5 && out.contains("\"verdict\":\"NO QUORUM\"")
+    })
+    .await;
 }
 
 /// Runs a script against a throw-away cluster and returns exit code, stdout and stderr.

@@ -21,6 +21,13 @@ async fn a_fourth_node_joins_becomes_a_voter_and_leaves_for_good() {
     let (code, out, err) = kv.outcome(&["cluster", "add", &at, "--dry-run"]);
     assert!(code == 0 && out.contains("voters\t3\t4"), "{out}{err}");
     assert_eq!(fleet.role("n4"), "", "a dry run changes nothing");
+    let taken = format!("n4={}", fleet.cluster.peer_address(0));
+    for (at, why) in [(taken.as_str(), "is the address of n1"), ("n4=nowhere", "HOST:PORT")] {
+        let (code, _, err) = kv.outcome(&["cluster", "add", at]);
+        assert!(code != 0 && err.contains(why), "{code} {err}");
+    }
+    let (code, out, err) = kv.outcome(&["cluster", "promote", "n1"]);
+    assert!(code == 0 && out.contains("is a voter already"), "{out}{err}");
     let (code, _, err) = kv.outcome(&["cluster", "add", &at]);
     assert_eq!(code, 0, "{err}");
     fleet.start(3).await;

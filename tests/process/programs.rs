@@ -55,13 +55,15 @@ impl Kv {
 
     /// Runs it without a terminal.
     pub fn run(&self, args: &[&str]) -> Output {
-        Command::new(self.dir.path().join("kv"))
-            .args(&self.args)
-            .args(args)
-            .env("KV_CONFIG_DIR", self.dir.path())
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap()
+        self.command(args).output().unwrap()
+    }
+
+    /// The command, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.dir.path().join("kv"));
+        command.args(&self.args).args(args);
+        command.env("KV_CONFIG_DIR", self.dir.path()).stdin(std::process::Stdio::null());
+        command
     }
 
     /// Runs it and returns exit code, stdout and stderr.

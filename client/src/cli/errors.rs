@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use proto::{Applied, Code, Failure};
 use serde::Serialize;
 
+use super::EXIT_INTERRUPTED;
 use super::context::ContextError;
 use super::output::{Paint, one_line};
 use crate::error::{ClientError, exit};
@@ -20,6 +21,15 @@ const EXIT_NOT_FOUND: u8 = 3;
 const EXIT_INTERNAL: u8 = 1;
 /// Exit code of what was done in part.
 pub(crate) const EXIT_PARTIAL: u8 = 10;
+
+/// A change that is on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// What it is, such as `write to "a"`.
+    pub(crate) subject: String,
+    /// A command that shows what became of it.
+    pub(crate) look: String,
+}
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -58,6 +68,8 @@ pub(crate) enum CliError {
     Output(io::Error),
     /// A part was done before this happened; what was done has been said.
     Partial(Box<CliError>),
+    /// Ctrl-C while a change was on its way.
+    Interrupted(Change),
     /// All was said; only the status is left.
     Status(u8),
 }
@@ -79,6 +91,7 @@ impl CliError {
             | Self::Unwritten { .. }
             | Self::InTheWay { .. }
             | Self::Output(_)
+            | Self::Interrupted(_)
             | Self::Status(_) => None,
         }
     }
@@ -109,6 +122,7 @@ impl CliError {
             Self::Partial(_) => EXIT_PARTIAL,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Output(_) => EXIT_INTERNAL,
+            Self::Interrupted(_) => EXIT_INTERRUPTED,
             Self::Status(status) => *status,
         }
     }
@@ -128,7 +142,7 @@ impl CliError {
                 suggestions(failure.code, hint.as_deref()),
             ),
             Self::Usage(why) => {
-                let tries = vec!["kv --help".to_owned()];
+                let tries = vec!["the same command with --help".to_owned()];
                 (None, "usage".to_owned(), why.clone(), None, tries)
             }
             Self::File { path, source } => {
@@ -150,10 +164,19 @@ impl CliError {
             Self::Output(error) => {
                 (None, "cannot write the output".to_owned(), error.to_string(), None, vec![])
             }
+            Self::Interrupted(Change { subject, look }) => {
+                let what = format!("{subject} has an unknown outcome: interrupted");
+                let why = "it was on its way, and its answer had not come yet".to_owned();
+                (None, what, why, Some(UNKNOWN), vec![look.clone()])
+            }
             Self::Status(_) => return String::new(),
         };
         if json {
-            let applied = self.failure().and_then(|failure| failure.applied).map(Applied::as_str);
+            let applied = match self {
+                Self::Interrupted(_) => Some(Applied::Unknown),
+                _ => self.failure().and_then(|failure| failure.applied),
+            };
+            let applied = applied.map(Applied::as_str);
             let code = code.map(|code| code.to_string());
             let error = JsonError { code, what, why, applied, tries, exit };
             return render_json(&error);
@@ -213,11 +236,14 @@ fn headline(failure: &Failure) -> String {
     format!("{} {verb}: {title}", failure.subject)
 }
 
+/// The state of a write that nobody knows more about.
+const UNKNOWN: &str = "UNKNOWN: it may have been applied, or may still be";
+
 /// What is known about the data, for a write.
 fn state(failure: &Failure) -> Option<&'static str> {
     failure.applied.map(|applied| match applied {
         Applied::No => "NOT applied; safe to retry",
-        Applied::Unknown => "UNKNOWN: it may have been applied, or may still be",
+        Applied::Unknown => UNKNOWN,
         Applied::Yes => "applied; only its result is no longer kept",
     })
 }
@@ -230,17 +256,24 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
             let look = hint.map(str::to_owned);
             return look.into_iter().chain([format!("kv explain {code}")]).collect();
         }
+        // Where the caller knows what is to be corrected.
+        Code::ConfigInvalid if hint.is_some() => {
+            let mend = hint.map(str::to_owned);
+            return mend.into_iter().chain([format!("kv explain {code}")]).collect();
+        }
         Code::NoQuorum
         | Code::NoLeader
         | Code::LeadershipLost
         | Code::ReadTimedOut
-        | Code::NotReady
         | Code::LogFull => "kv cluster status".to_owned(),
+        Code::NotReady => "repeat in a moment".to_owned(),
         Code::WriteTimedOut | Code::ForwardBroken | Code::Transport | Code::OutcomeForgotten => {
             "read the key, then decide".to_owned()
         }
-        Code::CannotConnect => "kv context show".to_owned(),
-        Code::NotConfigured => "kv context ls".to_owned(),
+        Code::CannotConnect => "kv node ping --endpoints HOST:PORT".to_owned(),
+        Code::NotConfigured => {
+            "kv context add NAME --endpoints HOST:PORT --ca FILE --cert FILE --key FILE".to_owned()
+        }
         Code::TlsRejected | Code::RoleRefused => "kv cert ls --dir pki".to_owned(),
         Code::InvalidRequest
         | Code::KeyEmpty
@@ -282,6 +315,7 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::KeyFileMode
         | Code::CertificateUnusable
         | Code::DirectoryLocked
+        | Code::DirectoryUnusable
         | Code::DataForeign
         | Code::DataDamaged
         | Code::DataLost
@@ -307,6 +341,11 @@ impl From<PkiError> for CliError {
     fn from(error: PkiError) -> Self {
         match error {
             PkiError::Read { path, source } => Self::File { path, source },
+            PkiError::Exists { path } => Self::InTheWay {
+                path,
+                why: "certificates and keys are not overwritten: move it away, or name another \
+                      --dir",
+            },
             error => Failure::new(error.code(), "certificates", error.to_string()).into(),
         }
     }
@@ -314,7 +353,8 @@ impl From<PkiError> for CliError {
 
 impl From<ContextError> for CliError {
     fn from(error: ContextError) -> Self {
-        Failure::new(Code::ConfigInvalid, "contexts", error.to_string()).into()
+        let failure = Failure::new(Code::ConfigInvalid, "contexts", error.to_string());
+        Self::from(failure).hint("kv context ls")
     }
 }
 
@@ -353,6 +393,17 @@ mod tests {
              \"why\":\"no answer\",\"applied\":\"unknown\",\
              \"try\":[\"read the key, then decide\",\"kv explain KV1204\"],\"exit\":6}}\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_interrupted_change_says_that_nobody_knows() {
+        let look = "kv get a".to_owned();
+        let error = CliError::Interrupted(Change { subject: "write to \"a\"".to_owned(), look });
+        let text = error.render(false, Paint::plain());
+        assert!(text.contains("write to \"a\" has an unknown outcome: interrupted\n"), "{text}");
+        assert!(text.contains("UNKNOWN") && text.contains("kv get a"), "{text}");
+        assert!(error.render(true, Paint::plain()).contains("\"applied\":\"unknown\""));
+        assert_eq!(error.exit(), 130);
     }
 
     #[test]

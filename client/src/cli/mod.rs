@@ -100,13 +100,14 @@ fn execute(cli: Cli, terminal: &mut Terminal) -> Result<(), CliError> {
         // The command is polled first: what it asks of a person is asked with the usual Ctrl-C.
         tokio::select! {
             biased;
-            outcome = commands::dispatch(cli.command, &mut run) => outcome,
+            outcome = commands::dispatch(cli.command, &mut run) => outcome.map_err(Some),
             interrupted = tokio::signal::ctrl_c(), if !ends_by_itself => match interrupted {
-                Ok(()) => Err(CliError::Status(EXIT_INTERRUPTED)),
-                Err(error) => Err(CliError::Output(error)),
+                Ok(()) => Err(None),
+                Err(error) => Err(Some(CliError::Output(error))),
             },
         }
     });
+    let outcome = outcome.map_err(|error| error.unwrap_or_else(|| run.interrupted()));
     // Connections end with the process; nothing is left to wait for.
     runtime.shutdown_background();
     outcome

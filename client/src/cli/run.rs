@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use super::EXIT_INTERRUPTED;
 use super::args::GlobalArgs;
-use super::errors::CliError;
+use super::errors::{Change, CliError};
 use super::output::{Form, Paint};
 use super::settings;
 use super::terminal::Terminal;
@@ -21,6 +22,8 @@ pub(crate) struct Run<'a> {
     pub(crate) paint: Paint,
     /// Colours of stderr.
     pub(crate) paint_err: Paint,
+    /// The change that is on its way, for who interrupts it.
+    on_its_way: Option<Change>,
 }
 
 impl<'a> Run<'a> {
@@ -28,7 +31,43 @@ impl<'a> Run<'a> {
         let form = Form::choose(global.output, terminal);
         let paint = Paint::choose(global.color, terminal, terminal.stdout_is_tty);
         let paint_err = Paint::choose(global.color, terminal, terminal.stderr_is_tty);
-        Self { global, terminal, form, paint, paint_err }
+        Self { global, terminal, form, paint, paint_err, on_its_way: None }
+    }
+
+    /// Awaits a change; whoever interrupts it meanwhile is told that its outcome is unknown, and that
+    /// `look` shows it.
+    pub(crate) async fn change<T>(
+        &mut self,
+        subject: impl Into<String>,
+        look: impl Into<String>,
+        call: impl Future<Output = T>,
+    ) -> T {
+        self.on_its_way = Some(Change { subject: subject.into(), look: look.into() });
+        let answer = call.await;
+        self.on_its_way = None;
+        answer
+    }
+
+    /// What an interrupted command ends with.
+    pub(crate) fn interrupted(&mut self) -> CliError {
+        match self.on_its_way.take() {
+            Some(change) => CliError::Interrupted(change),
+            None => CliError::Status(EXIT_INTERRUPTED),
+        }
+    }
+
+    /// A write has no read level.
+    ///
+    /// # Errors
+    /// A usage error where one was named.
+    pub(crate) fn check_no_level(&self) -> Result<(), CliError> {
+        match self.global.consistency {
+            Some(_) => {
+                let why = "--consistency is the level of reads; a write has none to choose";
+                Err(CliError::Usage(why.to_owned()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The client of the cluster that flags, environment and contexts name.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -53,6 +55,9 @@ pub trait StateDirs: Send + Sync + fmt::Debug {
     fn list(&self) -> io::Result<Vec<String>>;
 }
 
+/// What the name of a store ends in that is kept for inspection.
+const ASIDE: &str = "damaged";
+
 /// Stores of sled, one directory each.
 #[derive(Debug)]
 pub struct SledDirs {
@@ -71,7 +76,7 @@ impl SledDirs {
     }
 
     fn aside(&self, name: &str) -> PathBuf {
-        self.root.join(format!("{name}.damaged"))
+        self.root.join(format!("{name}.{ASIDE}"))
     }
 }
 
@@ -81,14 +86,23 @@ impl StateDirs for SledDirs {
         if self.mark(name).exists() {
             return Err(StateError::Damaged { why: "its last checkpoint failed".to_owned() });
         }
-        std::fs::create_dir_all(&dir)
+        // What lives here is as private as the rest of the data directory.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
             .map_err(|source| StateError::Io { path: dir.clone(), source })?;
         Ok(Arc::new(SledStore::open(&dir)?))
     }
 
     fn set_aside(&self, name: &str) -> io::Result<()> {
         let (dir, aside) = (self.root.join(name), self.aside(name));
-        absent_is_fine(std::fs::remove_dir_all(&aside))?;
+        for entry in std::fs::read_dir(&self.root)? {
+            let older = entry?.path();
+            if older.extension().is_some_and(|extension| extension == ASIDE) {
+                std::fs::remove_dir_all(older)?;
+            }
+        }
         absent_is_fine(std::fs::rename(dir, aside))?;
         absent_is_fine(std::fs::remove_file(self.mark(name)))
     }

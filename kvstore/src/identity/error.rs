@@ -46,9 +46,17 @@ pub enum DataDirError {
 impl DataDirError {
     /// The stable code of this error.
     #[must_use]
-    pub const fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Io { .. } => Code::Internal,
+            Self::Io { source, .. } => match source.kind() {
+                // Before anything was read or written: the operator's to mend.
+                io::ErrorKind::PermissionDenied
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::NotFound => Code::DirectoryUnusable,
+                _ => Code::Internal,
+            },
             Self::Locked { .. } => Code::DirectoryLocked,
             Self::Foreign { .. } => Code::DataForeign,
             Self::Damaged { .. } => Code::DataDamaged,

@@ -10,8 +10,9 @@ use tonic::{Request, Response, Status};
 
 use super::front::{Front, Identity};
 use super::manage::Management;
+use crate::config::Address;
 use crate::metrics::{Op, Outcome};
-use crate::node::{Catalogue, Member, OpenChange, Summary};
+use crate::node::{Catalogue, Member, Members, OpenChange, Summary};
 use crate::peer::PeerView;
 
 /// A peer that said nothing for this long is shown as unreachable.
@@ -176,7 +177,12 @@ async fn change(
     let (voters_before, mut voters_after) = before
         .members()
         .preview(&change)
-        .map_err(|code| Failure::new(code, "", code.page().cause).applied(Applied::No))?;
+        .map_err(|code| Failure::new(code, "", refused_why(code, before.members())))
+        .map_err(|failure| failure.applied(Applied::No))?;
+    if kind == log::change_member::Kind::Add {
+        check_address(&request.peer_address, before.members())?;
+    }
+    let already = before.members().named(&request.name).is_some_and(|member| member.voter);
     if kind == log::change_member::Kind::Add && !request.learner {
         // It votes as soon as it has caught up.
         voters_after += 1;
@@ -188,6 +194,10 @@ async fn change(
         quorum_after: count(voters_after / 2 + 1),
         warnings: warnings(voters_before, voters_after),
     };
+    if kind == log::change_member::Kind::Promote && already {
+        reply.warnings.push(format!("{} is a voter already; nothing changes", request.name));
+        return Ok(reply);
+    }
     if request.dry_run {
         return Ok(reply);
     }
@@ -208,6 +218,27 @@ async fn change(
         }
     }
     Ok(reply)
+}
+
+/// Why a change is refused, with what is in its way.
+fn refused_why(code: Code, members: &Members) -> String {
+    match members.open_change() {
+        Some(open) if code == Code::ChangeInProgress => sentence(open),
+        Some(_) | None => code.page().cause.to_owned(),
+    }
+}
+
+/// A node that is to be added must be somewhere, and where no other one is.
+fn check_address(address: &str, members: &Members) -> Result<(), Failure> {
+    let refuse =
+        |why: String| Err(Failure::new(Code::InvalidRequest, "", why).applied(Applied::No));
+    if let Err(why) = address.parse::<Address>() {
+        return refuse(why);
+    }
+    match members.reachable().find(|known| known.member.peer_address == address) {
+        Some(known) => refuse(format!("{address} is the address of {}", known.member.name)),
+        None => Ok(()),
+    }
 }
 
 fn warnings(before: usize, after: usize) -> Vec<String> {

@@ -118,7 +118,7 @@ pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
         checkpoint_layer_bytes: CHECKPOINT_LAYER_BYTES,
         epoch,
         export_log_bytes: EXPORT_LOG_BYTES,
-        log_bytes: wal.bytes_on_disk(),
+        log_bytes: wal.bytes_in_use(),
         bounds: NodeBounds::default(),
     };
     let node =

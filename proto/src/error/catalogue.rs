@@ -242,8 +242,8 @@ catalogue! {
         fix "Use a certificate of the right role.";
     ConfigInvalid = 1701, InvalidArgument, exit 2, "configuration refused",
         cause "A key is unknown, missing, or contradicts another one.",
-        check "The error names file, line and key.",
-        fix "Correct the file.";
+        check "The error names the file, line and key, or the flag or variable.",
+        fix "Correct what `why` names.";
     KeyFileMode = 1702, InvalidArgument, exit 2, "private key readable by others",
         cause "A private key file must be readable by its owner alone.",
         check "ls -l on the file.",
@@ -251,7 +251,7 @@ catalogue! {
     CertificateUnusable = 1703, Unauthenticated, exit 7, "own certificate unusable",
         cause "The node's certificate is expired, not yet valid, does not match its key, or names another node.",
         check "The error names the file, the subject and the dates.",
-        fix "Issue it again: kv cert issue node NAME --host H --dir pki.";
+        fix "Where it is right but over: move its two files away and issue it again, kv cert issue node NAME --host H --dir pki. Where it names another node or cluster: correct the configuration.";
     DirectoryLocked = 1704, FailedPrecondition, exit 1, "data directory in use",
         cause "Another process holds the lock of the data directory.",
         check "The error names its process id.",
@@ -276,9 +276,13 @@ catalogue! {
         cause "The file does not verify, is of a newer format, or belongs to another cluster.",
         check "kvstore snapshot verify FILE",
         fix "Use another copy.";
+    DirectoryUnusable = 1710, FailedPrecondition, exit 2, "data directory cannot be used",
+        cause "The system does not let the process make, read or write the data directory.",
+        check "ls -ld on the directory and those above it; the user that the process runs as; mount options.",
+        fix "Give the directory to that user (chown, chmod 700), or set another data_dir.";
     CannotConnect = 1801, Unavailable, exit 5, "cannot connect",
         cause "No endpoint accepted a connection. Nothing was sent.",
-        check "Is a node listening there? kv context show",
+        check "Does a node listen there? Ports 7611 (peers) and 7612 (admin) are no client ports. kv context show",
         fix "Start a node or correct --endpoints.";
     Transport = 1802, Unavailable, exit 6, "connection broke",
         cause "The connection broke after the request was sent. A write may have been applied.",
@@ -287,7 +291,7 @@ catalogue! {
     NotConfigured = 1803, InvalidArgument, exit 2, "no cluster chosen",
         cause "Neither a context nor --endpoints with --ca, --cert and --key says which cluster to talk to.",
         check "kv context ls",
-        fix "kvstore dev writes the context `dev`; otherwise: kv context add NAME.";
+        fix "kv context add NAME --endpoints HOST:PORT --ca FILE --cert FILE --key FILE; kvstore dev writes the context `dev` by itself.";
     Internal = 1901, Internal, exit 1, "internal error",
         cause "A bug in kvstore.",
         check "The server's log around the time of the request.",

@@ -1,13 +1,18 @@
 //! The file system of the machine.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::{Disk, DiskFile, OpenMode, parent_of};
 
-/// The file system of the machine.
+/// Who may read what is created here: its owner alone, as with private keys.
+const FILE_MODE: u32 = 0o600;
+/// The same for directories.
+const DIR_MODE: u32 = 0o700;
+
+/// The file system of the machine. Only the owner can read what it creates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -20,7 +25,7 @@ impl Disk for RealDisk {
         match mode {
             OpenMode::Read => options.read(true),
             OpenMode::ReadWrite => options.read(true).write(true),
-            OpenMode::CreateNew => options.read(true).write(true).create_new(true),
+            OpenMode::CreateNew => options.read(true).write(true).create_new(true).mode(FILE_MODE),
         };
         Ok(Box::new(RealFile(options.open(path)?)))
     }
@@ -49,7 +54,7 @@ impl Disk for RealDisk {
         if parent != dir {
             self.create_dir_all(parent)?;
         }
-        match fs::create_dir(dir) {
+        match DirBuilder::new().mode(DIR_MODE).create(dir) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
             Err(error) => return Err(error),

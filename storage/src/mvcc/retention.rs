@@ -67,7 +67,7 @@ impl HistoryClock {
         if samples.back().is_none_or(|last| last.at_s + spacing <= now_s) {
             samples.push_back(Sample { at_s: now_s, revision });
         }
-        let old_enough = |sample: &Sample| sample.at_s + seconds <= now_s;
+        let old_enough = |sample: &Sample| sample.at_s.saturating_add(seconds) <= now_s;
         while samples.get(1).is_some_and(old_enough) {
             samples.pop_front();
         }

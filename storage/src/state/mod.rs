@@ -98,7 +98,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// afterwards.
     fn flush(&self) -> Result<(), StateError>;
 
-    /// Bytes the store occupies, roughly.
+    /// Bytes the store occupies, roughly; at the latest those of the last [`StateStore::flush`].
     fn size_bytes(&self) -> u64;
 }
 

@@ -32,7 +32,7 @@ use std::any::Any;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -58,6 +58,8 @@ pub struct SledStore {
     dir: PathBuf,
     failed: AtomicBool,
     panicked: AtomicBool,
+    /// Bytes of its files when it was opened or flushed last.
+    size: AtomicU64,
 }
 
 impl SledStore {
@@ -87,6 +89,7 @@ impl SledStore {
             db: Some(guarded("open", || config.open())?),
             data,
             dir: dir.to_owned(),
+            size: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         };
@@ -94,6 +97,7 @@ impl SledStore {
         if fresh {
             end_creation(dir, &store.data)?;
         }
+        store.measure();
         Ok(store)
     }
 
@@ -115,6 +119,14 @@ impl SledStore {
             return Err(StateError::Poisoned);
         }
         guarded(what, call).map_err(|error| self.fail(error))
+    }
+
+    /// Notes how large the files are. Looks through the directory, so not at each question; and that
+    /// this fails, for want of a file descriptor perhaps, says nothing about the store.
+    fn measure(&self) {
+        if let Ok(size) = guarded("measure its size", || self.db().size_on_disk()) {
+            self.size.store(size, Ordering::Relaxed);
+        }
     }
 
     /// Notes that nothing may rely on this store any more.
@@ -186,12 +198,13 @@ impl StateStore for SledStore {
             .sync_data()
             .map_err(at(&self.dir.join("db")))
             .and_then(|()| check_no_blobs(&self.dir))
-            .map_err(|error| self.fail(error))
+            .map_err(|error| self.fail(error))?;
+        self.measure();
+        Ok(())
     }
 
     fn size_bytes(&self) -> u64 {
-        // A figure for people; where it cannot be had, a later call reports the failure.
-        self.call("measure its size", || self.db().size_on_disk()).unwrap_or(0)
+        self.size.load(Ordering::Relaxed)
     }
 }
 

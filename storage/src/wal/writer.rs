@@ -238,6 +238,12 @@ impl Wal {
         self.advance_next()
     }
 
+    /// Bytes from the oldest segment to the end of the last batch: what a start reads.
+    #[must_use]
+    pub fn bytes_in_use(&self) -> u64 {
+        self.older.iter().map(|segment| segment.bytes).sum::<u64>() + self.current.end
+    }
+
     /// Length of all files of the log, those included that wait for their next use.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {

@@ -21,6 +21,40 @@ pub(crate) use manage::{
 pub(crate) use quantity::duration;
 pub(crate) use transfer::{ExportArgs, HistoryArgs, ImportArgs};
 
+/// What `kv --help` says of exit codes.
+const EXIT_CODES: &str = "\
+`kv options` lists the flags that every command takes; `kv explain CODE` explains an error.
+
+Exit codes:
+  0    done
+  1    internal error, or a file of yours that cannot be read or written
+  2    usage, configuration
+  3    key, keyspace, member or file not found
+  4    a condition did not hold, or what is to be made exists
+  5    unavailable, and certainly not applied; `cluster status`: no quorum or no leader
+  6    outcome unknown: it may have been applied
+  7    identity: certificates, roles
+  8    refused: malformed, too large, a limit, a level that is not offered
+  9    data that does not verify
+  10   done in part
+  130  interrupted; a change that was on its way says that its outcome is unknown";
+
+/// What `kv txn --help` begins with.
+const TXN_LONG: &str = "\
+Execute a transaction: if all compares of `if` hold, the operations of `then`, else those of `else`, \
+all at one revision.
+
+One JSON object with the lists `if`, `then` and `else`, each of which may be left out:
+  if    {\"key\":K,\"rev\":N}      the key's revision is N (0: it is absent)
+        {\"key\":K,\"absent\":true}  the key is absent (false: it is there)
+        {\"key\":K,\"value\":V}    the key has this value
+        also \"create_rev\":N and \"version\":N
+  then  {\"put\":K,\"value\":V}    write a key
+  else  {\"del\":K}              delete a key; with \"prefix\":true all keys that begin with K
+        {\"get\":K}              read a key
+  put and del take \"prev\":true to return what was there. What is not UTF-8 stands as base64 in
+  key_b64 and value_b64 instead: {\"put\":true,\"key_b64\":K,\"value_b64\":V}.";
+
 /// Client of a kvstore cluster.
 #[derive(Debug, Parser)]
 #[command(
@@ -30,6 +64,7 @@ pub(crate) use transfer::{ExportArgs, HistoryArgs, ImportArgs};
     after_help = "`kv options` lists the flags that every command takes; `kv explain CODE` explains \
                   an error.",
     disable_help_subcommand = true,
+    after_long_help = EXIT_CODES,
     arg_required_else_help = true,
     infer_subcommands = false,
     max_term_width = 100
@@ -156,7 +191,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  kv ls orders/ --limit 20")]
     Ls(LsArgs),
     /// Execute a transaction
-    #[command(after_help = "Example:\n  echo '{\"if\":[{\"key\":\"a\",\"absent\":true}],\
+    #[command(long_about = TXN_LONG, after_help = "Example:\n  echo '{\"if\":[{\"key\":\"a\",\"absent\":true}],\
                             \"then\":[{\"put\":\"a\",\"value\":\"1\"}]}' | kv txn")]
     Txn(TxnArgs),
     /// Show the versions of a key that are kept, newest first
@@ -251,7 +286,7 @@ pub(crate) struct GetArgs {
     /// The key
     pub(crate) key: OsString,
     /// Read as of this revision of the keyspace
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rev: Option<u64>,
     /// Print what is known about the key instead of its value
     #[arg(long)]
@@ -321,7 +356,7 @@ pub(crate) struct LsArgs {
     #[arg(long, conflicts_with_all = ["keys_only", "limit", "null"])]
     pub(crate) count: bool,
     /// At most this many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// First key
     #[arg(long, value_name = "KEY")]
@@ -330,7 +365,7 @@ pub(crate) struct LsArgs {
     #[arg(long, value_name = "KEY")]
     pub(crate) to: Option<OsString>,
     /// List as of this revision of the keyspace
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rev: Option<u64>,
     /// Keys as they are, records ended by NUL
     #[arg(short = '0', long = "null")]

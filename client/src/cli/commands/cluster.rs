@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use proto::{Hex, v1};
+use proto::{Hex, NodeId, v1};
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
@@ -17,6 +17,8 @@ use crate::cli::run::Run;
 const LAG_NOTED: u64 = 16;
 /// A certificate that ends sooner is noted.
 const CERTIFICATE_NOTED_SECONDS: i64 = 14 * 24 * 60 * 60;
+/// The state of a node that is well.
+const SERVING: &str = "serving";
 /// Exit code of what may pass by itself.
 const EXIT_UNAVAILABLE: u8 = 5;
 /// Moves to the upper left corner and clears a terminal.
@@ -33,7 +35,7 @@ struct StatusJson {
     voters: u32,
     reachable: u32,
     quorum: u32,
-    verdict: String,
+    verdict: Verdict,
     nodes: Vec<NodeJson>,
     notes: Vec<String>,
 }
@@ -41,7 +43,7 @@ struct StatusJson {
 #[derive(Serialize)]
 struct NodeJson {
     name: String,
-    id: u64,
+    id: String,
     role: &'static str,
     state: String,
     term: u64,
@@ -61,7 +63,8 @@ pub(super) async fn cluster(command: ClusterCommand, run: &mut Run<'_>) -> Resul
         ClusterCommand::Status { watch: None } => {
             let client = run.client()?;
             let reply = client.status(&run.options()).await?;
-            show(&reply, run)
+            let verdict = show(&reply, run)?;
+            if verdict.serves() { Ok(()) } else { Err(CliError::Status(EXIT_UNAVAILABLE)) }
         }
         ClusterCommand::Status { watch: Some(every) } => watch(every, run).await,
         ClusterCommand::Members => members::list(run).await,
@@ -99,7 +102,7 @@ async fn watch(every: Duration, run: &mut Run<'_>) -> Result<(), CliError> {
     }
 }
 
-fn show(reply: &v1::StatusReply, run: &mut Run<'_>) -> Result<(), CliError> {
+fn show(reply: &v1::StatusReply, run: &mut Run<'_>) -> Result<Verdict, CliError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let status = StatusJson::new(reply, now);
@@ -112,7 +115,7 @@ fn show(reply: &v1::StatusReply, run: &mut Run<'_>) -> Result<(), CliError> {
         }
         Form::People => print(&status, now, run)?,
     }
-    Ok(())
+    Ok(status.verdict)
 }
 
 impl StatusJson {
@@ -128,7 +131,7 @@ impl StatusJson {
             voters: reply.voters,
             reachable: reply.reachable,
             quorum,
-            verdict: verdict(reply, quorum, &nodes),
+            verdict: Verdict::of(reply, quorum, &nodes),
             notes: notes(reply, &nodes, now),
             nodes,
         }
@@ -140,7 +143,7 @@ impl NodeJson {
         let member = node.member.clone().unwrap_or_default();
         Self {
             name: member.name,
-            id: member.id,
+            id: NodeId(member.id).to_string(),
             role: match node.role() {
                 v1::Role::Leader => "leader",
                 v1::Role::Follower => "follower",
@@ -167,25 +170,50 @@ impl NodeJson {
     }
 }
 
-/// One word on the cluster, more where something is wrong.
-fn verdict(reply: &v1::StatusReply, quorum: u32, nodes: &[NodeJson]) -> String {
-    if reply.reachable < quorum {
-        return "NO QUORUM".to_owned();
+/// The cluster in a word or two; the texts are part of the JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+enum Verdict {
+    #[serde(rename = "healthy")]
+    Healthy,
+    /// It serves, but a node is missing or not well.
+    #[serde(rename = "degraded")]
+    Degraded,
+    #[serde(rename = "no leader")]
+    NoLeader,
+    #[serde(rename = "NO QUORUM")]
+    NoQuorum,
+}
+
+impl Verdict {
+    fn of(reply: &v1::StatusReply, quorum: u32, nodes: &[NodeJson]) -> Self {
+        if reply.reachable < quorum {
+            Self::NoQuorum
+        } else if nodes.iter().all(|node| node.role != "leader") {
+            Self::NoLeader
+        } else if reply.reachable >= reply.voters && nodes.iter().all(|node| node.state == SERVING)
+        {
+            Self::Healthy
+        } else {
+            Self::Degraded
+        }
     }
-    if nodes.iter().all(|node| node.role != "leader") {
-        return "no leader".to_owned();
+
+    /// Whether writes are possible now.
+    fn serves(self) -> bool {
+        matches!(self, Self::Healthy | Self::Degraded)
     }
-    let wrong: Vec<String> = nodes
-        .iter()
-        .filter(|node| node.state != "serving")
-        .map(|node| format!("{} {}", node.name, node.state))
-        .collect();
-    if wrong.is_empty() && reply.reachable >= reply.voters {
-        "healthy".to_owned()
-    } else if wrong.is_empty() {
-        "degraded".to_owned()
-    } else {
-        format!("degraded: {}", wrong.join(", "))
+}
+
+/// The verdict for people, with the nodes that are not well.
+fn sentence(status: &StatusJson) -> String {
+    let wrong = status.nodes.iter().filter(|node| node.state != SERVING);
+    let wrong: Vec<String> = wrong.map(|node| format!("{} {}", node.name, node.state)).collect();
+    match status.verdict {
+        Verdict::Healthy => "healthy".to_owned(),
+        Verdict::Degraded if wrong.is_empty() => "degraded".to_owned(),
+        Verdict::Degraded => format!("degraded: {}", wrong.join(", ")),
+        Verdict::NoLeader => "no leader".to_owned(),
+        Verdict::NoQuorum => "NO QUORUM".to_owned(),
     }
 }
 
@@ -227,11 +255,12 @@ fn certificate_note(nodes: &[NodeJson], now: i64) -> Option<String> {
 }
 
 fn print(status: &StatusJson, now: i64, run: &mut Run<'_>) -> Result<(), CliError> {
-    let verdict = one_line(&status.verdict);
-    let verdict = match status.verdict.as_str() {
-        "healthy" => run.paint.good(&verdict),
-        "NO QUORUM" => run.paint.error(&verdict),
-        _ => run.paint.warning(&verdict),
+    let text = sentence(status);
+    let text = one_line(&text);
+    let verdict = match status.verdict {
+        Verdict::Healthy => run.paint.good(&text),
+        Verdict::NoQuorum => run.paint.error(&text),
+        Verdict::Degraded | Verdict::NoLeader => run.paint.warning(&text),
     };
     let StatusJson { cluster, quorum, voters, .. } = status;
     let (cluster, revision) = (one_line(cluster), grouped(status.rev));

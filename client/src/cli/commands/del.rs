@@ -28,16 +28,30 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         (None, Some(prefix)) => prefix_range(&bytes_of(prefix)),
         (None, None) => return Err(CliError::Usage("name a key, or --prefix".into())),
     };
-    if let Some(prefix) = args.prefix.as_ref().filter(|_| !args.dry_run) {
-        let prefix = escaped(prefix.as_encoded_bytes());
-        run.confirm(&format!("deleting all keys with the prefix \"{prefix}\""))?;
+    if !args.dry_run {
+        run.check_no_level()?;
     }
     let client = run.client()?;
+    if let Some(prefix) = args.prefix.as_ref().filter(|_| !args.dry_run) {
+        let mut keys = "all keys".to_owned();
+        if run.would_ask() {
+            // Whoever decides sees first how many there are, and where.
+            let (found, _) = count(&client, run, &key, &range_end).await?;
+            keys = format!("{} keys", grouped(found));
+        }
+        let (prefix, keyspace) = (escaped(prefix.as_encoded_bytes()), run.global.keyspace.clone());
+        run.confirm(&format!(
+            "deleting {keys} with the prefix \"{prefix}\" of keyspace \"{keyspace}\""
+        ))?;
+    }
     let (deleted, revision) = if args.dry_run {
         count(&client, run, &key, &range_end).await?
     } else {
         let request = v1::DeleteRequest { key: key.clone(), range_end, ..Default::default() };
-        let reply = client.delete(request, &run.options()).await?;
+        let (name, options) = (escaped(&key), run.options());
+        let sent = client.delete(request, &options);
+        let reply =
+            run.change(format!("delete of \"{name}\""), format!("kv ls {name}"), sent).await?;
         (reply.deleted, reply.revision)
     };
     let form = run.form;

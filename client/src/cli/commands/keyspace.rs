@@ -60,6 +60,9 @@ struct HoldsJson {
     bytes: u64,
 }
 
+/// What shows the outcome of a change.
+const LOOK: &str = "kv keyspace ls";
+
 pub(super) async fn keyspace(command: KeyspaceCommand, run: &mut Run<'_>) -> Result<(), CliError> {
     let keyspaces = run.client()?.keyspaces();
     match command {
@@ -75,7 +78,9 @@ pub(super) async fn keyspace(command: KeyspaceCommand, run: &mut Run<'_>) -> Res
         KeyspaceCommand::Set { name, limits } => set(&name, &limits, &keyspaces, run).await,
         KeyspaceCommand::Rm { name } => {
             run.confirm(&format!("removing keyspace \"{name}\" and all it holds"))?;
-            let removed = keyspaces.remove(&name, &run.options()).await;
+            let options = run.options();
+            let sent = keyspaces.remove(&name, &options);
+            let removed = run.change(format!("removal of keyspace {name:?}"), LOOK, sent).await;
             let reply = removed.map_err(|error| change_error(error, &name))?;
             report("removed", &name, reply, run)
         }
@@ -89,7 +94,9 @@ async fn create(
 ) -> Result<(), CliError> {
     let mut settings = Settings::default();
     apply(&args.limits, &mut settings);
-    let created = keyspaces.create(&args.name, args.kind.into(), settings, &run.options()).await;
+    let options = run.options();
+    let sent = keyspaces.create(&args.name, args.kind.into(), settings, &options);
+    let created = run.change(format!("creation of keyspace {:?}", args.name), LOOK, sent).await;
     let reply = created.map_err(|error| change_error(error, &args.name))?;
     report("created", &args.name, reply, run)
 }
@@ -113,7 +120,9 @@ async fn set(
         let seen = view.keyspace.unwrap_or_default();
         let mut settings = seen.settings.unwrap_or_default();
         apply(limits, &mut settings);
-        match keyspaces.set(name, settings, Some(&seen), &time.options()).await {
+        let options = time.options();
+        let sent = keyspaces.set(name, settings, Some(&seen), &options);
+        match run.change(format!("change of keyspace {name:?}"), LOOK, sent).await {
             Ok(reply) => return report("changed", name, reply, run),
             Err(error) if error.code() == Code::KeyspaceChanged && again > 0 => again -= 1,
             Err(error) => return Err(change_error(error, name)),

@@ -1,6 +1,6 @@
 //! `kv cluster members`, `add`, `promote`, `remove`, `move-leader`.
 
-use proto::v1;
+use proto::{NodeId, v1};
 use serde::Serialize;
 
 use crate::cli::args::AddArgs;
@@ -26,7 +26,7 @@ struct MembersJson {
 #[derive(Serialize)]
 struct MemberJson {
     name: String,
-    id: u64,
+    id: String,
     role: String,
     leader: bool,
     promote: bool,
@@ -104,7 +104,7 @@ impl MemberJson {
         let member = view.member.unwrap_or_default();
         Self {
             name: member.name,
-            id: member.id,
+            id: NodeId(member.id).to_string(),
             role: view.role,
             leader: view.leader,
             promote: view.promote,
@@ -156,7 +156,9 @@ fn print(members: &MembersJson, run: &mut Run<'_>) -> Result<(), CliError> {
 pub(super) async fn add(args: AddArgs, run: &mut Run<'_>) -> Result<(), CliError> {
     let AddArgs { member: (name, address), learner, dry_run } = args;
     let members = run.client()?.members();
-    let added = members.add(&name, &address, learner, dry_run, &run.options()).await;
+    let options = run.options();
+    let sent = members.add(&name, &address, learner, dry_run, &options);
+    let added = run.change(format!("addition of {name}"), LOOK, sent).await;
     let reply = added.map_err(change_error)?;
     report(&ADD, &name, dry_run, &reply, run)?;
     if !dry_run {
@@ -170,7 +172,9 @@ pub(super) async fn add(args: AddArgs, run: &mut Run<'_>) -> Result<(), CliError
 }
 
 pub(super) async fn promote(name: &str, dry_run: bool, run: &mut Run<'_>) -> Result<(), CliError> {
-    let promoted = run.client()?.members().promote(name, dry_run, &run.options()).await;
+    let (members, options) = (run.client()?.members(), run.options());
+    let sent = members.promote(name, dry_run, &options);
+    let promoted = run.change(format!("promotion of {name}"), LOOK, sent).await;
     report(&PROMOTE, name, dry_run, &promoted.map_err(change_error)?, run)
 }
 
@@ -188,7 +192,9 @@ pub(super) async fn remove(name: &str, dry_run: bool, run: &mut Run<'_>) -> Resu
         }
         run.confirm(&format!("removing member \"{name}\" for good"))?;
     }
-    let removed = members.remove(name, dry_run, &run.options()).await;
+    let options = run.options();
+    let sent = members.remove(name, dry_run, &options);
+    let removed = run.change(format!("removal of {name}"), LOOK, sent).await;
     report(&REMOVE, name, dry_run, &removed.map_err(change_error)?, run)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::limits::{self, VALUE_BYTES_MAX};
 use proto::v1::compare::Target;
-use proto::{Code, Failure, v1};
+use proto::{Applied, Code, Failure, v1};
 use serde::Serialize;
 
 use super::get::{key_of, print_value};
@@ -35,6 +35,7 @@ struct Written<'a> {
 }
 
 pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    run.check_no_level()?;
     let key = key_of(&args.key)?;
     let value = value_of(&args, run)?;
     let client = run.client()?;
@@ -55,7 +56,9 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
     let started = Instant::now();
     let left = deadline.saturating_duration_since(started).max(Duration::from_millis(1));
     let options = CallOptions { timeout: Some(left), ..options };
-    let reply = client.put(request, &options).await?;
+    let name = escaped(&key);
+    let sent = client.put(request, &options);
+    let reply = run.change(format!("write to \"{name}\""), format!("kv get {name}"), sent).await?;
     let took = started.elapsed();
 
     let proof = reply.proof.unwrap_or_default();
@@ -135,7 +138,7 @@ fn condition_failed(key: &[u8], condition: &ConditionArgs) -> CliError {
     };
     let subject = format!("write to \"{}\"", escaped(key));
     let failure = Failure::new(Code::ConditionFailed, subject, why);
-    failure.applied(proto::Applied::No).into()
+    failure.applied(Applied::No).into()
 }
 
 /// The value of the command: the argument, a file, or stdin.
@@ -143,9 +146,17 @@ fn value_of(args: &PutArgs, run: &mut Run<'_>) -> Result<Bytes, CliError> {
     match (&args.value, &args.file) {
         (Some(value), _) if value != "-" => Ok(bytes_of(value)),
         (Some(_), _) => read_value(&mut run.terminal.stdin).map_err(stdin_error),
-        (None, Some(path)) => File::open(path)
-            .and_then(|mut file| read_value(&mut file))
-            .map_err(|source| CliError::File { path: path.clone(), source }),
+        (None, Some(path)) => {
+            let failed = |source| CliError::File { path: path.clone(), source };
+            let mut file = File::open(path).map_err(failed)?;
+            let bytes = file.metadata().map_err(failed)?.len();
+            if bytes > VALUE_BYTES_MAX as u64 {
+                let why = format!("{} has {bytes} bytes", path.display());
+                let failure = Failure::new(Code::ValueTooLarge, "", why).applied(Applied::No);
+                return Err(named(failure, &key_of(&args.key)?));
+            }
+            read_value(&mut file).map_err(failed)
+        }
         (None, None) if run.terminal.stdin_is_tty => {
             Err(CliError::Usage("name a value, or pipe one into stdin".into()))
         }

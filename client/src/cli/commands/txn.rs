@@ -104,7 +104,9 @@ pub(super) async fn txn(args: TxnArgs, run: &mut Run<'_>) -> Result<(), CliError
     let request = parse(&text).map_err(CliError::Usage)?;
     let client = run.client()?;
     let branches = (request.then_ops.clone(), request.else_ops.clone());
-    let reply = client.txn(request, &run.options()).await?;
+    let options = run.options();
+    let sent = client.txn(request, &options);
+    let reply = run.change("transaction", "kv get each of its keys", sent).await?;
     let branch = if reply.succeeded { branches.0 } else { branches.1 };
     let replayed = reply.proof.is_some_and(|proof| proof.replayed);
     let results = reply.results.iter().enumerate();

@@ -12,6 +12,8 @@ use super::Verdict;
 pub const MEMBERS_MAX: usize = 64;
 /// Most bytes of a member's name.
 const NAME_BYTES_MAX: usize = 64;
+/// Most bytes of its address: a DNS name and a port, with room to spare.
+const ADDRESS_BYTES_MAX: usize = 512;
 
 /// One member.
 #[derive(Clone, Debug, PartialEq)]
@@ -195,7 +197,8 @@ impl Members {
 
     fn add(&mut self, change: &log::ChangeMember) -> Result<(), Code> {
         let name_fits = (1..=NAME_BYTES_MAX).contains(&change.name.len());
-        if !name_fits || change.peer_address.is_empty() || self.by_name.len() >= MEMBERS_MAX {
+        let address_fits = (1..=ADDRESS_BYTES_MAX).contains(&change.peer_address.len());
+        if !name_fits || !address_fits || self.by_name.len() >= MEMBERS_MAX {
             return Err(Code::InvalidRequest);
         }
         if self.by_name.contains_key(&change.name) {

@@ -70,6 +70,26 @@ fn only_members_publish_addresses() {
 }
 
 #[test]
+fn an_address_that_no_record_could_hold_is_refused() {
+    let mut catalogue = catalogue();
+    for (bytes, expected) in [(512, Ok(1)), (513, Err(Code::InvalidRequest.number()))] {
+        let add = log::ChangeMember {
+            kind: Kind::Add.into(),
+            name: format!("n{bytes}"),
+            peer_address: "a".repeat(bytes),
+            decided_after: catalogue.members().change_number(),
+            ..log::ChangeMember::default()
+        };
+        if expected.is_ok() {
+            assert_eq!(apply(&mut catalogue, Body::ChangeMember(add)), expected);
+            done(&mut catalogue, 1);
+        } else {
+            assert_eq!(apply(&mut catalogue, Body::ChangeMember(add)), expected);
+        }
+    }
+}
+
+#[test]
 fn a_member_is_added_bound_promoted_and_removed_for_good() {
     let mut catalogue = catalogue();
     assert_eq!(change(&mut catalogue, Kind::Add, "n3"), Ok(1));

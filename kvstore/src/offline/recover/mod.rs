@@ -45,17 +45,11 @@ const EXPORTS: &str = "exports";
 /// Recovers what the node of this configuration holds.
 ///
 /// # Errors
-/// 2 without `yes`, 3 when the directory does not exist, 1 while a node runs in it or the disk fails, 9
-/// when nothing of it can be used; then nothing was changed.
+/// 2 without `yes`, with what would be recovered; 3 when the directory does not exist, 1 while a node runs in it or the disk fails, 9
+/// when nothing of it can be used. In all these cases nothing was changed.
 pub fn recover(config: &Path, yes: bool) -> Result<String, OfflineError> {
     let config = Config::load(config)?;
     let (data_dir, name) = (&config.node.data_dir, &config.node.name);
-    if !yes {
-        return Err(OfflineError::Usage {
-            what: format!("recovering {name} from {} needs --yes", data_dir.display()),
-            why: WARNING.to_owned(),
-        });
-    }
     if !data_dir.is_dir() {
         return Err(OfflineError::Absent { path: data_dir.clone() });
     }
@@ -63,9 +57,19 @@ pub fn recover(config: &Path, yes: bool) -> Result<String, OfflineError> {
     let directory = OfflineDir::lock(Arc::clone(&disk), data_dir)?;
     let failed = OfflineError::io("look into", data_dir);
     let archive = Archive::of(&*disk, data_dir).map_err(failed)?;
-    let mut says = String::new();
+    let mut says = BEGUN_BEFORE.to_owned();
     if !archive.has_begun() {
         says = write_export(&disk, &directory, &config)?;
+    }
+    if !yes {
+        if !archive.has_begun() {
+            let recovered = data_dir.join(RECOVERED);
+            disk.remove_file(&recovered).map_err(OfflineError::io("remove", &recovered))?;
+        }
+        return Err(OfflineError::Usage {
+            what: format!("recovering {name} from {} needs --yes", data_dir.display()),
+            why: format!("{}. {WARNING}", says.trim_end()),
+        });
     }
     archive.complete(&*disk).map_err(OfflineError::io("move the files of", data_dir))?;
     let seed = data_dir.join(SEED);
@@ -134,6 +138,10 @@ fn newest_export(disk: &dyn Disk, data_dir: &Path) -> Option<ExportFile> {
     verified.max_by_key(|file| file.header.index)
 }
 
+/// Instead of what is found, where everything was moved aside by an earlier recovery.
+const BEGUN_BEFORE: &str =
+    "an earlier recovery has read this directory; what was left of it to do is done\n";
+
 /// What the operator has to know before.
 const WARNING: &str = "this is the last resort when a majority of the nodes is lost for good. It \
     makes a new cluster of what this one node holds. Whatever no majority had confirmed may be lost \
@@ -145,7 +153,6 @@ const WARNING: &str = "this is the last resort when a majority of the nodes is l
 fn report(says: &str, seed: &Verified, archive: &Archive, data_dir: &Path) -> String {
     let header = &seed.file.header;
     let kept = archive.kept().display();
-    let says = if says.is_empty() { "an interrupted recovery was completed\n" } else { says };
     format!(
         "{says}\
          recovered: {}\n  \

@@ -150,6 +150,17 @@ fn must_find(mutant: Mutant) {
 }
 
 #[test]
+fn every_planted_bug_stands_in_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/mutants.md");
+    let table = std::fs::read_to_string(path).unwrap();
+    for mutant in Mutant::ALL {
+        let row = table.lines().find(|line| line.starts_with(&format!("| `{mutant}` |")));
+        let row = row.unwrap_or_else(|| panic!("{mutant} is not in the table: make mutants"));
+        assert!(row.contains(mutant.about()) && row.contains(mutant.catalogue()), "{row}");
+    }
+}
+
+#[test]
 fn b03_b27_ack_before_sync_is_found() {
     must_find(Mutant::AckBeforeSync);
 }
@@ -237,4 +248,44 @@ fn b20_removed_node_that_is_still_counted_is_found() {
 #[test]
 fn b32_keyspace_id_that_is_used_again_is_found() {
     must_find(Mutant::KeyspaceIdReused);
+}
+
+#[test]
+fn b13_b46_read_of_an_unconfirmed_leader_is_found() {
+    must_find(Mutant::UnconfirmedLeader);
+}
+
+#[test]
+fn b65_write_that_is_repeated_after_its_outcome_was_evicted_is_found() {
+    must_find(Mutant::FenceSkipped);
+}
+
+#[test]
+fn b27_sync_that_is_reported_and_not_done_is_found() {
+    must_find(Mutant::SyncSkipped);
+}
+
+#[test]
+fn b13_answer_to_an_old_question_is_found() {
+    must_find(Mutant::QuestionReused);
+}
+
+#[test]
+fn b09_compaction_that_drops_a_version_too_many_is_found() {
+    must_find(Mutant::CompactionTooDeep);
+}
+
+#[test]
+fn b19_b26_switch_to_a_snapshot_that_is_not_synced_is_found() {
+    must_find(Mutant::SnapshotUnsynced);
+}
+
+#[test]
+fn b35_joint_configuration_of_which_half_is_forgotten_is_found() {
+    must_find(Mutant::JointHalfForgotten);
+}
+
+#[test]
+fn b28_acknowledgement_of_entries_that_are_not_there_is_found() {
+    must_find(Mutant::AcksUnwritten);
 }

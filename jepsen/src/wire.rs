@@ -37,9 +37,7 @@ impl Seen {
 ///
 /// Those of the client.
 pub async fn read(client: &Client, key: &str, options: &CallOptions) -> Result<Seen, ClientError> {
-    let level = v1::Level::Linearizable.into();
-    let request = v1::GetRequest { key: key.to_owned().into(), level, ..v1::GetRequest::default() };
-    let reply = client.get(request, options).await?;
+    let reply = client.get(get_request(key), options).await?;
     let proof = reply.proof.unwrap_or_default();
     let revision = reply.item.as_ref().map(|item| item.mod_rev);
     // Our own values are text; anything else must differ from all of them.
@@ -84,4 +82,19 @@ pub async fn write(
     };
     let node = proof.unwrap_or_default().node;
     Ok(succeeded.then_some(Seen { value: None, revision, at_revision, node }))
+}
+
+/// A read of one key. It names no level of its own, which would stand above that of the options.
+fn get_request(key: &str) -> v1::GetRequest {
+    v1::GetRequest { key: key.to_owned().into(), ..v1::GetRequest::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_leave_their_level_to_the_options() {
+        assert_eq!(get_request("k").level(), v1::Level::Unspecified);
+    }
 }

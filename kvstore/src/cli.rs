@@ -223,13 +223,19 @@ fn version(json: bool) -> String {
     if !json {
         return format!("kvstore {version}\n");
     }
-    let fields = serde_json::json!({
+    #[cfg_attr(not(feature = "lab"), expect(unused_mut, reason = "only the lab adds to it"))]
+    let mut fields = serde_json::json!({
         "schema": 1,
         "name": "kvstore",
         "version": version,
         "commit": option_env!("KVSTORE_COMMIT").unwrap_or("unknown"),
         "features": features(),
     });
+    #[cfg(feature = "lab")]
+    {
+        let names = crate::lab::Mutant::ALL.map(crate::lab::Mutant::as_str);
+        fields["mutants"] = serde_json::json!(names);
+    }
     format!("{fields}\n")
 }
 
@@ -408,5 +414,7 @@ mod tests {
         assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
         let lab = if cfg!(feature = "lab") { vec!["lab"] } else { vec![] };
         assert_eq!(value["features"], serde_json::json!(lab));
+        // Bugs that can be planted are listed where they can, and nowhere else.
+        assert_eq!(value.get("mutants").is_some(), cfg!(feature = "lab"));
     }
 }

@@ -1,4 +1,4 @@
-//! Runs seeds of the simulation and the search for planted bugs.
+//! Runs seeds of the simulation.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,9 +18,6 @@ struct Args {
     /// Plants this bug.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<Mutant>,
-    /// Plants every known bug and searches for it in the seeds; fails if one is not found.
-    #[arg(long)]
-    mutants: bool,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: u64,
@@ -32,8 +29,7 @@ fn parse_mutant(name: &str) -> Result<Mutant, String> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    if args.mutants { search(&args) } else { simulate(&args) }
+    simulate(&Args::parse())
 }
 
 fn simulate(args: &Args) -> ExitCode {
@@ -79,26 +75,4 @@ fn repeat(outcomes: &[Outcome], mutant: Option<Mutant>) -> u64 {
     }
     println!("{count} seeds run twice, {differing} differ");
     differing
-}
-
-/// Searches for every planted bug, seed by seed.
-fn search(args: &Args) -> ExitCode {
-    let mut missed = 0;
-    println!("{:<22} {:>12}  violation", "planted bug", "found at seed");
-    for mutant in Mutant::ALL {
-        let found = (args.first..args.first + args.seeds)
-            .map(|seed| sim::run(Plan { mutant: Some(mutant), ..Plan::new(seed) }))
-            .find(|outcome| !outcome.violations.is_empty());
-        match found {
-            Some(outcome) => {
-                let first: String = outcome.violations[0].chars().take(100).collect();
-                println!("{:<22} {:>12}  {first}", mutant.to_string(), outcome.seed);
-            }
-            None => {
-                println!("{:<22} {:>12}", mutant.to_string(), "NOT FOUND");
-                missed += 1;
-            }
-        }
-    }
-    if missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

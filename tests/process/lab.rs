@@ -1,5 +1,6 @@
 //! The lab's own runs, small: each nemesis with some workload, on real processes.
 
+use std::process::Command;
 use std::time::Duration;
 
 use jepsen::checker::MODELS;
@@ -133,6 +134,13 @@ async fn the_server_that_is_shipped_knows_no_faults_of_the_lab() {
     for word in ["KVLAB_FAULTS", "hold_unsynced", "lose_per_mille"] {
         assert!(!holds(word.as_bytes()), "{word}");
     }
+    // Nor any bug that could be planted.
+    for word in ["KVLAB_MUTANT", "compares-skipped", "half-transaction", "range-gap"] {
+        assert!(!holds(word.as_bytes()), "{word}");
+    }
+    let version = Command::new(&server).args(["version", "--json"]).output().unwrap();
+    let version: serde_json::Value = serde_json::from_slice(&version.stdout).unwrap();
+    assert_eq!((&version["features"], version.get("mutants")), (&serde_json::json!([]), None));
     let dir = tempfile::tempdir().unwrap();
     for nemesis in [NemesisKind::Disk, NemesisKind::Messages] {
         let parameters = Parameters {

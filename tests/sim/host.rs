@@ -116,7 +116,8 @@ impl Host {
     }
 
     fn create_log(&mut self, rng: &mut ChaCha8Rng) {
-        let files = self.files();
+        let mut files = self.files();
+        files.disk = Arc::new(self.disk.clone());
         let states = first_states(&self.founding);
         Wal::create(files.disk.clone(), &files.wal_dir(), files.wal.clone(), states)
             .expect("a fresh disk takes a log");
@@ -127,14 +128,16 @@ impl Host {
     pub fn files(&self) -> DataFiles {
         let wal =
             WalOptions { cluster: CLUSTER, segment_bytes: SEGMENT_BYTES, keep_bytes: KEEP_BYTES };
-        DataFiles {
+        let mut files = DataFiles {
             disk: Arc::new(self.disk.clone()),
             dir: PathBuf::from(DATA_DIR),
             cluster: CLUSTER,
             states: Arc::new(self.states.clone()),
             wal,
             machine: machine_options(),
-        }
+        };
+        mutant::tamper_with_disk(self.mutant, &mut files);
+        files
     }
 
     /// What the machine is a member of.

@@ -11,6 +11,7 @@
 //! each must be found.
 
 mod apart;
+mod catalogue;
 mod counters;
 mod faults;
 mod host;
@@ -23,6 +24,7 @@ pub mod oracle;
 mod patient;
 mod process;
 mod scripted;
+mod unsynced;
 mod watch;
 mod world;
 

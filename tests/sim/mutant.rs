@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use kvstore::durable::{Damage, DataFiles};
 use kvstore::node::ExportSource;
@@ -11,6 +12,8 @@ use proto::peer::peer_message::Body;
 use proto::{NodeId, log, peer};
 use storage::disk::SimDisk;
 use storage::export::{self, ExportFile, ExportHeader, ExportReader, ExportWriter};
+
+use super::unsynced::UnsyncedDisk;
 
 /// A bug that the simulated world plants around the shipped node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +54,28 @@ pub enum Mutant {
     RemovedStillCounted,
     /// Whoever begins with an export gives a new keyspace the id of a removed one (B32).
     KeyspaceIdReused,
+    /// A node that believes to lead answers linearizable reads without asking anybody (etcd-io/raft#397,
+    /// tikv#964; B13, B46).
+    UnconfirmedLeader,
+    /// A repeated write is admitted although its outcome was evicted (iggy#3934; B65).
+    FenceSkipped,
+    /// Three of four syncs of the log are reported and not done: a loss of power takes the tail (B27).
+    SyncSkipped,
+    /// An answer to an old question for a read index counts for the newest one (etcd#20418; B13).
+    QuestionReused,
+    /// Whoever begins with an export has lost the version that holds at the compacted revision (B09).
+    CompactionTooDeep,
+    /// A node switches to a snapshot that is not synced yet (B19, B26).
+    SnapshotUnsynced,
+    /// Of a joint configuration an export keeps the half that comes in alone (openraft 6c0ccaf3; B35).
+    JointHalfForgotten,
+    /// A follower acknowledges entries now and then that it does not have (B28).
+    AcksUnwritten,
 }
 
 impl Mutant {
     /// Every planted bug.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 26] = [
         Self::AckBeforeSync,
         Self::VoteForgotten,
         Self::AppliedIndexApart,
@@ -74,6 +94,14 @@ impl Mutant {
         Self::CompactedApart,
         Self::RemovedStillCounted,
         Self::KeyspaceIdReused,
+        Self::UnconfirmedLeader,
+        Self::FenceSkipped,
+        Self::SyncSkipped,
+        Self::QuestionReused,
+        Self::CompactionTooDeep,
+        Self::SnapshotUnsynced,
+        Self::JointHalfForgotten,
+        Self::AcksUnwritten,
     ];
 
     /// Reads the name that [`fmt::Display`] writes.
@@ -103,6 +131,14 @@ impl fmt::Display for Mutant {
             Self::CompactedApart => "compacted-apart",
             Self::RemovedStillCounted => "removed-still-counted",
             Self::KeyspaceIdReused => "keyspace-id-reused",
+            Self::UnconfirmedLeader => "unconfirmed-leader",
+            Self::FenceSkipped => "fence-skipped",
+            Self::SyncSkipped => "sync-skipped",
+            Self::QuestionReused => "question-reused",
+            Self::CompactionTooDeep => "compaction-too-deep",
+            Self::SnapshotUnsynced => "snapshot-unsynced",
+            Self::JointHalfForgotten => "joint-half-forgotten",
+            Self::AcksUnwritten => "acks-unwritten",
         })
     }
 }
@@ -121,6 +157,47 @@ pub fn tamper_with_frames(mutant: Option<Mutant>, frames: &mut Vec<log::Frame>) 
             frames.retain(|frame| !matches!(frame.body, Some(FrameBody::Installed(_))));
         }
         Some(_) | None => {}
+    }
+}
+
+/// The files of a process, on a disk that lies about syncs of its log if that is planted.
+pub fn tamper_with_disk(mutant: Option<Mutant>, files: &mut DataFiles) {
+    if mutant == Some(Mutant::SyncSkipped) {
+        files.disk = Arc::new(UnsyncedDisk::new(Arc::clone(&files.disk), "wal", 4));
+    }
+}
+
+/// The files to which a process receives snapshots.
+pub fn receiving(mutant: Option<Mutant>, files: &DataFiles) -> DataFiles {
+    let mut files = files.clone();
+    if mutant == Some(Mutant::SnapshotUnsynced) {
+        files.disk = Arc::new(UnsyncedDisk::new(files.disk, "exports", u64::MAX));
+    }
+    files
+}
+
+/// The newest question for a read index, by node and group.
+pub type Questions = BTreeMap<(NodeId, u64), u64>;
+
+/// Notes the newest question of a node.
+pub fn note_question(questions: &mut Questions, from: NodeId, message: &peer::PeerMessage) {
+    if let Some(Body::ReadIndex(question)) = &message.body {
+        questions.insert((from, message.group), question.id);
+    }
+}
+
+/// Plants the bug of questions that share a name: whatever is answered, the newest one is meant.
+pub fn tamper_with_answer(
+    mutant: Option<Mutant>,
+    questions: &Questions,
+    to: NodeId,
+    message: &mut peer::PeerMessage,
+) {
+    let newest = questions.get(&(to, message.group));
+    if mutant == Some(Mutant::QuestionReused)
+        && let (Some(Body::ReadIndexReply(reply)), Some(newest)) = (&mut message.body, newest)
+    {
+        reply.id = *newest;
     }
 }
 
@@ -159,6 +236,7 @@ pub fn tamper_with_export(
             header.conf_state.voters.sort_unstable();
             header.conf_state.voters.dedup();
         }
+        (Some(Mutant::JointHalfForgotten), _) => header.conf_state.voters_outgoing.clear(),
         (Some(Mutant::KeyspaceIdReused), ExportSource::Catalogue(catalogue)) => {
             let highest = catalogue.keyspaces.iter().map(|keyspace| keyspace.id).max();
             catalogue.next_keyspace = highest.unwrap_or_default() + 1;
@@ -196,8 +274,37 @@ pub fn tamper_with_file(mutant: Option<Mutant>, files: &DataFiles, file: ExportF
                 Record::Outcome(_) | Record::Catalogue(_) => true,
             })
         }
+        Some(Mutant::CompactionTooDeep) => {
+            let mut floors = BTreeMap::new();
+            rewritten(files, file, move |record| match record {
+                Record::Keyspace(state) => {
+                    floors.insert(state.descriptor.as_ref().map_or(0, |it| it.id), state.compacted);
+                    true
+                }
+                Record::Version(version) => {
+                    let floor = floors.get(&version.keyspace).copied().unwrap_or_default();
+                    version.mod_rev > floor
+                }
+                Record::Outcome(_) | Record::Catalogue(_) => true,
+            })
+        }
         Some(_) | None => file,
     }
+}
+
+/// What a follower answers once it has written the entries of this append; `None` if it has none.
+pub fn acknowledgement(message: &peer::PeerMessage) -> Option<peer::PeerMessage> {
+    let Some(Body::Raft(append)) = &message.body else { return None };
+    let last = append.entries.last().filter(|_| append.kind() == peer::RaftKind::Append)?;
+    let answer = peer::RaftMessage {
+        kind: peer::RaftKind::AppendResponse.into(),
+        to: append.from,
+        from: append.to,
+        term: append.term,
+        index: last.index,
+        ..peer::RaftMessage::default()
+    };
+    Some(peer::PeerMessage { group: message.group, body: Some(Body::Raft(answer)) })
 }
 
 /// The frame that lets a log begin behind an export.

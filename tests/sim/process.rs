@@ -131,7 +131,7 @@ impl Process {
             polling: false,
             votes: votes_in(&wal),
             wal,
-            receiver: Receiver::new(files.clone()),
+            receiver: Receiver::new(mutant::receiving(mutant, &files)),
             files,
             open: None,
             frees: false,

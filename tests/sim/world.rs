@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use super::counters::{Counters, Event};
 use super::faults::Fault;
 use super::host::{self, Host, Started};
-use super::mutant::{self, Mutant};
+use super::mutant::{self, Mutant, Questions};
 use super::network::{Micros, Network};
 use super::operation::{Client, Operation};
 use super::operator::{Operator, Stage};
@@ -45,6 +45,8 @@ const FULL_RETRY: Micros = 1_000_000;
 const SEAL_AFTER: Micros = 20_000;
 /// Ticks between two looks at a node's state, on average.
 const LOOK_TICKS: u32 = 40;
+/// Of so many appends with entries a planted bug acknowledges one and forgets it.
+const FORGOTTEN_OF: u32 = 50;
 /// What the id of a machine grows by each time it is wiped.
 const GENERATION: u64 = 1_000_000;
 
@@ -197,6 +199,8 @@ pub struct World {
     /// By host: syncs of its log.
     syncs: Vec<u64>,
     network: Network,
+    /// What nodes asked last, for a planted bug.
+    questions: Questions,
     operator: Operator,
     clients: Vec<Client>,
     history: Vec<Operation>,
@@ -238,6 +242,7 @@ impl World {
             syncs: vec![0; hosts.len()],
             hosts,
             network: Network::default(),
+            questions: Questions::new(),
             operator: Operator::default(),
             clients,
             history: Vec::new(),
@@ -606,6 +611,7 @@ impl World {
         // A node that is no more, or that was wiped since.
         let Some(index) = self.index_of(to) else { return };
         mutant::tamper_with_message(self.plan.mutant, &mut message);
+        mutant::note_question(&mut self.questions, from, &message);
         let delays = self.network.deliveries(from, to, &mut self.rng);
         match delays.len() {
             0 => self.counters.count(Event::MessageLost),
@@ -621,7 +627,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, to: usize, id: NodeId, from: NodeId, message: peer::PeerMessage) {
+    fn deliver(&mut self, to: usize, id: NodeId, from: NodeId, mut message: peer::PeerMessage) {
         let host = &self.hosts[to];
         if host.is_down() || host.id != id || self.refused[to].contains(&from) {
             return;
@@ -636,6 +642,13 @@ impl World {
         {
             return self.transmit(to, from, answer);
         }
+        if self.plan.mutant == Some(Mutant::AcksUnwritten)
+            && let Some(answer) = mutant::acknowledgement(&message)
+            && self.rng.random_range(0..FORGOTTEN_OF) == 0
+        {
+            return self.transmit(to, from, answer);
+        }
+        mutant::tamper_with_answer(self.plan.mutant, &self.questions, id, &mut message);
         self.input(to, Input::Peer { from, message });
     }
 

@@ -17,6 +17,9 @@ use crate::workload::RegisterSummary;
 /// How long a server may take to say its version.
 const VERSION_MAX: Duration = Duration::from_secs(5);
 
+/// The variable that plants a bug in a server built with the feature `lab`; other servers do not know it.
+const MUTANT_VARIABLE: &str = "KVLAB_MUTANT";
+
 /// `run.toml`.
 #[derive(Serialize)]
 struct RunFile<'a> {
@@ -26,6 +29,9 @@ struct RunFile<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     server_version: Option<String>,
     interrupted: bool,
+    /// The bug that the environment planted in the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    planted: Option<String>,
     replay: String,
     fault: &'a [Fault],
 }
@@ -65,7 +71,8 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
         lab_version: env!("CARGO_PKG_VERSION"),
         server_version,
         interrupted: result.interrupted,
-        replay: parameters.replay_command(),
+        planted: planted(),
+        replay: replay(parameters),
         fault: &result.faults,
     };
     let run = toml::to_string(&run)
@@ -82,7 +89,7 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
         faults: result.faults.len(),
         error: result.failure.as_ref().map(LabError::to_string),
         interrupted: result.interrupted,
-        replay: parameters.replay_command(),
+        replay: replay(parameters),
     };
     write_file(&options.dir.join("result.json"), |out| {
         serde_json::to_writer_pretty(&mut *out, &file)?;
@@ -91,6 +98,18 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
     let path = options.dir.join("junit.xml");
     let suite = junit(&parameters.title(), &result.judgements, parameters.time_limit);
     fs::write(&path, suite).map_err(LabError::io(&path))
+}
+
+/// The bug that is planted in servers built with the feature `lab`, as they read it from the same
+/// environment.
+fn planted() -> Option<String> {
+    std::env::var(MUTANT_VARIABLE).ok().filter(|name| !name.is_empty())
+}
+
+/// The command that does the same again.
+fn replay(parameters: &Parameters) -> String {
+    let environment = planted().map(|name| format!("{MUTANT_VARIABLE}={name} "));
+    environment.unwrap_or_default() + &parameters.replay_command()
 }
 
 /// What the server says about its version, if it says anything.

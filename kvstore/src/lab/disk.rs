@@ -3,18 +3,22 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
 use storage::disk::{Disk, DiskFile, OpenMode};
 
 use super::instructions::{Current, count};
+use super::mutant::Mutant;
 
 /// The error of a full disk, of Linux.
 const FULL: i32 = 28;
 
 /// The error of a disk that cannot be read or written, of Linux.
 const BROKEN: i32 = 5;
+
+/// How late the planted bug [`Mutant::AckBeforeSync`] syncs.
+const LATE: Duration = Duration::from_millis(500);
 
 /// Another disk, with faults. Reading never fails.
 #[derive(Debug)]
@@ -51,11 +55,21 @@ fn before(current: &Current, what: &str, path: &Path) -> io::Result<()> {
     let error = match what {
         _ if grows && asked.disk_full => FULL,
         "write" if asked.write_error => BROKEN,
-        "sync" | "sync_dir" if asked.sync_error => BROKEN,
+        "sync" | "sync_dir" if asked.sync_error && !ignores_errors(current, path) => BROKEN,
         _ => return Ok(()),
     };
     count(&current.failed);
     Err(io::Error::from_raw_os_error(error))
+}
+
+/// Whether this is the log.
+fn is_log(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "wal")
+}
+
+/// Whether the planted bug takes a failed sync of this file for one that succeeded.
+fn ignores_errors(current: &Current, path: &Path) -> bool {
+    current.planted == Some(Mutant::SyncErrorIgnored) && is_log(path)
 }
 
 impl Disk for LabDisk {
@@ -65,7 +79,8 @@ impl Disk for LabDisk {
         }
         let inner = self.inner.open(path, mode)?;
         let current = Arc::clone(&self.current);
-        Ok(Box::new(LabFile { inner, path: path.to_owned(), current, held: Vec::new() }))
+        let (path, held) = (path.to_owned(), Vec::new());
+        Ok(Box::new(LabFile { inner, path, current, held, synced: None }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -103,9 +118,35 @@ struct LabFile {
     path: PathBuf,
     current: Arc<Current>,
     held: Vec<(u64, Vec<u8>)>,
+    /// When it was really synced last.
+    synced: Option<Instant>,
 }
 
 impl LabFile {
+    /// Whether writes are held back until a sync.
+    fn holds(&self) -> bool {
+        let asked = self.current.get();
+        let late = self.current.planted == Some(Mutant::AckBeforeSync) && is_log(&self.path);
+        let lost = asked.sync_error && ignores_errors(&self.current, &self.path);
+        asked.hold_unsynced || late || lost
+    }
+
+    /// Whether the planted bug reports a sync now that it does not do.
+    fn pretends(&self) -> bool {
+        match self.current.planted {
+            Some(Mutant::AckBeforeSync) => {
+                // A file without its header is damaged, and a damaged node would take itself out.
+                let header = self.held.iter().any(|(offset, _)| *offset == 0);
+                let late = self.synced.is_some_and(|synced| synced.elapsed() < LATE);
+                is_log(&self.path) && late && !header
+            }
+            Some(Mutant::SyncErrorIgnored) => {
+                self.current.get().sync_error && ignores_errors(&self.current, &self.path)
+            }
+            _ => false,
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         for (offset, bytes) in std::mem::take(&mut self.held) {
             self.inner.write_at(offset, &bytes)?;
@@ -144,7 +185,7 @@ impl DiskFile for LabFile {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         before(&self.current, "write", &self.path)?;
-        if self.current.get().hold_unsynced {
+        if self.holds() {
             count(&self.current.held);
             self.held.push((offset, bytes.to_vec()));
             return Ok(());
@@ -160,6 +201,10 @@ impl DiskFile for LabFile {
 
     fn sync_data(&mut self) -> io::Result<()> {
         before(&self.current, "sync", &self.path)?;
+        if self.pretends() {
+            return Ok(());
+        }
+        self.synced = Some(Instant::now());
         self.flush()?;
         self.inner.sync_data()
     }
@@ -209,6 +254,32 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap()[0], b'0');
         drop(file);
         assert_eq!(std::fs::read(&path).unwrap()[0], b'z');
+    }
+
+    #[test]
+    fn a_planted_bug_reports_syncs_that_are_not_done() {
+        for (mutant, name, done) in [
+            (Mutant::AckBeforeSync, "wal", false),
+            (Mutant::AckBeforeSync, "exports", true),
+            (Mutant::SyncErrorIgnored, "wal", false),
+            (Mutant::DoubleApply, "wal", true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            let path = dir.path().join(name).join("f");
+            let current = Arc::new(Current::new(Some(mutant)));
+            let disk = LabDisk::new(Arc::new(RealDisk), Arc::clone(&current));
+            let mut file = disk.open(&path, OpenMode::CreateNew).unwrap();
+            file.write_at(0, b"header").unwrap();
+            file.sync_data().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"header", "a new file begins well");
+            let sync_error = mutant == Mutant::SyncErrorIgnored;
+            current.set(Instructions { sync_error, ..Instructions::default() });
+            file.write_at(6, b"acknowledged").unwrap();
+            file.sync_data().unwrap();
+            let there = std::fs::read(&path).unwrap();
+            assert_eq!(there == b"headeracknowledged", done, "{mutant} {name}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::mutant::Mutant;
+
 /// The file of instructions, as TOML. What it leaves out is not in force; a file that is absent or
 /// cannot be understood asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -71,6 +73,8 @@ impl Counts {
 /// What is in force now, and what it did.
 #[derive(Debug, Default)]
 pub(super) struct Current {
+    /// A bug that is planted all the time.
+    pub(super) planted: Option<Mutant>,
     instructions: RwLock<Instructions>,
     pub(super) failed: AtomicU64,
     pub(super) slowed: AtomicU64,
@@ -81,6 +85,11 @@ pub(super) struct Current {
 }
 
 impl Current {
+    /// With this bug, and nothing in force.
+    pub(super) fn new(planted: Option<Mutant>) -> Self {
+        Self { planted, ..Self::default() }
+    }
+
     pub(super) fn set(&self, instructions: Instructions) {
         // A poisoned lock only means that some thread panicked while it read.
         *self.instructions.write().unwrap_or_else(PoisonError::into_inner) = instructions;

@@ -3,9 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::peer::PeerMessage;
+use proto::peer::peer_message::Body;
 use rand::RngExt;
 
 use super::instructions::{Current, Instructions, count};
+use super::mutant::Mutant;
+
+/// How many entries the planted bug of a low read index forgets.
+const TOO_LOW: u64 = 3;
 
 /// What becomes of the messages to one peer.
 #[derive(Debug)]
@@ -52,7 +57,8 @@ impl Messages {
     }
 
     /// What is sent instead of this message, in this order.
-    pub fn pass(&self, message: PeerMessage) -> Vec<PeerMessage> {
+    pub fn pass(&self, mut message: PeerMessage) -> Vec<PeerMessage> {
+        tamper(self.current.planted, &mut message);
         let fate = Fate::of(&self.current.get(), rand::rng().random_range(0..1_000));
         self.with_fate(message, fate)
     }
@@ -79,12 +85,39 @@ impl Messages {
     }
 }
 
+/// Plants the bug of a leader that confirms too little.
+fn tamper(planted: Option<Mutant>, message: &mut PeerMessage) {
+    if planted == Some(Mutant::ReadIndexTooLow)
+        && let Some(Body::ReadIndexReply(reply)) = &mut message.body
+        && reply.index > 0
+    {
+        reply.index = reply.index.saturating_sub(TOO_LOW).max(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(group: u64) -> PeerMessage {
         PeerMessage { group, ..PeerMessage::default() }
+    }
+
+    #[test]
+    fn a_low_index_is_sent_by_the_bug_alone_and_refusals_stay() {
+        let sent = |planted, index| {
+            let reply = proto::peer::ReadIndexReply { index, ..Default::default() };
+            let body = Some(Body::ReadIndexReply(reply));
+            let mut message = PeerMessage { group: 1, body };
+            tamper(planted, &mut message);
+            let Some(Body::ReadIndexReply(reply)) = message.body else { panic!() };
+            reply.index
+        };
+        assert_eq!(sent(Some(Mutant::ReadIndexTooLow), 9), 6);
+        assert_eq!(sent(Some(Mutant::ReadIndexTooLow), 2), 1);
+        assert_eq!(sent(Some(Mutant::ReadIndexTooLow), 0), 0);
+        assert_eq!(sent(Some(Mutant::LocalReads), 9), 9);
+        assert_eq!(sent(None, 9), 9);
     }
 
     #[test]

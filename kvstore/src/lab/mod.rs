@@ -7,14 +7,20 @@
 //!
 //! - [`instructions`]: the file. `disk`: a disk that fails. `messages`: messages between nodes that are
 //!   lost, doubled or late.
+//! - [`mutant`]: bugs that the lab plants to see whether it finds them, one at most, named in the
+//!   environment (`KVLAB_MUTANT`). They are planted in `disk`, in `messages`, in what a node hears from
+//!   its peers (`hearing`), and between clients and the node (`requests`).
 //!
 //! A build that can break its promises must not meet data that somebody needs: it serves only data
 //! directories that such a build began ([`guard`]).
 
 pub mod instructions;
+pub mod mutant;
 
 mod disk;
+mod hearing;
 mod messages;
+mod requests;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,9 +29,12 @@ use std::time::Duration;
 
 use storage::disk::{Disk, RealDisk};
 
+pub use self::hearing::hear;
 pub use self::instructions::Instructions;
 use self::instructions::{Counts, Current};
 pub use self::messages::Messages;
+pub use self::mutant::Mutant;
+pub use self::requests::ask;
 
 /// The variable that names the file of instructions.
 pub const VARIABLE: &str = "KVLAB_FAULTS";
@@ -40,7 +49,7 @@ const EVERY: Duration = Duration::from_millis(50);
 fn current() -> &'static Arc<Current> {
     static CURRENT: OnceLock<Arc<Current>> = OnceLock::new();
     CURRENT.get_or_init(|| {
-        let current = Arc::new(Current::default());
+        let current = Arc::new(Current::new(mutant::planted()));
         if let Some(path) = std::env::var_os(VARIABLE) {
             follow(PathBuf::from(path), Arc::clone(&current));
         }
@@ -76,11 +85,15 @@ pub fn disk() -> Arc<dyn Disk> {
     Arc::new(disk::LabDisk::new(Arc::new(RealDisk), Arc::clone(current())))
 }
 
-/// Refuses a data directory with data of a build without the feature.
+/// Refuses a data directory with data of a build without the feature, and a bug that nobody knows. Says
+/// which one is planted.
 ///
 /// # Errors
-/// `PermissionDenied` for such a directory, and what the system reports.
+/// `PermissionDenied` for such a directory, `InvalidInput` for such a bug, and what the system reports.
 pub fn guard(data_dir: &Path) -> io::Result<()> {
+    if let Some(mutant) = mutant::asked()? {
+        tracing::error!(%mutant, "a bug is planted in this server; it will break its promises");
+    }
     let mark = data_dir.join(MARK);
     if mark.exists() {
         return Ok(());

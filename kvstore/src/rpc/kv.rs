@@ -87,7 +87,11 @@ impl KvService {
         call: &Call,
         request: Result<node::Request, Failure>,
     ) -> Result<Reply, Failure> {
-        self.front.handle()?.call(request?, call.patience).await
+        let handle = self.front.handle()?;
+        #[cfg(feature = "lab")]
+        return crate::lab::ask(&handle, request?, call.patience).await;
+        #[cfg(not(feature = "lab"))]
+        handle.call(request?, call.patience).await
     }
 
     async fn ask_write(

@@ -160,6 +160,10 @@ impl Turns {
                 self.start_campaign();
             }
             Event::Peer { from, message, room } => {
+                #[cfg(feature = "lab")]
+                let Some(message) = crate::lab::hear(from, message, &*self.send) else {
+                    return Flow::Continue;
+                };
                 self.node.step(Input::Peer { from, message });
                 drop(room);
             }

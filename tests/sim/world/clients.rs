@@ -73,6 +73,11 @@ impl World {
             (Some(Mutant::ReadWithoutQuorum), Request::Range(range)) => {
                 range.set_level(v1::Level::Eventual);
             }
+            (Some(Mutant::FenceSkipped), Request::Write { write, .. }) if attempt > 1 => {
+                if let Some(id) = &mut write.id {
+                    id.born = u64::MAX;
+                }
+            }
             (Some(Mutant::DoubleApply), Request::Write { write, .. }) => {
                 if let Some(id) = &mut write.id {
                     id.client_id = oracle::disguise(&id.client_id, attempt);
@@ -82,7 +87,21 @@ impl World {
         }
     }
 
-    pub(super) fn ask(&mut self, host: usize, id: RequestId, request: Request) {
+    /// Plants the bug of a leader that takes its own word for it.
+    fn weaken(&self, host: usize, request: &mut Request) {
+        let process = self.hosts[host].running.as_ref();
+        let leads = process.is_some_and(|it| it.node.role_and_term().0 == v1::Role::Leader);
+        match request {
+            Request::Get(get) if leads => get.set_level(v1::Level::Eventual),
+            Request::Range(range) if leads => range.set_level(v1::Level::Eventual),
+            _ => {}
+        }
+    }
+
+    pub(super) fn ask(&mut self, host: usize, id: RequestId, mut request: Request) {
+        if self.plan.mutant == Some(Mutant::UnconfirmedLeader) {
+            self.weaken(host, &mut request);
+        }
         if self.hosts[host].running.is_some() {
             self.input(host, Input::Client { id, request, patience: PATIENCE });
         } else {

@@ -27,6 +27,7 @@ impl Mutant {
             Self::CompactionTooDeep => "B09",
             Self::SnapshotUnsynced => "B19, B26",
             Self::JointHalfForgotten => "B35",
+            Self::RenewalFallsShort => "",
         }
     }
 
@@ -64,6 +65,7 @@ impl Mutant {
             Self::JointHalfForgotten => {
                 "who begins with an export judges a joint configuration by one half"
             }
+            Self::RenewalFallsShort => "a renewed state store lacks the last items of the old one",
             Self::AcksUnwritten => "a follower acknowledges entries that it does not have",
         }
     }

@@ -54,6 +54,12 @@ pub enum Event {
     WriteRefused,
     /// A follower installed a snapshot.
     SnapshotInstalled,
+    /// The state store was copied into a new one.
+    Renewed,
+    /// A renewal was given up: it was in the way of a checkpoint or a snapshot.
+    RenewalGivenUp,
+    /// A node crashed while it copied its store.
+    CrashInRenewal,
     /// A node crashed while it wrote an export.
     CrashInExport,
     /// A node crashed while it fetched or built a snapshot.
@@ -92,7 +98,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 44] = [
         Self::LeaderChange,
         Self::TornTail,
         Self::LostUnsyncedWrite,
@@ -117,6 +123,9 @@ impl Event {
         Self::ExportGivenUp,
         Self::WriteRefused,
         Self::SnapshotInstalled,
+        Self::Renewed,
+        Self::RenewalGivenUp,
+        Self::CrashInRenewal,
         Self::CrashInExport,
         Self::CrashInInstall,
         Self::Compaction,

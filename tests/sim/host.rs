@@ -303,7 +303,8 @@ impl Host {
 
 /// What the nodes of a seed may hold. It is little, so that entries in memory are freed early and
 /// followers that are a little behind need snapshots; in every other seed so little that exports are
-/// given up, and writes refused until one is done.
+/// given up, and writes refused until one is done. A state store may take little more than what lives in
+/// it, so that it is renewed often.
 pub fn bounds(rng: &mut ChaCha8Rng) -> NodeBounds {
     let log_keep_bytes = rng.random_range(2..64) * 1024;
     let log_lagging_bytes = log_keep_bytes * rng.random_range(1..8);
@@ -312,7 +313,14 @@ pub fn bounds(rng: &mut ChaCha8Rng) -> NodeBounds {
     } else {
         (1024 * 1024, 8 * 1024 * 1024)
     };
-    NodeBounds { layer_bytes, log_bytes, log_keep_bytes, log_lagging_bytes }
+    NodeBounds {
+        layer_bytes,
+        log_bytes,
+        log_keep_bytes,
+        log_lagging_bytes,
+        store_times: rng.random_range(1..4),
+        store_slack_bytes: rng.random_range(0..64) * 1024,
+    }
 }
 
 /// Bytes of the log on disk that the bounds do not count: what one tick may write, segments that are

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kvstore::durable::{Damage, DataFiles};
 use kvstore::node::ExportSource;
 use proto::log::export_record::Body as Record;
@@ -12,6 +13,7 @@ use proto::peer::peer_message::Body;
 use proto::{NodeId, log, peer};
 use storage::disk::SimDisk;
 use storage::export::{self, ExportFile, ExportHeader, ExportReader, ExportWriter};
+use storage::state::{BATCH_ITEMS_MAX, BatchItem, StateStore};
 
 use super::unsynced::UnsyncedDisk;
 
@@ -71,11 +73,13 @@ pub enum Mutant {
     JointHalfForgotten,
     /// A follower acknowledges entries now and then that it does not have (B28).
     AcksUnwritten,
+    /// A renewed store lacks the last items of the old one.
+    RenewalFallsShort,
 }
 
 impl Mutant {
     /// Every planted bug.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::AckBeforeSync,
         Self::VoteForgotten,
         Self::AppliedIndexApart,
@@ -102,6 +106,7 @@ impl Mutant {
         Self::SnapshotUnsynced,
         Self::JointHalfForgotten,
         Self::AcksUnwritten,
+        Self::RenewalFallsShort,
     ];
 
     /// Reads the name that [`fmt::Display`] writes.
@@ -139,6 +144,7 @@ impl fmt::Display for Mutant {
             Self::SnapshotUnsynced => "snapshot-unsynced",
             Self::JointHalfForgotten => "joint-half-forgotten",
             Self::AcksUnwritten => "acks-unwritten",
+            Self::RenewalFallsShort => "renewal-falls-short",
         })
     }
 }
@@ -305,6 +311,20 @@ pub fn acknowledgement(message: &peer::PeerMessage) -> Option<peer::PeerMessage>
         ..peer::RaftMessage::default()
     };
     Some(peer::PeerMessage { group: message.group, body: Some(Body::Raft(answer)) })
+}
+
+/// Plants the bug of a renewal that ends one batch too early.
+pub fn tamper_with_copy(mutant: Option<Mutant>, renewed: &dyn StateStore) {
+    if mutant != Some(Mutant::RenewalFallsShort) {
+        return;
+    }
+    let why = "memory has no errors";
+    let keys: Vec<Bytes> =
+        renewed.scan(&[0; 8], &[0xff; 8]).map(|item| item.expect(why).0).collect();
+    let last = keys.len().saturating_sub(1) / BATCH_ITEMS_MAX * BATCH_ITEMS_MAX;
+    let batch: Vec<BatchItem> = keys[last..].iter().map(|key| (key.clone(), None)).collect();
+    renewed.write(&batch).expect(why);
+    renewed.flush().expect(why);
 }
 
 /// The frame that lets a log begin behind an export.

@@ -9,16 +9,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvstore::durable::{
-    BuildStep, BuildTask, DataFiles, ExportStep, ExportTask, Receiver, read_chunk,
+    BuildStep, BuildTask, DataFiles, ExportStep, ExportTask, Receiver, RenewStep, RenewTask,
+    read_chunk,
 };
 use kvstore::node::{
-    CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, NotBuilt, RequestId, Ticket,
+    CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, NotBuilt, RenewFailed,
+    RequestId, Ticket,
 };
 use proto::log::frame::Body as FrameBody;
 use proto::peer::peer_message::Body;
 use proto::{GroupId, LogIndex, NodeId, log, peer};
 use storage::export::{ExportFile, ExportHeader};
-use storage::mvcc::{CheckpointJob, CheckpointProgress};
+use storage::mvcc::{CheckpointJob, CheckpointProgress, RenewJob};
 use storage::state::StateStore;
 use storage::wal::{Wal, WalError};
 
@@ -31,6 +33,7 @@ use super::mutant::{self, Mutant};
 enum StoreJob {
     Checkpoint { id: CheckpointId, job: Box<CheckpointJob>, store: Arc<dyn StateStore> },
     Export { header: ExportHeader, source: Box<ExportSource> },
+    Renew { job: Box<RenewJob>, store: Arc<dyn StateStore>, state_dir: String },
 }
 
 /// Work on the store that has begun.
@@ -38,6 +41,7 @@ enum StoreJob {
 enum StoreWork {
     Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
     Export { group: GroupId, task: ExportTask },
+    Renewal { state_dir: String, task: RenewTask },
 }
 
 /// Work on exports that come and go.
@@ -113,6 +117,7 @@ pub struct Process {
     work: Option<StoreWork>,
     storing: bool,
     abort_export: bool,
+    abort_renewal: bool,
     transfers: VecDeque<Transfer>,
     receiver: Receiver,
     building: Option<(ExportFile, BuildTask)>,
@@ -142,6 +147,7 @@ impl Process {
             work: None,
             storing: false,
             abort_export: false,
+            abort_renewal: false,
             transfers: VecDeque::new(),
             building: None,
             transferring: false,
@@ -175,6 +181,14 @@ impl Process {
             }
             Effect::AbortExport => {
                 self.abort_export = true;
+                None
+            }
+            Effect::Renew { job, store, state_dir } => {
+                self.abort_renewal = false;
+                self.on_store(StoreJob::Renew { job: Box::new(job), store, state_dir })
+            }
+            Effect::AbortRenewal => {
+                self.abort_renewal = true;
                 None
             }
             Effect::ServeChunk { to, file, offset } => {
@@ -294,6 +308,13 @@ impl Process {
         self.wal.group_state(group)
     }
 
+    /// Names of the state directories; `None` while something is under way that may make or remove one.
+    pub fn state_dirs_at_rest(&self) -> Option<Vec<String>> {
+        let works = self.storing || self.transferring || self.open.is_some();
+        let decides = self.polling || self.node.wants_poll() || self.node.summary().installing;
+        (!works && !decides).then(|| self.files.states.list().expect("memory works"))
+    }
+
     /// Ends in an orderly way: everything is written, and the last batch sealed.
     pub fn end_well(mut self) {
         if self.wal.sync().is_ok() {
@@ -316,6 +337,7 @@ impl Process {
         match &self.work {
             Some(StoreWork::Checkpoint { .. }) => counters.count(Event::CrashInCheckpoint),
             Some(StoreWork::Export { .. }) => counters.count(Event::CrashInExport),
+            Some(StoreWork::Renewal { .. }) => counters.count(Event::CrashInRenewal),
             None => {}
         }
         if self.building.is_some() || self.node.summary().installing {
@@ -344,6 +366,9 @@ impl Process {
                 Err(_) => Some(Input::CheckpointFailed(id)),
             },
             Some(StoreWork::Export { group, task }) => self.step_export(group, task, counters),
+            Some(StoreWork::Renewal { state_dir, task }) => {
+                self.step_renewal(state_dir, task, counters)
+            }
         };
         if let Some(input) = report {
             self.node.step(input);
@@ -373,6 +398,15 @@ impl Process {
                     Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
                 }
             }
+            StoreJob::Renew { job, store, state_dir } => {
+                match RenewTask::begin(&self.files, *job, store, &state_dir) {
+                    Ok(task) => {
+                        self.work = Some(StoreWork::Renewal { state_dir, task });
+                        None
+                    }
+                    Err(failed) => Some(Input::Renewed { state_dir, result: Err(failed) }),
+                }
+            }
         }
     }
 
@@ -399,6 +433,31 @@ impl Process {
                 Some(Input::Exported { group, result: Ok(file) })
             }
             Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
+        }
+    }
+
+    fn step_renewal(
+        &mut self,
+        state_dir: String,
+        task: RenewTask,
+        counters: &mut Counters,
+    ) -> Option<Input> {
+        if std::mem::take(&mut self.abort_renewal) {
+            counters.count(Event::RenewalGivenUp);
+            let result = Err(RenewFailed::Copy("it was given up".to_owned()));
+            return Some(Input::Renewed { state_dir, result });
+        }
+        match task.step() {
+            Ok(RenewStep::Continue(task)) => {
+                self.work = Some(StoreWork::Renewal { state_dir, task });
+                None
+            }
+            Ok(RenewStep::Done(renewed)) => {
+                counters.count(Event::Renewed);
+                mutant::tamper_with_copy(self.mutant, &*renewed);
+                Some(Input::Renewed { state_dir, result: Ok(renewed) })
+            }
+            Err(failed) => Some(Input::Renewed { state_dir, result: Err(failed) }),
         }
     }
 

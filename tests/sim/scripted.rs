@@ -1,7 +1,7 @@
 //! A script without chance, cut at an operation of one machine's disk.
 //!
 //! Three machines, one leader, 500 writes. On the way there are checkpoints, compactions of history,
-//! exports, a follower that is cut off until it needs a snapshot, and a restart of the leader. Nothing
+//! exports, renewals of the store, a follower that is cut off until it needs a snapshot, and a restart of the leader. Nothing
 //! is random, so the script can be run again and stopped at any operation of a disk: whatever a loss of
 //! power leaves there then has to boot, with every vote and entry that was promised, in exactly the
 //! state that the committed log makes.
@@ -88,9 +88,11 @@ impl Script {
         let members: Vec<(NodeId, String)> =
             (1..=3).map(|n| (NodeId(n * 1001), format!("n{n}"))).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(0);
+        // What a checkpoint leaves behind is reason enough to renew the store.
+        let bounds = NodeBounds { store_times: 1, store_slack_bytes: 0, ..NodeBounds::default() };
         let hosts: Vec<Host> = members
             .iter()
-            .map(|(id, _)| Host::formed(*id, &members, NodeBounds::default(), None, &mut rng))
+            .map(|(id, _)| Host::formed(*id, &members, bounds, None, &mut rng))
             .collect();
         Self {
             promises: vec![Promises::new(); hosts.len()],
@@ -412,7 +414,8 @@ impl Script {
             })
             .collect();
         assert!(states.iter().all(|state| *state == states[0]), "all are equal: {states:?}");
-        for event in [Event::Checkpoint, Event::LogFreed, Event::SnapshotInstalled] {
+        let events = [Event::Checkpoint, Event::LogFreed, Event::SnapshotInstalled, Event::Renewed];
+        for event in events {
             assert!(self.counters.get(event) > 0, "{event:?} did not happen: {}", self.counters);
         }
         assert!(self.compacted > HISTORY, "history was compacted to {}", self.compacted);

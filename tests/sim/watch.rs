@@ -51,7 +51,13 @@ impl Watch {
                 Some(Body::HardState(hard_state)) => {
                     self.commits(node, group, hard_state.commit)?
                 }
-                Some(Body::GroupState(_) | Body::CheckpointDone(_) | Body::LogStart(_)) | None => {}
+                Some(
+                    Body::GroupState(_)
+                    | Body::CheckpointDone(_)
+                    | Body::LogStart(_)
+                    | Body::StateMoved(_),
+                )
+                | None => {}
             }
         }
         Ok(())

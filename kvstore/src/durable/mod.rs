@@ -11,7 +11,7 @@
 //!   rebuilds what can be rebuilt, removes what nobody needs, and says what has to be repaired from
 //!   peers.
 //! - [`ExportTask`] writes an export, [`Receiver`] takes one from a peer, [`BuildTask`] makes a state
-//!   of it. Each works in short steps, so that a thread of the shell, or the simulator between two
+//!   of it, [`RenewTask`] copies a state into another directory. Each works in short steps, so that a thread of the shell, or the simulator between two
 //!   crashes, can run them beside everything else.
 //!
 //! State directories are caches: whatever is wrong with one, it is moved aside and built again.
@@ -20,6 +20,7 @@ mod build;
 mod export_task;
 mod open;
 mod receive;
+mod renew_task;
 mod repair_log;
 mod replayer;
 mod seed;
@@ -29,10 +30,11 @@ pub use build::{BuildStep, BuildTask};
 pub use export_task::{ExportTask, Step as ExportStep};
 pub use open::{Damage, DamagedGroup, OpenError, Opened, Ready};
 pub use receive::Receiver;
+pub use renew_task::{RenewStep, RenewTask};
 pub use replayer::Replayer;
 pub use seed::{SeedError, first_states};
-pub(crate) use state_dirs::next_state_dir;
 pub use state_dirs::{MemoryDirs, SledDirs, StateDirs};
+pub(crate) use state_dirs::{StateNames, next_state_dir};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

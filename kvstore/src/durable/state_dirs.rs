@@ -21,6 +21,33 @@ pub(crate) fn next_state_dir(group: GroupId, current: &str) -> String {
     format!("{group}-{}", number.unwrap_or(0_u64) + 1)
 }
 
+/// Names of state directories for what is built while a node runs.
+///
+/// A snapshot may be built while the store is being renewed, and a directory that is of no use is removed
+/// some time after it was given up. So within a start no name is given out twice; what an earlier start
+/// has left, this one has removed.
+#[derive(Debug)]
+pub(crate) struct StateNames {
+    /// The name that was given out last, or the one that the group begins with.
+    last: String,
+}
+
+impl StateNames {
+    /// Names for a data group whose state lies in `current`.
+    pub(crate) fn after(current: &str) -> Self {
+        Self { last: current.to_owned() }
+    }
+
+    /// A name that was not given out before. Group 0, which lives in memory, has none.
+    pub(crate) fn next(&mut self, group: GroupId) -> String {
+        let name = next_state_dir(group, &self.last);
+        if group != GroupId::META {
+            self.last.clone_from(&name);
+        }
+        name
+    }
+}
+
 /// Makes, opens and removes state stores by name. A store is a cache, so nothing here has to survive
 /// a crash; what is left of a removal is removed by the next start.
 pub trait StateDirs: Send + Sync + fmt::Debug {
@@ -196,5 +223,17 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_is_given_out_twice() {
+        let mut names = StateNames::after("1-7");
+        let given = [GroupId::DATA, GroupId::META, GroupId::DATA].map(|group| names.next(group));
+        assert_eq!(given, ["1-8", "", "1-9"]);
     }
 }

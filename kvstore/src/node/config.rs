@@ -50,6 +50,11 @@ pub struct NodeBounds {
     /// Bytes of applied entries of a group that stay in memory while a follower that was heard lately
     /// needs them. One that is further behind gets a snapshot.
     pub log_lagging_bytes: u64,
+    /// The state store is renewed when it takes more than this many times what lives in it, and
+    /// `store_slack_bytes`. Small: it is copied often; large: more disk.
+    pub store_times: u64,
+    /// Bytes that the state store may take beyond that. Small: a store of little is copied often.
+    pub store_slack_bytes: u64,
 }
 
 impl Default for NodeBounds {
@@ -59,9 +64,18 @@ impl Default for NodeBounds {
             log_bytes: 3 * EXPORT_LOG_BYTES_MAX / 2,
             log_keep_bytes: 16 * 1024 * 1024,
             log_lagging_bytes: 256 * 1024 * 1024,
+            store_times: STORE_TIMES,
+            store_slack_bytes: STORE_SLACK_BYTES,
         }
     }
 }
+
+/// Default of [`NodeBounds::store_times`]. A fresh copy takes about twice as much as the export, and a segment
+/// of sled's file is cleaned when half of it is dead: so twice a fresh copy is usual.
+const STORE_TIMES: u64 = 2;
+/// Default of [`NodeBounds::store_slack_bytes`]: a checkpoint of a full layer, which may come to be dead at
+/// once, and some room.
+const STORE_SLACK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Default of [`NodeConfig::checkpoint_layer_bytes`].
 pub const CHECKPOINT_LAYER_BYTES: usize = 48 * 1024 * 1024;

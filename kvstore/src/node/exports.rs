@@ -151,6 +151,12 @@ impl Exports {
         self.stage == Stage::Idle && self.due && now >= self.retry_at
     }
 
+    /// Whether no round runs, and none is due.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.stage == Stage::Idle && !self.due
+    }
+
     /// A round has begun with a checkpoint.
     pub fn checkpointing(&mut self) {
         assert!(self.stage == Stage::Idle, "one round at a time");

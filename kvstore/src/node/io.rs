@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proto::v1;
 use proto::{Failure, GroupId, LogIndex, NodeId, log, peer};
 use storage::export::{ExportFile, ExportHeader};
-use storage::mvcc::{CheckpointJob, ExportJob, Machine};
+use storage::mvcc::{CheckpointJob, ExportJob, Machine, RenewJob};
 use storage::state::{StateError, StateStore};
 
 use super::catalogue::Catalogue;
@@ -135,6 +135,17 @@ pub enum ExportFailed {
     File(String),
 }
 
+/// Why a state store was not renewed. The node goes on with the one that it has.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewFailed {
+    /// The state store failed, or holds what is damaged: it has to be built anew.
+    #[error("the state store cannot be copied: {0}")]
+    Store(StateError),
+    /// It was given up, or the copy cannot be written. A later one may succeed.
+    #[error("{0}")]
+    Copy(String),
+}
+
 /// Everything that can happen to a node.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most are messages, and a box would cost each one")]
@@ -170,6 +181,13 @@ pub enum Input {
         group: GroupId,
         /// The file, or what went wrong.
         result: Result<ExportFile, ExportFailed>,
+    },
+    /// The copy of the data group's store is durable, or there will be none.
+    Renewed {
+        /// Name of its directory.
+        state_dir: String,
+        /// The copy, or what went wrong.
+        result: Result<Arc<dyn StateStore>, RenewFailed>,
     },
     /// A chunk of a snapshot is written.
     ChunkWritten {
@@ -257,6 +275,18 @@ pub enum Effect {
     /// Give up the export of the data group that is being written or about to be, and report it as
     /// failed.
     AbortExport,
+    /// Copy the data group's store into a new one beside everything else, then report
+    /// [`Input::Renewed`].
+    Renew {
+        /// Copies it item by item.
+        job: RenewJob,
+        /// The store to copy.
+        store: Arc<dyn StateStore>,
+        /// Name of the new one's directory below `state/`; unused so far.
+        state_dir: String,
+    },
+    /// Give up the renewal that runs or is about to, and report it as failed.
+    AbortRenewal,
     /// Read a chunk of an export and send it. Where that fails, send that the export is gone.
     ServeChunk {
         /// To whom.

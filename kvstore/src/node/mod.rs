@@ -15,8 +15,8 @@
 //! 2. Followers and damaged nodes that need an export are offered one, or one is begun.
 //! 3. All frames become one [`Effect::WalAppend`] under one ticket.
 //! 4. Answers are completed with what only the node knows (leader, addresses) and given out once.
-//! 5. A checkpoint begins when the memory layer or the log behind the last one is large enough and none
-//!    runs.
+//! 5. A checkpoint begins when the memory layer or the log behind the last one is large enough, none runs,
+//!    and the store is neither exported nor renewed.
 //!
 //! A message that must not leave before the disk confirmed stays inside its group until
 //! [`Input::WalDurable`] names a ticket at or after the append that it waits for (design: persist,
@@ -28,6 +28,7 @@ mod exports;
 mod io;
 mod keyspaces;
 mod membership;
+mod renewals;
 mod repair;
 mod requests;
 mod routing;
@@ -44,8 +45,8 @@ pub use config::{
     CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, EXPORT_LOG_BYTES_MAX, NodeBounds, NodeConfig,
 };
 pub use io::{
-    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, NotBuilt, Reply,
-    Request, RequestId, Summary, Ticket, Ticks,
+    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, NotBuilt,
+    RenewFailed, Reply, Request, RequestId, Summary, Ticket, Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
 pub use strain::Strain;
@@ -63,9 +64,11 @@ use storage::mvcc::{HistoryClock, Machine};
 use storage::wal::{Recovered, RecoveredGroup};
 
 use self::exports::Exports;
+use self::renewals::Renewals;
 use self::requests::Requests;
 use self::routing::Parked;
 use self::snapshots::Snapshots;
+use crate::durable::StateNames;
 use crate::replication::raft::{RaftReplica, ReplicaIdentity, StateMachine};
 use crate::replication::{Outbox, Replication, Retired};
 
@@ -110,6 +113,8 @@ pub struct Node {
     store_failed: bool,
     exports: Exports,
     snapshots: Snapshots,
+    renewals: Renewals,
+    state_names: StateNames,
     history: HistoryClock,
     /// Members of the data group before the first change of members.
     first_conf: (log::ConfState, u64),
@@ -153,6 +158,7 @@ impl Node {
         let meta = replica(&config, &identity, GroupId::META, &mut groups, catalogue)?;
         let data = replica(&config, &identity, GroupId::DATA, &mut groups, machine)?;
         let exports = Exports::new(exports, config.log_bytes);
+        let state_names = StateNames::after(data.state_dir());
         Ok(Self {
             config,
             meta,
@@ -168,6 +174,8 @@ impl Node {
             store_failed: false,
             exports,
             snapshots: Snapshots::default(),
+            renewals: Renewals::default(),
+            state_names,
             history: HistoryClock::default(),
             first_conf,
             told: None,
@@ -187,6 +195,7 @@ impl Node {
             Input::CheckpointDone(id) => self.checkpoint_done(id),
             Input::CheckpointFailed(id) => self.checkpoint_failed(id),
             Input::Exported { group, result } => self.exported(group, result),
+            Input::Renewed { state_dir, result } => self.renewed(state_dir, result),
             Input::ChunkWritten { group, index, offset } => {
                 self.chunk_written(group, index, offset);
             }
@@ -451,14 +460,18 @@ impl Node {
                        the store";
             return Some(Effect::Fatal(why.to_owned()));
         }
-        // The log counts as well: of what is overwritten or compacted, little stays in the layer, but a
-        // start has to replay it all.
-        let limit = self.config.checkpoint_layer_bytes.min(self.config.bounds.layer_bytes);
-        let due = layer >= limit || self.log_since_checkpoint >= 2 * limit as u64;
-        if self.checkpoint.is_some() || self.store_failed || !due {
+        if self.checkpoint.is_some() || self.store_failed || !self.checkpoint_due() {
             return None;
         }
         self.checkpoint_now()
+    }
+
+    /// The log counts as well: of what is overwritten or compacted, little stays in the layer, but a
+    /// start has to replay it all.
+    fn checkpoint_due(&self) -> bool {
+        let limit = self.config.checkpoint_layer_bytes.min(self.config.bounds.layer_bytes);
+        let layer = self.data.machine().layer_bytes();
+        layer >= limit || self.log_since_checkpoint >= 2 * limit as u64
     }
 
     fn checkpoint_done(&mut self, id: CheckpointId) {
@@ -484,8 +497,8 @@ impl Node {
         self.refuse_exports(waiting, "the node's state store has failed");
     }
 
-    /// What the state store holds is not known any more: neither checkpoint nor export begins before the
-    /// next start, which builds it anew.
+    /// What the state store holds is not known any more: no checkpoint, export or renewal begins before
+    /// the next start, which builds it anew.
     fn lose_store(&mut self) {
         self.store_failed = true;
         self.effects.push(Effect::SuspectState(self.data.state_dir().to_owned()));

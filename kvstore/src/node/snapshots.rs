@@ -10,7 +10,6 @@ use storage::export::{ExportFile, ExportHeader};
 use super::io::{Built, BuiltState, Effect, NotBuilt, Ticks};
 use super::transfer::Fetch;
 use super::{Node, Ticket};
-use crate::durable::next_state_dir;
 use crate::replication::Retired;
 
 /// What a node receives and builds.
@@ -30,6 +29,14 @@ impl Snapshots {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !(self.fetching.is_empty() && self.building.is_empty() && self.built.is_empty())
+    }
+
+    /// Whether anything is on its way that would take the place of this group's state.
+    #[must_use]
+    pub fn concern(&self, group: GroupId) -> bool {
+        self.fetching.contains_key(&group)
+            || self.building.contains_key(&group)
+            || self.built.contains_key(&group)
     }
 
     /// A state is of no use once this append is durable.
@@ -124,10 +131,7 @@ impl Node {
         }
         let fetch = self.snapshots.fetching.remove(&group).expect("it was just found");
         let message = fetch.offer().raft.clone().expect("an offer of a leader has its message");
-        let state_dir = match group {
-            GroupId::META => next_state_dir(group, self.meta.state_dir()),
-            _ => next_state_dir(group, self.data.state_dir()),
-        };
+        let state_dir = self.state_names.next(group);
         tracing::info!(%group, %index, "the snapshot is here; building its state");
         self.snapshots.building.insert(group, (index, message, state_dir.clone()));
         self.effects.push(Effect::Build { group, index, state_dir });
@@ -218,6 +222,7 @@ impl Node {
         if group == GroupId::DATA {
             self.checkpoint = None;
             self.store_failed = false;
+            self.orphan_renewal();
             if self.exports.waits_for_checkpoint() {
                 let waiting = self.exports.failed(self.now);
                 self.refuse_exports(waiting, "the node has just installed a snapshot");

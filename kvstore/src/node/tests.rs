@@ -9,7 +9,9 @@ use storage::state::StateError;
 use storage::wal::Wal;
 
 use super::*;
-use crate::durable::{DataFiles, ExportStep, ExportTask};
+use crate::durable::{
+    DataFiles, ExportStep, ExportTask, Founding, Opened, Ready, RenewStep, RenewTask,
+};
 use crate::shell::testing::{opened, opened_with, put_request};
 
 /// A node of one whose log is synced at once, whose checkpoints take no time, and whose exports take as
@@ -19,6 +21,15 @@ struct Alone {
     wal: Wal,
     files: DataFiles,
     exporting: VecDeque<(GroupId, ExportTask)>,
+    /// The renewal that was begun, and the name of its directory.
+    renewing: Option<(String, RenewTask)>,
+    /// Renewals that were told to end.
+    renewals_given_up: usize,
+    /// Names of the state directories that were removed.
+    removed: Vec<String>,
+    /// Power fails before the log takes the frame that names another state directory.
+    dies_at_move: bool,
+    dead: bool,
     /// Exports of the data group that were finished, and that were given up.
     finished: usize,
     given_up: usize,
@@ -50,6 +61,11 @@ impl Alone {
             wal,
             files,
             exporting: VecDeque::new(),
+            renewing: None,
+            renewals_given_up: 0,
+            removed: Vec::new(),
+            dies_at_move: false,
+            dead: false,
             finished: 0,
             given_up: 0,
             replies: Vec::new(),
@@ -72,6 +88,13 @@ impl Alone {
     }
 
     fn carry_out(&mut self, effect: Effect) {
+        if let Effect::WalAppend { frames, .. } = &effect {
+            let moves = frames.iter().any(|f| matches!(f.body, Some(FrameBody::StateMoved(_))));
+            self.dead |= self.dies_at_move && moves;
+        }
+        if self.dead {
+            return;
+        }
         match effect {
             Effect::WalAppend { ticket, frames, .. } => {
                 self.wal.append(&frames);
@@ -106,8 +129,71 @@ impl Alone {
                 }
             }
             Effect::RemoveExport(path) => self.files.disk.remove_file(&path).unwrap(),
-            Effect::Members { .. } | Effect::Send { .. } | Effect::RemoveState { .. } => {}
+            Effect::Renew { job, store, state_dir } => {
+                let task = RenewTask::begin(&self.files, job, store, &state_dir).unwrap();
+                self.renewing = Some((state_dir, task));
+            }
+            Effect::AbortRenewal => {
+                let (state_dir, task) = self.renewing.take().expect("one runs");
+                drop(task);
+                self.renewals_given_up += 1;
+                let result = Err(RenewFailed::Copy("given up".to_owned()));
+                self.node.step(Input::Renewed { state_dir, result });
+            }
+            Effect::RemoveState { name, state } => {
+                drop(state);
+                self.files.states.remove(&name).unwrap();
+                self.removed.push(name);
+            }
+            Effect::Members { .. } | Effect::Send { .. } => {}
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// The renewal that runs takes all its steps.
+    fn finish_renewal(&mut self) {
+        let (state_dir, mut task) = self.renewing.take().expect("one runs");
+        let renewed = loop {
+            match task.step().unwrap() {
+                RenewStep::Continue(rest) => task = rest,
+                RenewStep::Done(renewed) => break renewed,
+            }
+        };
+        self.node.step(Input::Renewed { state_dir, result: Ok(renewed) });
+        // The second one knows that the log has taken what the first one appended.
+        self.poll();
+        self.poll();
+    }
+
+    /// A tick with some writes to the same few keys.
+    fn overwrite(&mut self) {
+        for n in 0..4 {
+            self.request(put_request(&format!("{n}"), &[7; VALUE_BYTES]));
+        }
+        self.node.step(Input::Tick);
+        self.poll();
+        self.step_export();
+    }
+
+    /// Overwrites until a renewal has begun.
+    fn outgrow(&mut self) {
+        for _ in 0..2_000 {
+            self.overwrite();
+            if self.renewing.is_some() {
+                return;
+            }
+        }
+        panic!("no renewal was begun, at {} bytes", self.node.machine().store_bytes());
+    }
+
+    /// The machine that a start finds.
+    fn start_again(self) -> (Machine, Vec<String>) {
+        let Self { node, wal, files, .. } = self;
+        drop((node, wal));
+        let founding = Founding { members: vec![(NodeId(1), "n1".into())], joined: false };
+        match files.open(&founding).unwrap() {
+            Opened::Ready(Ready { start, .. }) => (start.machine, files.states.list().unwrap()),
+            Opened::Damaged(damage) => panic!("{damage:?}"),
         }
     }
 
@@ -312,4 +398,159 @@ fn a_store_that_cannot_be_exported_is_exported_no_more_and_a_file_is_tried_again
     assert_eq!(exports_fail(file), (2, Vec::new()));
     let store = || ExportFailed::Store(StateError::Poisoned);
     assert_eq!(exports_fail(store), (1, Vec::new()), "the next start decides what becomes of it");
+}
+
+/// A node that keeps little history, and whose store is renewed when it takes more than twice what lives
+/// in it.
+fn growing(layer_bytes: usize) -> Alone {
+    let mut alone = Alone::new(opened_with(&SimDisk::new(), |config| {
+        config.checkpoint_layer_bytes = LAYER / 4;
+        let bounds = NodeBounds::default();
+        config.bounds = NodeBounds {
+            layer_bytes,
+            store_times: 2,
+            store_slack_bytes: 8 * LAYER as u64,
+            ..bounds
+        };
+    }));
+    let settings = v1::keyspace::Settings { history_revisions: 10, ..Default::default() };
+    let keyspace =
+        v1::Keyspace { name: "default".into(), settings: Some(settings), ..Default::default() };
+    let step = log::put_keyspace::Step::Set.into();
+    let put = log::PutKeyspace { step, keyspace: Some(keyspace) };
+    let body = Some(log::command::Body::PutKeyspace(put));
+    alone.request(Request::Manage(log::Command { body }));
+    for _ in 0..40 {
+        alone.node.step(Input::Tick);
+        alone.poll();
+    }
+    assert!(matches!(alone.replies.pop(), Some(Ok(Reply::Managed(_)))));
+    alone
+}
+
+#[test]
+fn a_store_that_outgrows_what_lives_in_it_is_renewed_and_its_directory_goes_once_the_log_knows() {
+    let mut alone = growing(usize::MAX / 8);
+    alone.outgrow();
+    let old = alone.node.state_dir().to_owned();
+    let grown = alone.node.machine().store_bytes();
+    // Whatever is written meanwhile stays in memory, however much that is.
+    for _ in 0..50 {
+        alone.overwrite();
+    }
+    assert!(alone.node.machine().layer_bytes() > LAYER, "no checkpoint runs beside a renewal");
+    alone.finish_renewal();
+    assert!(alone.node.machine().store_bytes() < grown / 2);
+    assert_ne!(alone.node.state_dir(), old);
+    assert_eq!(alone.removed, [old], "the log takes the frame at once here");
+    for _ in 0..50 {
+        alone.overwrite();
+    }
+    let (applied, digest) = {
+        let machine = alone.node.machine();
+        assert!(machine.checkpointed().get() + 400 > machine.applied().get(), "they go on");
+        (machine.applied(), machine.digest().unwrap())
+    };
+    let dir = alone.node.state_dir().to_owned();
+    let (node, wal) = (&alone.node, &alone.wal);
+    assert_eq!(wal.group_state(GroupId::DATA).unwrap().state_dir, node.state_dir());
+    let log: Vec<log::Entry> = entries_behind(&alone);
+    let (mut machine, dirs) = alone.start_again();
+    assert_eq!(dirs, [dir]);
+    let found = machine.applied();
+    for entry in log.iter().filter(|entry| entry.index > found.get()) {
+        let command = crate::replication::raft::command_of(entry);
+        machine.apply(LogIndex(entry.index), Term(entry.term), command.as_ref()).unwrap();
+    }
+    assert_eq!((machine.applied(), machine.digest().unwrap()), (applied, digest));
+}
+
+/// The entries that the log on disk holds of the data group behind the newest checkpoint.
+fn entries_behind(alone: &Alone) -> Vec<log::Entry> {
+    let machine = alone.node.machine();
+    let (from, to) = (machine.checkpointed(), machine.applied());
+    let mut entries = Vec::new();
+    let mut visit = |entry: log::Entry| -> Result<(), std::convert::Infallible> {
+        entries.push(entry);
+        Ok(())
+    };
+    let Alone { files, .. } = alone;
+    let (dir, options) = (files.wal_dir(), &files.wal);
+    let disk = files.disk.as_ref();
+    storage::wal::replay(disk, &dir, options, GroupId::DATA, from, to, &mut visit).unwrap();
+    entries
+}
+
+#[test]
+fn without_the_frame_the_old_directory_counts_and_the_copy_is_removed() {
+    let mut alone = growing(usize::MAX / 8);
+    alone.outgrow();
+    let old = alone.node.state_dir().to_owned();
+    let (checkpointed, removed) = (alone.node.machine().checkpointed(), alone.removed.len());
+    alone.dies_at_move = true;
+    alone.finish_renewal();
+    assert!(alone.dead && alone.node.state_dir() != old);
+    assert_eq!(alone.removed.len(), removed, "the log does not know of the new one");
+    assert_eq!(alone.files.states.list().unwrap().len(), 2);
+    let (machine, dirs) = alone.start_again();
+    assert_eq!((machine.applied(), dirs), (checkpointed, vec![old]));
+    machine.verify().unwrap();
+}
+
+#[test]
+fn a_renewal_that_delays_a_checkpoint_is_given_up_and_tried_again_elsewhere() {
+    let mut alone = growing(LAYER);
+    alone.outgrow();
+    let (old, first) =
+        (alone.node.state_dir().to_owned(), alone.renewing.as_ref().unwrap().0.clone());
+    for _ in 0..100 {
+        alone.overwrite();
+        if alone.renewing.is_none() {
+            break;
+        }
+    }
+    assert_eq!(alone.renewals_given_up, 1);
+    alone.poll();
+    assert_eq!((alone.node.state_dir(), &alone.removed[..]), (&old[..], &[first.clone()][..]));
+    let checkpointed = alone.node.machine().checkpointed();
+    alone.outgrow();
+    assert!(alone.node.machine().checkpointed() > checkpointed, "checkpoints had their turn");
+    assert_ne!(alone.renewing.as_ref().unwrap().0, first);
+    alone.finish_renewal();
+    assert_eq!(alone.removed, [first, old]);
+}
+
+#[test]
+fn on_a_full_disk_no_renewal_begins_and_one_that_is_done_is_not_taken() {
+    let mut alone = growing(usize::MAX / 8);
+    alone.outgrow();
+    let (old, copy) =
+        (alone.node.state_dir().to_owned(), alone.renewing.as_ref().unwrap().0.clone());
+    alone.node.step(Input::LogFull(true));
+    alone.finish_renewal();
+    assert_eq!((alone.node.state_dir(), &alone.removed[..]), (&old[..], &[copy][..]));
+    for _ in 0..1_000 {
+        alone.node.step(Input::Tick);
+        alone.poll();
+    }
+    assert!(alone.renewing.is_none());
+    alone.node.step(Input::LogFull(false));
+    alone.outgrow();
+}
+
+#[test]
+fn a_store_that_cannot_be_copied_is_not_copied_again_before_the_next_start() {
+    let mut alone = growing(usize::MAX / 8);
+    alone.outgrow();
+    let (state_dir, task) = alone.renewing.take().unwrap();
+    drop(task);
+    let result = Err(RenewFailed::Store(StateError::Poisoned));
+    alone.node.step(Input::Renewed { state_dir, result });
+    let checkpointed = alone.node.machine().checkpointed();
+    for _ in 0..500 {
+        alone.node.step(Input::Tick);
+        alone.poll();
+    }
+    assert!(alone.renewing.is_none());
+    assert_eq!(alone.node.machine().checkpointed(), checkpointed);
 }

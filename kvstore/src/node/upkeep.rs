@@ -47,6 +47,7 @@ impl Node {
         self.measure_strain();
         self.tick_snapshots();
         self.tick_exports();
+        self.tick_renewals();
         let bounds = &self.config.bounds;
         self.meta.trim_log(bounds, self.exports.held(GroupId::META));
         self.data.trim_log(bounds, self.exports.held(GroupId::DATA));
@@ -217,7 +218,7 @@ impl Node {
                 self.effects.push(Effect::RemoveExport(file.path));
             }
         }
-        let may = self.checkpoint.is_none() && !self.store_failed;
+        let may = self.checkpoint.is_none() && !self.renewals.is_running() && !self.store_failed;
         if may && self.exports.begins(now) {
             self.begin_export_round();
         }
@@ -245,7 +246,8 @@ impl Node {
     }
 
     fn want_exports(&mut self) {
-        let state_bytes = self.data.machine().store_bytes();
+        // What lives: the store's file may be several times as long.
+        let state_bytes = self.exports.newest(GroupId::DATA).map_or(0, |file| file.bytes);
         // Nodes take their turns at different times.
         let share = 16 + self.config.id.get() % 8;
         let least = self.config.export_log_bytes / 16 * share;
@@ -414,7 +416,7 @@ impl Node {
         }
     }
 
-    /// A checkpoint of everything applied, unless one runs.
+    /// A checkpoint of everything applied, unless one runs or the store is exported or renewed.
     pub(super) fn checkpoint_now(&mut self) -> Option<Effect> {
         let machine = self.data.machine_mut();
         let job = machine.begin_checkpoint()?;

@@ -253,7 +253,11 @@ fn moves_start(frame: &log::Frame) -> bool {
     match &frame.body {
         Some(Body::LogStart(_) | Body::Installed(_)) => true,
         Some(
-            Body::Entries(_) | Body::HardState(_) | Body::GroupState(_) | Body::CheckpointDone(_),
+            Body::Entries(_)
+            | Body::HardState(_)
+            | Body::GroupState(_)
+            | Body::CheckpointDone(_)
+            | Body::StateMoved(_),
         )
         | None => false,
     }

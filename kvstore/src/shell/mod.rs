@@ -12,8 +12,8 @@
 //!   each, polls it once and carries out the effects in their order: that is what makes many
 //!   writes share one fdatasync. It ticks by the monotonic clock.
 //! - The **log thread** owns the write-ahead log. While it syncs one batch, the next one queues up.
-//! - The **store thread** moves the memory layer into the state store, in small steps, and writes
-//!   exports between two checkpoints.
+//! - The **store thread** moves the memory layer into the state store, in small steps, and between two
+//!   checkpoints writes exports and copies the store into a new one.
 //! - The **transfer thread** serves exports to peers, receives them, and builds states from them.
 //!
 //! Bounds: requests pass [`Admission`], peer messages an [`Inbox`] of bounded bytes; what the node

@@ -206,6 +206,14 @@ impl Turns {
                 Effect::AbortExport => {
                     self.store_signals.abort_export.store(true, Ordering::Release);
                 }
+                Effect::Renew { job, store, state_dir } => {
+                    // As above: the one before has been reported.
+                    self.store_signals.abort_renewal.store(false, Ordering::Release);
+                    self.on_store(StoreJob::Renew { job: Box::new(job), store, state_dir });
+                }
+                Effect::AbortRenewal => {
+                    self.store_signals.abort_renewal.store(true, Ordering::Release);
+                }
                 Effect::ServeChunk { to, file, offset } => {
                     self.serve(to, file, offset);
                 }
@@ -236,7 +244,7 @@ impl Turns {
 
     fn on_store(&self, job: StoreJob) {
         if self.store_jobs.send(job).is_err() {
-            tracing::warn!("no checkpoint or export: their thread has ended");
+            tracing::warn!("no checkpoint, export or renewal: their thread has ended");
         }
     }
 

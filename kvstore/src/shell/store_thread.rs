@@ -1,4 +1,4 @@
-//! The thread that writes checkpoints and exports.
+//! The thread that writes checkpoints and exports, and renews the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,23 +7,25 @@ use std::time::Duration;
 
 use proto::GroupId;
 use storage::export::{ExportFile, ExportHeader};
-use storage::mvcc::{CheckpointJob, CheckpointProgress};
+use storage::mvcc::{CheckpointJob, CheckpointProgress, RenewJob};
 use storage::state::{StateError, StateStore};
 
 use super::event::Event;
-use crate::durable::{DataFiles, ExportStep, ExportTask};
-use crate::node::{CheckpointId, ExportFailed, ExportSource, Input};
+use crate::durable::{DataFiles, ExportStep, ExportTask, RenewStep, RenewTask};
+use crate::node::{CheckpointId, ExportFailed, ExportSource, Input, RenewFailed};
 
 /// The pause between two small batches: a batch stops every read of the store for its duration.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// Work on the store. One piece at a time: an export reads between two checkpoints.
+/// Work on the store. One piece at a time: exports and renewals read between two checkpoints.
 #[derive(Debug)]
 pub(super) enum StoreJob {
     /// Moves the memory layer into the store.
     Checkpoint { id: CheckpointId, job: Box<CheckpointJob>, store: Arc<dyn StateStore> },
     /// Writes an export.
     Export { header: ExportHeader, source: Box<ExportSource> },
+    /// Copies the store into a new one.
+    Renew { job: Box<RenewJob>, store: Arc<dyn StateStore>, state_dir: String },
 }
 
 /// What tells the thread to stop what it does.
@@ -33,11 +35,13 @@ pub(super) struct StoreSignals {
     pub(super) stop: AtomicBool,
     /// The export of the data group that is being written, or waits for its turn, is to be given up.
     pub(super) abort_export: AtomicBool,
+    /// The renewal that runs, or waits for its turn, is to be given up.
+    pub(super) abort_renewal: AtomicBool,
 }
 
 /// Runs jobs on the store beside everything else.
 ///
-/// A checkpoint or an export that fails is reported, and the node decides.
+/// What fails is reported, and the node decides.
 pub(super) struct StoreThread {
     pub(super) jobs: Receiver<StoreJob>,
     pub(super) files: DataFiles,
@@ -67,6 +71,12 @@ impl StoreThread {
                     let group = header.group;
                     match self.export(header, *source) {
                         Some(result) => Input::Exported { group, result },
+                        None => return,
+                    }
+                }
+                StoreJob::Renew { job, store, state_dir } => {
+                    match self.renew(*job, store, &state_dir) {
+                        Some(result) => Input::Renewed { state_dir, result },
                         None => return,
                     }
                 }
@@ -122,6 +132,35 @@ impl StoreThread {
                 }
                 Err(failed) => return Some(Err(failed)),
             }
+        }
+    }
+
+    /// `None` when it was told to stop.
+    fn renew(
+        &self,
+        job: RenewJob,
+        store: Arc<dyn StateStore>,
+        state_dir: &str,
+    ) -> Option<Result<Arc<dyn StateStore>, RenewFailed>> {
+        let mut task = match RenewTask::begin(&self.files, job, store, state_dir) {
+            Ok(task) => task,
+            Err(failed) => return Some(Err(failed)),
+        };
+        loop {
+            if self.signals.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            if self.signals.abort_renewal.swap(false, Ordering::AcqRel) {
+                let why = "it was in the way of a checkpoint or a snapshot, or the disk is full";
+                return Some(Err(RenewFailed::Copy(why.to_owned())));
+            }
+            match task.step() {
+                Ok(RenewStep::Continue(rest)) => task = rest,
+                Ok(RenewStep::Done(renewed)) => return Some(Ok(renewed)),
+                Err(failed) => return Some(Err(failed)),
+            }
+            // A batch into any store stops the reads of all.
+            std::thread::sleep(PAUSE);
         }
     }
 }

@@ -82,7 +82,12 @@ pub(crate) fn opened_with(
 impl SingleNode {
     /// Creates a log on `disk`, or opens the one that is there.
     pub(crate) fn start(disk: &SimDisk) -> Self {
-        let (node, wal, files) = opened(disk);
+        Self::start_with(disk, |_| {})
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn start_with(disk: &SimDisk, adjust: impl FnOnce(&mut NodeConfig)) -> Self {
+        let (node, wal, files) = opened_with(disk, adjust);
         let metrics = Arc::new(Metrics::default());
         let (failed, failures) = mpsc::channel();
         let fatal = Fatal::new(move |why| {

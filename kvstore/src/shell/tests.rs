@@ -37,6 +37,34 @@ async fn a_write_is_read_back_and_survives_a_restart() {
     node.stop().await;
 }
 
+/// A store only grows, unless it is replaced by a copy of itself.
+#[tokio::test]
+async fn a_store_is_renewed_beside_writes_and_nothing_is_lost() {
+    let node = SingleNode::start_with(&SimDisk::new(), |config| {
+        config.checkpoint_layer_bytes = 4 * 1024;
+        config.bounds.store_times = 1;
+        config.bounds.store_slack_bytes = 0;
+    });
+    let handle = node.ready().await;
+    let (mut most, mut written, mut renewals) = (0, 0, 0);
+    let all = async {
+        while renewals < 2 {
+            written += 1;
+            let value = [7; 500];
+            put(&handle, &format!("k{written}"), &value).await.unwrap();
+            let bytes = handle.summary().await.unwrap().store_bytes;
+            renewals += u32::from(bytes < most);
+            most = if bytes < most { bytes } else { most.max(bytes) };
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("the store is renewed");
+    for number in 1..=written {
+        let found = get(&handle, &format!("k{number}")).await;
+        assert_eq!(found.as_deref(), Some(&[7; 500][..]), "k{number}");
+    }
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn writes_that_come_together_share_syncs() {
     const WRITES: usize = 400;

@@ -194,7 +194,7 @@ impl ExportJob {
             }
             looked += 1;
             if looked == STEP_ITEMS {
-                return Ok(Some(after(&state_key)));
+                return Ok(Some(key::after(&state_key)));
             }
         }
         self.cover.check_outcomes(self.outcomes)?;
@@ -235,7 +235,7 @@ impl Walk {
                     }
                 }
             }
-            self.from = after(&state_key);
+            self.from = key::after(&state_key);
             if let Some(whole) = partial.take_if(|partial| partial.is_whole()) {
                 give(self.record(covered, &whole.stored, whole.value.freeze())?)?;
             }
@@ -319,12 +319,4 @@ impl Partial {
     fn damaged(&self) -> StateError {
         damaged(&self.stored.prefix, self.stored.head.revision, "lacks a part of its value")
     }
-}
-
-/// The smallest key above this one.
-fn after(key: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(key.len() + 1);
-    out.put_slice(key);
-    out.put_u8(0);
-    out.freeze()
 }

@@ -199,6 +199,14 @@ pub fn outcome_index(state_key: &[u8]) -> Option<LogIndex> {
     Some(LogIndex(u64::from_be_bytes(suffix.try_into().ok()?)))
 }
 
+/// The smallest key above this one.
+pub fn after(state_key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(state_key.len() + 1);
+    out.put_slice(state_key);
+    out.put_u8(0);
+    out.freeze()
+}
+
 fn own(kind: u8, suffix: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(KEYSPACE_BYTES + 1 + suffix.len());
     out.put_u64(OWN.get());

@@ -20,6 +20,7 @@ use super::layer::Layer;
 use super::outcome::Outcome;
 use super::range::{self, RangePage, RangeQuery};
 use super::recall::Recall;
+use super::renew::RenewJob;
 use super::retention::{self, HistoryClock};
 use super::retired::Retired;
 use super::session::{Admission, Name, Sessions};
@@ -56,7 +57,8 @@ impl Default for MachineOptions {
 /// 2. The revision of a keyspace never falls, also not over a crash (etcd-io/etcd#17780).
 /// 3. At most one layer is frozen, exactly while a checkpoint runs or after one was abandoned.
 /// 4. What a read returns depends on the applied entries alone, not on when checkpoints ran.
-/// 5. The store does not change while an export runs.
+/// 5. The store does not change while an export or a renewal runs, and a renewal changes only which
+///    store it is.
 #[derive(Debug)]
 pub struct Machine {
     layers: Layers,
@@ -91,6 +93,11 @@ enum Work {
     },
     /// An export reads it.
     Export,
+    /// It is being copied into another one.
+    Renewal {
+        /// Set when the other one durably holds everything.
+        done: Arc<AtomicBool>,
+    },
     /// A checkpoint was given up because the store failed.
     Abandoned,
 }
@@ -542,8 +549,8 @@ impl Machine {
         self.sessions.floor()
     }
 
-    /// Freezes the layer and returns the checkpoint that moves it into the store. `None` while one
-    /// or an export runs, after one was abandoned, and when nothing was applied since the last one.
+    /// Freezes the layer and returns the checkpoint that moves it into the store. `None` while one,
+    /// an export or a renewal runs, after one was abandoned, and when nothing was applied since the last one.
     ///
     /// The caller steps the job to its end, appends the frame `CheckpointDone` to the log and then
     /// calls [`Machine::finish_checkpoint`]. Takes some microseconds, and one per keyspace.
@@ -618,8 +625,8 @@ impl Machine {
         self.work = Work::Abandoned;
     }
 
-    /// Begins to export what the last finished checkpoint covers. `None` while a checkpoint or
-    /// another export runs, after a checkpoint was abandoned, and before the first is finished.
+    /// Begins to export what the last finished checkpoint covers. `None` while a checkpoint, a
+    /// renewal or another export runs, after a checkpoint was abandoned, and before the first is finished.
     ///
     /// Until [`Machine::end_export`] is called no checkpoint begins, so the layer grows.
     pub fn begin_export(&mut self) -> Option<ExportJob> {
@@ -638,6 +645,36 @@ impl Machine {
     pub fn end_export(&mut self) {
         assert!(matches!(self.work, Work::Export), "an export is ended once it was begun");
         self.work = Work::Idle;
+    }
+
+    /// Begins to copy the store into an empty one. `None` while a checkpoint, an export or another
+    /// renewal runs, after a checkpoint was abandoned, and before the first is finished.
+    ///
+    /// Until [`Machine::end_renewal`] is called no checkpoint begins, so the layer grows. Reads go on.
+    pub fn begin_renewal(&mut self) -> Option<RenewJob> {
+        if !matches!(self.work, Work::Idle) || self.cover.is_none() {
+            return None;
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        self.work = Work::Renewal { done: Arc::clone(&done) };
+        Some(RenewJob::new(done))
+    }
+
+    /// Notes that the renewal is done, and goes on with `renewed`; without one it was given up, at
+    /// whatever step. Returns the store that was replaced.
+    ///
+    /// # Panics
+    /// When no renewal runs, or when there is a new store and the job has not done its last step.
+    pub fn end_renewal(
+        &mut self,
+        renewed: Option<Arc<dyn StateStore>>,
+    ) -> Option<Arc<dyn StateStore>> {
+        let Work::Renewal { done } = std::mem::replace(&mut self.work, Work::Idle) else {
+            panic!("a renewal is ended once it was begun");
+        };
+        let renewed = renewed?;
+        assert!(done.load(Ordering::Acquire), "the new store holds everything");
+        Some(std::mem::replace(&mut self.layers.store, renewed))
     }
 
     /// SHA-256 over everything that was applied and lives: equal on replicas at equal index,

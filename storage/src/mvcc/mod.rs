@@ -93,12 +93,19 @@
 //! (`export.rs`); an [`ImportJob`] builds a store from them. Both work in bounded steps and can be
 //! dropped at any of them. How records become a file, [`export`](crate::export) says.
 //!
+//! # Renewal
+//!
+//! A store may take several times the room of what lives in it. [`Machine::begin_renewal`] gives a
+//! job that copies it into an empty one, and [`Machine::end_renewal`] puts that in its place
+//! (`renew.rs` says why nothing else changes). Neither a checkpoint nor an export runs meanwhile.
+//!
 //! # When the store fails
 //!
 //! A [`StateError`](crate::state::StateError) from apply or a read: the store is given up, and the
 //! log is replayed into another one. From a checkpoint: [`Machine::abandon_checkpoint`] keeps the
 //! machine in service until it can be replaced. From an export: the receiver's error leaves the
-//! machine as it was; one of the store is as one from a read.
+//! machine as it was; one of the store is as one from a read. So it is with a renewal, where the new
+//! store stands for the receiver.
 //!
 //! # Determinism
 //!
@@ -130,6 +137,7 @@ mod outcome;
 mod pack;
 mod range;
 mod recall;
+mod renew;
 mod retention;
 mod retired;
 mod session;
@@ -149,6 +157,7 @@ pub use keyspace::KeyspaceInfo;
 pub use machine::{Machine, MachineOptions};
 pub use range::{RangePage, RangeQuery, SCAN_ENTRIES_MAX};
 pub use recall::Recall;
+pub use renew::{RenewError, RenewJob, RenewProgress};
 pub use retention::{
     COMPACTION_REVISIONS_MAX, COMPACTION_VERSIONS_MAX, HISTORY_REVISIONS, HistoryClock,
 };

@@ -189,6 +189,7 @@ impl Known {
                 self.group.change = installed.change;
                 self.group.state_dir = installed.state_dir;
             }
+            Body::StateMoved(moved) => self.group.state_dir = moved.state_dir,
         }
     }
 

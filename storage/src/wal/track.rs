@@ -126,7 +126,8 @@ fn apply_other(
                 | Body::HardState(_)
                 | Body::CheckpointDone(_)
                 | Body::LogStart(_)
-                | Body::Installed(_),
+                | Body::Installed(_)
+                | Body::StateMoved(_),
             ),
             None,
         ) => Err("the group has no state yet".to_owned()),
@@ -200,6 +201,10 @@ impl GroupTrack {
             }
             Body::LogStart(start) => self.apply_log_start(start),
             Body::Installed(installed) => self.apply_installed(installed),
+            Body::StateMoved(moved) => {
+                self.state.state_dir.clone_from(&moved.state_dir);
+                Ok(LogEdit::Keep)
+            }
         }
     }
 
@@ -491,6 +496,20 @@ mod tests {
         let log = entries(&[(1, 1), (2, 1)]);
         let (_, track) = run(&[log, done(2), done(1)]).unwrap();
         assert_eq!(track.state().checkpoint, 2);
+    }
+
+    #[test]
+    fn a_state_that_moved_changes_its_directory_and_nothing_else() {
+        let log = [entries(&[(1, 1), (2, 1), (3, 2)]), hard_state(2, 0, 2)];
+        let moved = Body::StateMoved(log::StateMoved { state_dir: "1-4".to_owned() });
+        let (_, before) = run(&log).unwrap();
+        let (edit, after) = run(&[log.to_vec(), vec![moved.clone()]].concat()).unwrap();
+        assert_eq!(edit, LogEdit::Keep);
+        let expected = log::GroupState { state_dir: "1-4".to_owned(), ..before.state.clone() };
+        assert_eq!((after.state, after.terms), (expected, before.terms));
+        let stray = log::Frame { group: 8, body: Some(moved) };
+        let refused = apply_frame(&mut BTreeMap::new(), &stray, Holes::Refused);
+        assert!(refused.unwrap_err().contains("no state"));
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Model {
                 group.checkpoint = LogIndex(installed.index);
                 group.state_dir.clone_from(&installed.state_dir);
             }
+            Body::StateMoved(moved) => group.state_dir.clone_from(&moved.state_dir),
         }
         // Everything is kept.
         group.first_kept = LogIndex(group.start_index.get() + 1);

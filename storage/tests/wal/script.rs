@@ -190,7 +190,7 @@ pub fn random_frame(model: &Model, rng: &mut ChaCha8Rng) -> log::Frame {
 fn random_body(group: &RecoveredGroup, rng: &mut ChaCha8Rng) -> Body {
     let (last, last_term) = last_of(group);
     let hard_state = group.hard_state;
-    match rng.random_range(0..12) {
+    match rng.random_range(0..13) {
         0..=5 => random_entries(group, rng),
         6..=8 => {
             let grows = rng.random_bool(0.3);
@@ -218,6 +218,11 @@ fn random_body(group: &RecoveredGroup, rng: &mut ChaCha8Rng) -> Body {
                 });
             }
             random_state(group, (start, start_term), (last, last_term), hard_state)
+        }
+        11 => {
+            // The state was copied into another directory.
+            let state_dir = format!("1-r{}", rng.random_range(0..1_000));
+            Body::StateMoved(log::StateMoved { state_dir })
         }
         _ => {
             // A snapshot from the leader replaces the log.

@@ -45,6 +45,7 @@ impl World {
             })
             .collect();
         states.hash(&mut self.trace);
+        self.check_state_dirs();
         let converged = self.violations.is_empty();
         let applied = states.iter().map(|(applied, _)| applied.get()).max().unwrap_or_default();
         // After another violation the log need not be whole.
@@ -60,6 +61,18 @@ impl World {
             violations: self.violations,
             counters: self.counters,
             trace: self.trace.finish(),
+        }
+    }
+
+    /// A node that has nothing to do has one state directory: the one that it uses.
+    fn check_state_dirs(&mut self) {
+        let stray =
+            self.hosts.iter().filter_map(|host| host.running.as_ref()).find_map(|process| {
+                let dirs = process.state_dirs_at_rest()?;
+                (dirs != [process.node.state_dir()]).then_some(dirs)
+            });
+        if let Some(dirs) = stray {
+            self.violate(format!("a node at rest has the state directories {dirs:?}"));
         }
     }
 

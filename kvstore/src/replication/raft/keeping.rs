@@ -101,6 +101,11 @@ impl<S: StateMachine> RaftReplica<S> {
         &self.state_dir
     }
 
+    /// The state lies in this directory now. Returns the name of the one before.
+    pub fn move_state(&mut self, dir: String) -> String {
+        std::mem::replace(&mut self.state_dir, dir)
+    }
+
     /// The members as applied.
     pub fn conf_state(&self) -> log::ConfState {
         self.group.conf_state()

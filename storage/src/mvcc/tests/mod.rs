@@ -10,6 +10,7 @@ mod model;
 mod packs;
 mod properties;
 mod reads;
+mod renewals;
 mod transactions;
 
 use std::sync::Arc;

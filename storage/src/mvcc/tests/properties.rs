@@ -14,7 +14,7 @@ use super::super::held::Held;
 use super::super::key::{self, KeyPrefix, VersionKey};
 use super::super::{
     CheckpointJob, CheckpointProgress, ExportProgress, ImportJob, Machine, MachineOptions,
-    RangeQuery, ReadError, Recall, item,
+    RangeQuery, ReadError, Recall, RenewProgress, item,
 };
 use super::build::{self, bytes, command, compare, delete, delete_range, get, prev, put, txn};
 use super::model::Model;
@@ -56,6 +56,10 @@ enum Event {
     Export {
         steps: usize,
     },
+    /// Copies the store, and goes on with the copy unless it is given up after so many steps.
+    Renew {
+        steps: usize,
+    },
     /// Compares reads with the model, chosen by the seed.
     Read(u64),
 }
@@ -95,6 +99,7 @@ fn hot_event() -> impl Strategy<Value = Event> {
         2 => any::<u64>().prop_map(Event::Crash),
         6 => (1_u64..60).prop_map(|percent| Event::Compact { id: 1, percent }),
         1 => (0_usize..12).prop_map(|steps| Event::Export { steps }),
+        2 => (2_usize..24).prop_map(|steps| Event::Renew { steps }),
         3 => any::<u64>().prop_map(Event::Read),
     ]
 }
@@ -153,6 +158,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1_u64..6).prop_map(Event::Close),
         5 => (1_u64..4, 1_u64..=110).prop_map(|(id, percent)| Event::Compact { id, percent }),
         2 => (0_usize..12).prop_map(|steps| Event::Export { steps }),
+        3 => (2_usize..24).prop_map(|steps| Event::Renew { steps }),
         3 => any::<u64>().prop_map(Event::Read),
     ]
 }
@@ -166,27 +172,68 @@ trait Engine {
     fn open(&mut self) -> Arc<dyn StateStore>;
     /// Called when no other handle is left.
     fn crash(&mut self, seed: u64);
+    /// An empty store beside the one that [`Engine::open`] opens.
+    fn beside(&mut self) -> Arc<dyn StateStore>;
+    /// From now on the store beside is the one that is opened.
+    fn switch(&mut self);
 }
 
-impl Engine for MemoryStore {
+/// The store that is used, and the one beside it.
+#[derive(Default)]
+struct MemoryEngine([MemoryStore; 2]);
+
+impl Engine for MemoryEngine {
     fn open(&mut self) -> Arc<dyn StateStore> {
-        Arc::new(self.clone())
+        Arc::new(self.0[0].clone())
     }
 
     fn crash(&mut self, seed: u64) {
-        MemoryStore::crash(self, &mut ChaCha8Rng::seed_from_u64(seed));
+        self.0[0].crash(&mut ChaCha8Rng::seed_from_u64(seed));
+    }
+
+    fn beside(&mut self) -> Arc<dyn StateStore> {
+        self.0[1] = MemoryStore::new();
+        Arc::new(self.0[1].clone())
+    }
+
+    fn switch(&mut self) {
+        self.0.swap(0, 1);
     }
 }
 
 /// sled cannot be made to lose writes here: everything written survives.
-struct SledEngine(tempfile::TempDir);
+struct SledEngine {
+    root: tempfile::TempDir,
+    /// Directories made, and the one that is used.
+    made: u64,
+    used: u64,
+}
+
+impl SledEngine {
+    fn new() -> Self {
+        Self { root: tempfile::tempdir().unwrap(), made: 0, used: 0 }
+    }
+
+    fn store(&self, number: u64) -> Arc<dyn StateStore> {
+        Arc::new(SledStore::open(&self.root.path().join(number.to_string())).unwrap())
+    }
+}
 
 impl Engine for SledEngine {
     fn open(&mut self) -> Arc<dyn StateStore> {
-        Arc::new(SledStore::open(self.0.path()).unwrap())
+        self.store(self.used)
     }
 
     fn crash(&mut self, _seed: u64) {}
+
+    fn beside(&mut self) -> Arc<dyn StateStore> {
+        self.made += 1;
+        self.store(self.made)
+    }
+
+    fn switch(&mut self) {
+        self.used = self.made;
+    }
 }
 
 #[derive(Default)]
@@ -262,6 +309,7 @@ impl<E: Engine> Run<E> {
                 self.apply(build::compact(id, from + (now - from) * percent / 100 + percent / 109));
             }
             Event::Export { steps } => self.export(steps),
+            Event::Renew { steps } => self.renew(steps),
             Event::Read(seed) => self.read(seed),
         }
     }
@@ -357,6 +405,26 @@ impl<E: Engine> Run<E> {
             }
         }
         self.machine().end_export();
+    }
+
+    /// Copies the store. After `steps` it may be given up; otherwise the machine goes on with the
+    /// copy.
+    fn renew(&mut self, steps: usize) {
+        let Some(mut job) = self.machine().begin_renewal() else { return };
+        assert!(self.machine().begin_checkpoint().is_none(), "the store is being copied");
+        let (store, renewed) = (self.store.clone().unwrap(), self.engine.beside());
+        let before = self.machine().digest().unwrap();
+        let done = (0..steps).any(|_| job.step(&*store, &*renewed).unwrap() == RenewProgress::Done);
+        if done {
+            self.machine().end_renewal(Some(Arc::clone(&renewed)));
+            self.engine.switch();
+            self.store = Some(renewed);
+        } else {
+            self.machine().end_renewal(None);
+        }
+        let machine = self.machine();
+        machine.verify().unwrap();
+        assert_eq!(machine.digest().unwrap(), before);
     }
 
     fn replay(&self, machine: &mut Machine) {
@@ -514,14 +582,14 @@ proptest! {
     fn the_machine_over_memory_agrees_with_the_model(
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        run(MemoryStore::new(), events);
+        run(MemoryEngine::default(), events);
     }
 
     #[test]
     fn packs_over_memory_agree_with_the_model(
         events in proptest::collection::vec(hot_event(), 1..160),
     ) {
-        run(MemoryStore::new(), events);
+        run(MemoryEngine::default(), events);
     }
 }
 
@@ -532,13 +600,13 @@ proptest! {
     fn the_machine_over_sled_agrees_with_the_model(
         events in proptest::collection::vec(event(), 60..120),
     ) {
-        run(SledEngine(tempfile::tempdir().unwrap()), events);
+        run(SledEngine::new(), events);
     }
 
     #[test]
     fn packs_over_sled_agree_with_the_model(
         events in proptest::collection::vec(hot_event(), 60..160),
     ) {
-        run(SledEngine(tempfile::tempdir().unwrap()), events);
+        run(SledEngine::new(), events);
     }
 }

@@ -1,0 +1,227 @@
+//! Renewals of the state store: when one is due, and what becomes of it.
+//!
+//! The engine's file grows beyond what lives in it, so now and then the store is copied into a new directory
+//! (`storage::mvcc`, `RenewJob`), and the machine goes on with the copy:
+//!
+//! 1. The store thread copies; neither a checkpoint nor an export of the data group begins meanwhile.
+//! 2. The machine takes the copy in place of its store, and the frame `StateMoved` names the new
+//!    directory in the log.
+//! 3. When that frame is durable, the old directory is removed.
+//!
+//! After a crash the directory counts that the log names, and the start removes the other one. The old
+//! one is as it was, since the checkpoints that follow write into the new one. That it lacks them is no
+//! loss although one may have been finished: the log is freed behind an export only after the `LogStart`
+//! of that export is durable. That frame comes later in the same log than `StateMoved`, so while the old
+//! directory counts, every entry behind its checkpoint is still there.
+
+use std::sync::Arc;
+
+use proto::{GroupId, log};
+use storage::state::StateStore;
+
+use super::config::NodeBounds;
+use super::io::{Effect, RenewFailed, Ticks};
+use super::{Node, Strain};
+use crate::replication::Retired;
+
+/// Ticks before the next renewal after one that failed or was given up.
+const RETRY_TICKS: u64 = 200;
+
+/// A renewal of a store this many times as large as one that is due is finished however long it delays
+/// the next checkpoint: else a node under a load that never pauses would never finish one.
+const INSIST_TIMES: u64 = 2;
+
+/// A store and its copies.
+///
+/// Invariant: at most one renewal is under way, on the store that the machine has or on one that it had.
+#[derive(Debug, Default)]
+pub struct Renewals {
+    running: Option<Run>,
+    retry_at: Ticks,
+    /// What the last copy came to on disk.
+    copied_bytes: u64,
+    /// The last one gained little: none is due before the store has so many bytes.
+    not_before_bytes: u64,
+}
+
+/// A renewal that was begun.
+#[derive(Debug)]
+struct Run {
+    state_dir: String,
+    /// Bytes of the store when it began.
+    bytes: u64,
+    /// It is finished however long it takes.
+    insists: bool,
+    /// The machine has another store by now.
+    orphaned: bool,
+    /// It was told to end.
+    aborted: bool,
+}
+
+impl Renewals {
+    /// Bytes beyond which a store is to be renewed whose newest export has `export_bytes`.
+    fn limit(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
+        let live = export_bytes.max(self.copied_bytes);
+        let limit = live.saturating_mul(bounds.store_times);
+        limit.saturating_add(bounds.store_slack_bytes).max(self.not_before_bytes)
+    }
+
+    /// Whether a renewal of the store that the machine has is under way.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.as_ref().is_some_and(|run| !run.orphaned)
+    }
+
+    /// A store with so many bytes was copied, and the copy has so many.
+    fn done(&mut self, before: u64, after: u64) {
+        self.copied_bytes = after;
+        let gained_little = before.saturating_sub(after) < before / 3;
+        self.not_before_bytes = if gained_little { after.saturating_mul(2) } else { 0 };
+    }
+}
+
+impl Node {
+    /// Begins a renewal that is due, or ends one that is in the way.
+    pub(super) fn tick_renewals(&mut self) {
+        if self.renewals.running.is_some() {
+            self.abort_in_the_way();
+        } else if self.may_renew() {
+            self.begin_due();
+        }
+    }
+
+    /// Whether nothing else is done to the data group's store, or more urgent.
+    fn may_renew(&self) -> bool {
+        let idle = self.checkpoint.is_none()
+            && !self.checkpoint_due()
+            && self.exports.is_idle()
+            && !self.snapshots.concern(GroupId::DATA);
+        let well = !self.store_failed && !self.read_only && !self.stopping;
+        idle && well && self.strain == Strain::Eased && self.now >= self.renewals.retry_at
+    }
+
+    fn begin_due(&mut self) {
+        let bytes = self.data.machine().store_bytes();
+        let export = self.exports.newest(GroupId::DATA).map_or(0, |file| file.bytes);
+        let limit = self.renewals.limit(export, &self.config.bounds);
+        if bytes <= limit {
+            return;
+        }
+        let store = self.data.machine().store();
+        let Some(job) = self.data.machine_mut().begin_renewal() else { return };
+        let state_dir = self.state_names.next(GroupId::DATA);
+        let insists = bytes > limit.saturating_mul(INSIST_TIMES);
+        tracing::info!(bytes, limit, state_dir, "the state store is being renewed");
+        self.renewals.running = Some(Run {
+            state_dir: state_dir.clone(),
+            bytes,
+            insists,
+            orphaned: false,
+            aborted: false,
+        });
+        self.effects.push(Effect::Renew { job, store, state_dir });
+    }
+
+    /// Checkpoints and exports must not wait for too long, and a full disk has no room for a copy.
+    fn abort_in_the_way(&mut self) {
+        let layer = self.data.machine().layer_bytes();
+        let delays = layer > self.config.bounds.layer_bytes || self.strain > Strain::Eased;
+        let full = self.read_only;
+        let Some(run) = &mut self.renewals.running else { return };
+        let in_the_way = full || delays && !run.insists;
+        if in_the_way && !std::mem::replace(&mut run.aborted, true) {
+            self.effects.push(Effect::AbortRenewal);
+        }
+    }
+
+    /// The machine has another store now, which a snapshot was built into.
+    pub(super) fn orphan_renewal(&mut self) {
+        self.renewals.copied_bytes = 0;
+        self.renewals.not_before_bytes = 0;
+        let Some(run) = &mut self.renewals.running else { return };
+        run.orphaned = true;
+        if !std::mem::replace(&mut run.aborted, true) {
+            self.effects.push(Effect::AbortRenewal);
+        }
+    }
+
+    /// A renewal has come to its end, one way or the other.
+    pub(super) fn renewed(
+        &mut self,
+        state_dir: String,
+        result: Result<Arc<dyn StateStore>, RenewFailed>,
+    ) {
+        let run = self.renewals.running.take().expect("a renewal was begun before it ends");
+        assert!(run.state_dir == state_dir, "{state_dir} was made instead of {}", run.state_dir);
+        match result {
+            // On a full disk the room of the copy is there at once, that of the old store only when
+            // the log has taken the frame.
+            Ok(store) if !run.orphaned && !self.read_only => self.take_renewed(&run, store),
+            result => self.give_up_renewal(run, result),
+        }
+    }
+
+    fn take_renewed(&mut self, run: &Run, store: Arc<dyn StateStore>) {
+        let (before, after) = (run.bytes, store.size_bytes());
+        self.renewals.done(before, after);
+        let state_dir = &run.state_dir;
+        tracing::info!(before, after, state_dir, "the state store is renewed");
+        let old = self.data.machine_mut().end_renewal(Some(store));
+        let old = old.expect("a new store takes the place of one");
+        let dir = self.data.move_state(state_dir.clone());
+        let moved = log::StateMoved { state_dir: state_dir.clone() };
+        self.outbox.append(GroupId::DATA, log::frame::Body::StateMoved(moved));
+        self.outbox.sync = true;
+        let retired = Retired { group: GroupId::DATA, dir, state: Box::new(old) };
+        self.snapshots.retire(self.outbox.ticket, retired);
+    }
+
+    fn give_up_renewal(&mut self, run: Run, result: Result<Arc<dyn StateStore>, RenewFailed>) {
+        if !run.orphaned {
+            self.data.machine_mut().end_renewal(None);
+        }
+        let store = match result {
+            Ok(store) => Some(store),
+            Err(RenewFailed::Copy(why)) => {
+                tracing::warn!(why, "the state store was not renewed");
+                None
+            }
+            Err(failed @ RenewFailed::Store(_)) => {
+                tracing::error!(%failed, "the state store was not renewed");
+                // It was only read. The next start reads all of it, and decides.
+                self.store_failed |= !run.orphaned;
+                None
+            }
+        };
+        self.renewals.retry_at = Ticks(self.now.0 + RETRY_TICKS);
+        let state = store.map(|store| Box::new(store) as Box<dyn std::any::Any + Send>);
+        self.effects.push(Effect::RemoveState { name: run.state_dir, state });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_due_beyond_a_multiple_of_what_lives_and_after_little_gain_when_it_has_doubled() {
+        const BOUNDS: (u64, u64) = (3, 64);
+        let bounds = NodeBounds {
+            store_times: BOUNDS.0,
+            store_slack_bytes: BOUNDS.1,
+            ..NodeBounds::default()
+        };
+        let mut renewals = Renewals::default();
+        assert_eq!(renewals.limit(0, &bounds), 64);
+        assert_eq!(renewals.limit(100, &bounds), 364);
+        renewals.done(600, 150);
+        assert_eq!(renewals.limit(100, &bounds), 514, "a copy says how much room what lives takes");
+        assert_eq!(renewals.limit(200, &bounds), 664, "more has come to live since");
+        renewals.done(600, 401);
+        assert_eq!(renewals.limit(100, &bounds), 3 * 401 + 64);
+        let narrow = NodeBounds { store_times: 1, store_slack_bytes: 0, ..bounds };
+        assert_eq!(renewals.limit(100, &narrow), 802, "a third was not gained");
+        renewals.done(600, 400);
+        assert_eq!(renewals.limit(100, &narrow), 400);
+    }
+}

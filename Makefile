@@ -4,8 +4,9 @@ SEEDS ?= 1000
 FIRST ?= 0
 KILLS ?= 30
 MINUTES ?= 30
+SEED ?= 4
 
-.PHONY: verify fix format lint docs test lab-verify sim mutants lab-server power-loss process failover soak overload limits licences
+.PHONY: verify fix format lint docs test lab-verify lab-matrix sim mutants lab-server power-loss process failover soak overload limits licences
 
 verify: format lint docs test
 
@@ -28,6 +29,14 @@ fix:
 # The checkers of the lab against porcupine and brute force, on many histories. Five minutes, after the build.
 lab-verify:
 	cargo test --locked -p jepsen --test porcupine --test linearizable -- --ignored --nocapture
+
+# Every workload of the lab under every nemesis, 20 s each, and docs/lab-matrix.md. Half an hour to an hour, after the
+# builds; ended and called again, it goes on where it was. ARGS=--pairs runs a subset.
+lab-matrix:
+	cargo build --release --locked --bin kvstore --bin kv-lab
+	cargo build --release --locked -p kvstore --features lab --target-dir target/lab
+	target/release/kv-lab matrix --seed $(SEED) --clients 3 --binary target/release/kvstore \
+		--lab-binary target/lab/release/kvstore --table docs/lab-matrix.md $(ARGS)
 
 # Simulated clusters: make sim SEEDS=10000 FIRST=5000. About 30 seeds a second on two cores.
 sim:

@@ -435,6 +435,9 @@ fn last_of_each(all: &[Unreached]) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod waits;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

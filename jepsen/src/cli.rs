@@ -1,6 +1,8 @@
 //! The command line of `kv-lab`.
 
+mod interrupts;
 mod ls;
+mod matrix;
 mod run;
 
 use std::ffi::OsString;
@@ -66,6 +68,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Repeat a run with its parameters.
     Replay(run::ReplayArgs),
+    /// Run every workload under every nemesis, one run after the other, and write a table.
+    Matrix(Box<matrix::MatrixArgs>),
     /// Write the report of a run that has ended, report.html in its directory, anew.
     Report {
         /// The directory of the run.
@@ -116,6 +120,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { history, options } => check(history, options, cli.output),
         Command::Run(args) => run::run(args, cli.output),
         Command::Replay(args) => run::replay(args, cli.output),
+        Command::Matrix(args) => matrix::matrix(args, cli.output),
         Command::Report { dir } => report(dir, cli.output),
         Command::Ls(args) => ls::ls(args, cli.output),
     };

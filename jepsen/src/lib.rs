@@ -5,7 +5,7 @@
 //!   as it is printed.
 //! - [`cluster`]: real processes. [`network`]: the proxies between them. [`target`]: what clients
 //!   talk to. [`workload`]: what they do. [`nemesis`]: what else is done to the cluster. [`run`]: all of
-//!   it together, into one directory. [`report`]: the page about it.
+//!   it together, into one directory. [`report`]: the page about it. [`matrix`]: many runs and their table.
 //! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
 //! - [`cli`]: the command `kv-lab`.
 //!
@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod error;
 pub mod history;
 pub mod judgement;
+pub mod matrix;
 pub mod nemesis;
 pub mod network;
 pub mod operation;

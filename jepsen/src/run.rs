@@ -20,16 +20,21 @@ mod parameters;
 mod progress;
 mod report;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use self::parameters::{Parameters, System};
+pub use self::parameters::{Parameters, System, parse_title, title};
+pub use self::report::{has_lab_faults, server_version};
 use crate::checker::{self, ModelOptions};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::error::LabError;
@@ -41,14 +46,26 @@ use crate::recorder::Recorder;
 use crate::target::Given;
 use crate::workload::{RegisterSummary, Work};
 
-/// How long the nodes may take to become ready at first.
-const BOOT_MAX: Duration = Duration::from_secs(60);
+/// How long a run waits for what should come soon.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For the nodes to become ready at first.
+    boot: Duration,
+    /// For the workload to be prepared, and for every key to be answered after the faults.
+    recovery: Duration,
+    /// For the last faults to end: as long as a member may take to be replaced, and more.
+    end: Duration,
+}
 
-/// How long the cluster may take to answer every key after the faults.
-const RECOVERY_MAX: Duration = Duration::from_secs(60);
-
-/// How long the last faults may take to end: as long as a member may take to be replaced, and more.
-const END_MAX: Duration = Duration::from_secs(180);
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            boot: Duration::from_secs(60),
+            recovery: Duration::from_secs(60),
+            end: Duration::from_secs(180),
+        }
+    }
+}
 
 /// The model under which a run is listed that could not be finished.
 const RUN_MODEL: &str = "run";
@@ -99,6 +116,14 @@ struct Stage {
     field: Option<Arc<Field>>,
 }
 
+/// What is known of a run while it goes on, whatever becomes of it.
+#[derive(Debug, Default)]
+struct Course {
+    recorder: Recorder,
+    faults: Faults,
+    interrupted: bool,
+}
+
 /// Does a run. `interrupt` ends it early; what was done until then is judged.
 ///
 /// # Errors
@@ -109,36 +134,43 @@ pub async fn run(
     options: &RunOptions,
     interrupt: impl Future<Output = ()>,
 ) -> Result<RunResult, LabError> {
+    run_within(options, Patience::default(), interrupt).await
+}
+
+async fn run_within(
+    options: &RunOptions,
+    patience: Patience,
+    interrupt: impl Future<Output = ()>,
+) -> Result<RunResult, LabError> {
     let parameters = &options.parameters;
     parameters.validate()?;
-    let recorder = Recorder::new();
-    let faults = Faults::default();
-    let mut interrupted = false;
-    let failure = match &parameters.system {
+    let mut course = Course::default();
+    let mut interrupt = std::pin::pin!(interrupt);
+    let acted = match &parameters.system {
         System::Given(given) => {
             fs::create_dir_all(&options.dir).map_err(LabError::io(&options.dir))?;
             let stage = Stage { target: given.clone(), field: None };
-            act(options, &stage, &recorder, &faults, interrupt, &mut interrupted).await
+            act(options, patience, &stage, &mut course, interrupt).await
         }
         System::Own { binary, nodes } => {
             report::check_features(parameters, binary).await?;
-            let dir = Some(options.dir.join("cluster"));
-            let cluster = ClusterOptions { binary: binary.clone(), nodes: *nodes, dir };
-            let mut cluster = if parameters.disturbs_network() {
-                Cluster::create_proxied(&cluster)?
-            } else {
-                Cluster::create(&cluster)?
-            };
+            let mut cluster = create(options, binary, *nodes)?;
             cluster.start_all()?;
-            let target = cluster.given();
-            match cluster.wait_all_ready(BOOT_MAX).await {
-                Err(error) => Err(error),
+            let booted = tokio::select! {
+                booted = cluster.wait_all_ready(patience.boot) => booted,
+                () = interrupt.as_mut() => Err(course.stopped("the nodes were ready")),
+            };
+            match booted {
+                Err(error) => {
+                    drop(cluster);
+                    Err(error)
+                }
                 Ok(()) => {
-                    let field = Field::new(cluster, recorder.clone(), faults.clone())?;
-                    let field = Arc::new(field);
+                    let target = cluster.given();
+                    let (recorder, faults) = (course.recorder.clone(), course.faults.clone());
+                    let field = Arc::new(Field::new(cluster, recorder, faults)?);
                     let stage = Stage { target, field: Some(Arc::clone(&field)) };
-                    let acted =
-                        act(options, &stage, &recorder, &faults, interrupt, &mut interrupted).await;
+                    let acted = act(options, patience, &stage, &mut course, interrupt).await;
                     // A nemesis that was given up may hold the cluster a moment longer than this.
                     field.kill_all().await;
                     acted
@@ -147,12 +179,40 @@ pub async fn run(
         }
     };
     // All nodes have ended by now.
-    let failure = failure.err();
+    conclude(options, course, acted.err()).await
+}
+
+/// Makes the cluster of a run, with proxies if anything disturbs its network.
+fn create(options: &RunOptions, binary: &Path, nodes: usize) -> Result<Cluster, LabError> {
+    let dir = Some(options.dir.join("cluster"));
+    let cluster = ClusterOptions { binary: binary.to_owned(), nodes, dir };
+    if options.parameters.disturbs_network() {
+        Cluster::create_proxied(&cluster)
+    } else {
+        Cluster::create(&cluster)
+    }
+}
+
+impl Course {
+    /// Notes that the user asked for the end before the clients could begin.
+    fn stopped(&mut self, before: &str) -> LabError {
+        self.interrupted = true;
+        LabError::Parameters(format!("stopped before {before}"))
+    }
+}
+
+/// Judges what was seen and writes the files.
+async fn conclude(
+    options: &RunOptions,
+    course: Course,
+    failure: Option<LabError>,
+) -> Result<RunResult, LabError> {
+    let Course { recorder, faults, interrupted } = course;
     let history = recorder.take();
     let summary = RegisterSummary::of(&history);
     let path = options.dir.join("history.jsonl");
     write_file(&path, |out| history::write(out, &history))?;
-    let models = parameters.models();
+    let models = options.parameters.models();
     let judged = tokio::task::spawn_blocking(move || {
         let judgements = judge(models, &history);
         (judgements, history)
@@ -174,19 +234,22 @@ pub async fn run(
 /// Lets clients work and nemeses strike, and reads the state at the end.
 async fn act(
     options: &RunOptions,
+    patience: Patience,
     stage: &Stage,
-    recorder: &Recorder,
-    faults: &Faults,
-    interrupt: impl Future<Output = ()>,
-    interrupted: &mut bool,
+    course: &mut Course,
+    mut interrupt: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), LabError> {
     let parameters = &options.parameters;
     let work: Work = parameters.workload.begin(&parameters.seeded_load());
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = work.start(&stage.target, recorder, &stopped, RECOVERY_MAX).await?;
+    let (recorder, faults) = (course.recorder.clone(), course.faults.clone());
+    let mut tasks = tokio::select! {
+        tasks = work.start(&stage.target, &recorder, &stopped, patience.recovery) => tasks?,
+        () = interrupt.as_mut() => return Err(course.stopped("the workload was prepared")),
+    };
     let mut told = JoinSet::new();
     if options.progress {
-        told.spawn(progress::tell(stage.target.clone(), recorder.clone(), faults.clone()));
+        told.spawn(progress::tell(stage.target.clone(), recorder.clone(), faults));
     }
     // A nemesis that fails ends the run: what goes on then says nothing more.
     let (failed, nemesis_failed) = tokio::sync::oneshot::channel();
@@ -211,10 +274,11 @@ async fn act(
         stop.send_replace(true);
         worked
     };
-    let (disturbed, worked) = tokio::join!(bounded(nemeses, stopped.clone()), working);
-    *interrupted = worked?;
+    let (disturbed, worked) =
+        tokio::join!(bounded(nemeses, stopped.clone(), patience.end), working);
+    course.interrupted = worked?;
     disturbed?;
-    work.finish(&stage.target, recorder, RECOVERY_MAX).await?;
+    work.finish(&stage.target, &recorder, patience.recovery).await?;
     if let Some(field) = &stage.field {
         field.cluster.lock().await.check_alive()?;
     }
@@ -225,16 +289,17 @@ async fn act(
 async fn bounded(
     nemeses: impl Future<Output = Result<(), LabError>>,
     mut stopped: watch::Receiver<bool>,
+    end_max: Duration,
 ) -> Result<(), LabError> {
     let late = async {
         // Without a sender the run is over, too.
         let _ = stopped.wait_for(|stopped| *stopped).await;
-        tokio::time::sleep(END_MAX).await;
+        tokio::time::sleep(end_max).await;
     };
     tokio::select! {
         ended = nemeses => ended,
         () = late => {
-            Err(LabError::Parameters(format!("a fault did not end within {END_MAX:?}")))
+            Err(LabError::Parameters(format!("a fault did not end within {end_max:?}")))
         }
     }
 }

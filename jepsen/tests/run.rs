@@ -1,75 +1,19 @@
 //! Runs that cannot end well, with shell scripts in the place of the server: they end all the same,
 //! say why, and leave nothing behind.
 
+mod fake;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Becomes ready and serves nothing. Leaves its process id beside its configuration.
-const MUTE: &str = r#"#!/bin/sh
-[ "$1" = serve ] || exit 2
-dir=$(dirname "$3")
-echo $$ > "$dir/pid"
-echo "ready node=$(basename "$dir") client=x peer=y admin=z"
-exec sleep 1000
-"#;
-
-/// Never becomes ready.
-const BROKEN: &str = "#!/bin/sh\necho 'cannot start' >&2\nexit 3\n";
-
-/// Written once, before any test starts a process: a file open for writing cannot be executed.
-fn server(name: &str) -> PathBuf {
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = DIR.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, script) in [("mute", MUTE), ("broken", BROKEN)] {
-            let path = dir.path().join(name);
-            fs::write(&path, script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        dir
-    });
-    dir.path().join(name)
-}
+use fake::{interrupt_twice, lives, nodes, server, until};
 
 fn lab(args: &[&str], server_name: &str, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kv-lab"));
     command.args(args).arg("--binary").arg(server(server_name)).arg("--dir").arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The processes of the nodes, once all three have started.
-fn nodes(dir: &Path) -> Vec<String> {
-    let pid = |node| fs::read_to_string(dir.join(format!("cluster/n{node}/pid")));
-    let all = || (1..=3).map(|node| pid(node).ok().filter(|pid| pid.ends_with('\n')));
-    until("nodes", || all().all(|pid| pid.is_some()));
-    all().flatten().map(|pid| pid.trim().to_owned()).collect()
-}
-
-fn lives(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim().chars().next());
-    state.is_some_and(|state| state != 'Z')
-}
-
-fn signal(child: &Child, signal: &str) {
-    let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
-    assert!(sent.success());
 }
 
 fn ended(child: Child) -> Output {
@@ -148,15 +92,7 @@ fn a_second_interrupt_ends_the_run_at_once_and_no_node_is_left() {
         lab(&["run", "register:partition", "--time", "60s"], "mute", &run).spawn().unwrap();
     let pids = nodes(&run);
     assert!(pids.iter().all(|pid| lives(pid)));
-    signal(&child, "-INT");
-    // Until the first one has been heard, a second one could be taken for the same.
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("once more ends it at once") {
-        line.clear();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the lab has not heard it");
-    }
-    signal(&child, "-TERM");
+    interrupt_twice(&mut child);
     let output = ended(child);
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     until("end of the nodes", || !pids.iter().any(|pid| lives(pid)));

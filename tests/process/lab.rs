@@ -1,10 +1,14 @@
 //! The lab's own runs, small: each nemesis with some workload, on real processes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use jepsen::checker::MODELS;
 use jepsen::judgement::Word;
+use jepsen::matrix::{Again, Case, MatrixOptions};
 use jepsen::nemesis::NemesisKind;
 use jepsen::run::{self, Parameters, RunOptions, RunResult, System};
 use jepsen::workload::{Load, WorkloadKind};
@@ -123,6 +127,98 @@ async fn an_interrupted_run_is_judged() {
     let result = run::run(&options, history).await.unwrap();
     assert!(result.interrupted && result.failure.is_none(), "{result:#?}");
     assert_eq!((result.worst().verdict, run::exit(&result)), (Word::Valid, 130), "{result:#?}");
+}
+
+/// A server that starts once for each directory, and not again.
+fn fragile_server(home: &Path) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = serve ]; then\n  once=$(dirname \"$3\")/once\n  if [ -e \"$once\" ]; \
+         then echo 'does not come back' >&2; exit 3; fi\n  : > \"$once\"\nfi\nexec {} \"$@\"\n",
+        programs::server().display()
+    );
+    let (text, server) = (home.join("server.txt"), home.join("server"));
+    std::fs::write(&text, script).unwrap();
+    std::fs::set_permissions(&text, Permissions::from_mode(0o755)).unwrap();
+    // By a process of its own: a file that this one had open for writing could not be executed, should
+    // another test start a process at that moment.
+    assert!(Command::new("cp").arg(&text).arg(&server).status().unwrap().success());
+    server
+}
+
+/// The processes whose command line names something.
+fn processes_of(what: &Path) -> Vec<PathBuf> {
+    let what = what.to_str().unwrap().as_bytes();
+    let all = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let names = |process: &PathBuf| {
+        let words = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        words.windows(what.len()).any(|window| window == what)
+    };
+    all.filter(names).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_come_back_ends_the_run_which_is_judged_until_then() {
+    let home = tempfile::tempdir().unwrap();
+    let parameters = Parameters {
+        system: System::Own { binary: fragile_server(home.path()), nodes: 3 },
+        workload: WorkloadKind::Register,
+        nemeses: vec![NemesisKind::Kill],
+        time_limit: Duration::from_secs(600),
+        seed: 9,
+        load: Load::default(),
+    };
+    let options = RunOptions { parameters, dir: home.path().join("run"), progress: false };
+    let result = run::run(&options, std::future::pending()).await.unwrap();
+    let failure = result.failure.as_ref().expect("a node has not come back").to_string();
+    assert!(failure.contains("does not come back"), "{failure}");
+    assert_eq!((result.worst().verdict, run::exit(&result)), (Word::Unknown, 10));
+    // What clients saw before was judged, and the fault that did not end is told.
+    assert!(result.summary.ok > 0, "{:?}", result.summary);
+    for model in ["register", "revision"] {
+        let judged = result.judgements.iter().find(|judgement| judgement.model == model).unwrap();
+        assert_eq!(judged.verdict, Word::Valid, "{judged}");
+    }
+    let open: Vec<_> = result.faults.iter().filter(|fault| fault.end_ns.is_none()).collect();
+    assert!(open.iter().any(|fault| fault.nemesis == NemesisKind::Kill), "{:?}", result.faults);
+    let page = std::fs::read_to_string(options.dir.join("report.html")).unwrap();
+    assert!(page.contains("does not come back"));
+    assert_eq!(processes_of(home.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_matrix_keeps_of_valid_runs_small_records_only() {
+    let home = tempfile::tempdir().unwrap();
+    let cases: Vec<Case> = ["set:reset", "cas"].map(|text| text.parse().unwrap()).to_vec();
+    let options = MatrixOptions {
+        dir: home.path().join("matrix"),
+        cases: cases.clone(),
+        server: programs::server(),
+        lab_server: None,
+        nodes: 3,
+        time_limit: Duration::from_secs(6),
+        seed: 10,
+        load: Load::default(),
+        budget: None,
+        again: Again::Nothing,
+        table: Some(home.path().join("table.md")),
+        command: "kv-lab matrix".to_owned(),
+    };
+    let (_calm, interrupts) = tokio::sync::watch::channel(0);
+    let matrix = jepsen::matrix::run(&options, interrupts.clone()).await.unwrap();
+    assert_eq!(matrix.verdict(false), Word::Valid, "{matrix:#?}");
+    assert!(matrix.left_out.is_empty() && !matrix.interrupted);
+    let (_, record) = &matrix.records[0];
+    assert!(record.did(NemesisKind::Reset).effects > 0, "{record:?}");
+    let entries = std::fs::read_dir(&options.dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["cas-none.json", "set-reset.json", "table.md"]);
+    let table = std::fs::read_to_string(home.path().join("table.md")).unwrap();
+    assert!(table.contains("| `set` | - |") && table.contains("| `cas` | valid "), "{table}");
+    // The second time there is nothing to do, and the same to say.
+    let again = jepsen::matrix::run(&options, interrupts).await.unwrap();
+    assert_eq!(again.records, matrix.records);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
-use super::{EXIT_INTERRUPTED, Output, print};
+use super::{EXIT_INTERRUPTED, Output, interrupts, print};
 use crate::error::LabError;
 use crate::nemesis::NemesisKind;
 use crate::run::{self, Parameters, RunOptions, System};
@@ -17,15 +15,12 @@ use crate::workload::{Load, ReadLevel, WorkloadKind};
 /// Where runs go that name no directory.
 pub const RUNS_DIR: &str = "lab";
 
-/// How long tasks may take to end after a second Ctrl-C.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
-
 /// The arguments of `kv-lab run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// What clients do, and what disturbs the cluster meanwhile, such as `bank:kill+partition`;
     /// `kv-lab ls` lists both.
-    #[arg(value_name = "WORKLOAD[:NEMESIS[+NEMESIS...]]", value_parser = parse_title)]
+    #[arg(value_name = "WORKLOAD[:NEMESIS[+NEMESIS...]]", value_parser = run::parse_title)]
     title: Title,
     /// More of what disturbs the cluster.
     #[arg(long, value_name = "NEMESIS", value_delimiter = ',')]
@@ -75,13 +70,6 @@ pub struct RunArgs {
 
 /// A workload and what disturbs it.
 type Title = (WorkloadKind, Vec<NemesisKind>);
-
-/// Reads `WORKLOAD[:NEMESIS[+NEMESIS...]]`.
-fn parse_title(text: &str) -> Result<Title, String> {
-    let (workload, nemeses) = text.split_once(':').unwrap_or((text, ""));
-    let words = nemeses.split('+').filter(|_| text.contains(':'));
-    Ok((workload.parse()?, words.map(str::parse).collect::<Result<_, _>>()?))
-}
 
 /// The arguments of `kv-lab replay`.
 #[derive(Debug, Args)]
@@ -170,21 +158,9 @@ fn execute(parameters: Parameters, dir: Option<&Path>, output: Output) -> Result
     let options = RunOptions { parameters, dir, progress: true };
     let Parameters { seed, time_limit, .. } = options.parameters;
     eprintln!("{}, seed {seed}, for {time_limit:.1?}", options.parameters.title());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(LabError::io(Path::new("the runtime")))?;
-    let done = runtime.block_on(async {
-        let (sender, mut first) = watch::channel(0);
-        let mut second = sender.subscribe();
-        tokio::spawn(count_interrupts(sender));
-        tokio::select! {
-            result = run::run(&options, interrupted(&mut first, 1)) => Some(result),
-            // Giving up the run kills the nodes.
-            () = interrupted(&mut second, 2) => None,
-        }
-    });
-    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    let done = interrupts::listen(async |mut count| {
+        run::run(&options, interrupts::reached(&mut count, 1)).await
+    })?;
     let Some(result) = done.transpose()? else { return Ok(EXIT_INTERRUPTED) };
     if let Some(failure) = &result.failure {
         eprintln!("error: {failure}");
@@ -211,32 +187,8 @@ fn default_dir(seed: u64) -> PathBuf {
     Path::new(RUNS_DIR).join(format!("{time}-{seed}"))
 }
 
-/// Counts Ctrl-C and polite requests to end: the first one stops the run cleanly, the second one at
-/// once.
-async fn count_interrupts(count: watch::Sender<u32>) {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-    loop {
-        tokio::select! {
-            // Without a handler, Ctrl-C ends the program at once, which is good enough.
-            pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
-            told = terminate.recv() => if told.is_none() { return },
-        }
-        count.send_modify(|count| *count += 1);
-        if *count.borrow() == 1 {
-            eprintln!("ending the run; once more ends it at once");
-        }
-    }
-}
-
-/// Waits for this many interrupts.
-async fn interrupted(count: &mut watch::Receiver<u32>, enough: u32) {
-    if count.wait_for(|&count| count >= enough).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// The server binary beside this program, else one on PATH.
-fn find_server() -> Result<PathBuf, LabError> {
+pub fn find_server() -> Result<PathBuf, LabError> {
     let beside =
         std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -246,26 +198,4 @@ fn find_server() -> Result<PathBuf, LabError> {
         .map(|dir| dir.join("kvstore"))
         .find(|binary| binary.is_file())
         .ok_or_else(|| LabError::Parameters("no kvstore found; name it with --binary".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn titles_name_a_workload_and_what_disturbs_it() {
-        assert_eq!(parse_title("bank"), Ok((WorkloadKind::Bank, vec![])));
-        let both = vec![NemesisKind::Kill, NemesisKind::Partition];
-        assert_eq!(parse_title("list-append:kill+partition"), Ok((WorkloadKind::ListAppend, both)));
-        assert_eq!(parse_title("set:none"), Ok((WorkloadKind::Set, vec![NemesisKind::None])));
-        for (wrong, why) in [
-            ("stack", "no workload \"stack\"; there are register, cas"),
-            ("bank:flood", "no nemesis \"flood\"; there are none, kill"),
-            ("bank:", "no nemesis \"\""),
-            ("bank:kill+", "no nemesis \"\""),
-        ] {
-            let refused = parse_title(wrong).unwrap_err();
-            assert!(refused.contains(why), "{wrong}: {refused}");
-        }
-    }
 }

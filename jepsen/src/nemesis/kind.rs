@@ -113,6 +113,19 @@ impl NemesisKind {
         matches!(self, Self::Disk | Self::Messages)
     }
 
+    /// Whether it takes from a node what that had promised to keep.
+    #[must_use]
+    pub const fn is_lossy(self) -> bool {
+        matches!(self, Self::Members | Self::Files)
+    }
+
+    /// Whether it and another one strike at the same time. Where both are lossy, one waits for the
+    /// other.
+    #[must_use]
+    pub const fn goes_with(self, other: Self) -> bool {
+        !(self.is_lossy() && other.is_lossy())
+    }
+
     /// How many nodes there must be for it to make sense.
     #[must_use]
     pub const fn nodes_min(self) -> usize {

@@ -138,6 +138,12 @@ impl Network {
         &self.shared.counters
     }
 
+    /// Lets one proxy end, as if it had failed.
+    #[cfg(test)]
+    pub fn end_one(&self) {
+        self.tasks[0].abort();
+    }
+
     /// Whether all proxies still run.
     #[must_use]
     pub fn is_alive(&self) -> bool {

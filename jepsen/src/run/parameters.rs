@@ -95,11 +95,7 @@ impl Parameters {
     /// Workload and nemeses in one word: `bank:kill+partition`.
     #[must_use]
     pub fn title(&self) -> String {
-        let nemeses: Vec<&str> = self.nemeses.iter().map(|kind| kind.as_str()).collect();
-        match nemeses.as_slice() {
-            [] => self.workload.to_string(),
-            all => format!("{}:{}", self.workload, all.join("+")),
-        }
+        title(self.workload, &self.nemeses)
     }
 
     /// The command that does the same again.
@@ -127,6 +123,27 @@ impl Parameters {
             self.seed,
         )
     }
+}
+
+/// Workload and nemeses in one word: `bank:kill+partition`.
+#[must_use]
+pub fn title(workload: WorkloadKind, nemeses: &[NemesisKind]) -> String {
+    let words: Vec<&str> = nemeses.iter().map(|kind| kind.as_str()).collect();
+    match words.as_slice() {
+        [] => workload.to_string(),
+        all => format!("{workload}:{}", all.join("+")),
+    }
+}
+
+/// Reads `WORKLOAD[:NEMESIS[+NEMESIS...]]`.
+///
+/// # Errors
+///
+/// What is wrong with it, as a sentence.
+pub fn parse_title(text: &str) -> Result<(WorkloadKind, Vec<NemesisKind>), String> {
+    let (workload, nemeses) = text.split_once(':').unwrap_or((text, ""));
+    let words = nemeses.split('+').filter(|_| text.contains(':'));
+    Ok((workload.parse()?, words.map(str::parse).collect::<Result<_, _>>()?))
 }
 
 /// The parameters as `run.toml` has them.
@@ -278,5 +295,22 @@ mod tests {
         assert!(given.validate().unwrap_err().to_string().contains("the lab's own"));
         let calm = Parameters { nemeses: vec![NemesisKind::None], ..given };
         calm.validate().unwrap();
+    }
+
+    #[test]
+    fn titles_name_a_workload_and_what_disturbs_it() {
+        assert_eq!(parse_title("bank"), Ok((WorkloadKind::Bank, vec![])));
+        let both = vec![NemesisKind::Kill, NemesisKind::Partition];
+        assert_eq!(parse_title("list-append:kill+partition"), Ok((WorkloadKind::ListAppend, both)));
+        assert_eq!(parse_title("set:none"), Ok((WorkloadKind::Set, vec![NemesisKind::None])));
+        for (wrong, why) in [
+            ("stack", "no workload \"stack\"; there are register, cas"),
+            ("bank:flood", "no nemesis \"flood\"; there are none, kill"),
+            ("bank:", "no nemesis \"\""),
+            ("bank:kill+", "no nemesis \"\""),
+        ] {
+            let refused = parse_title(wrong).unwrap_err();
+            assert!(refused.contains(why), "{wrong}: {refused}");
+        }
     }
 }

@@ -63,7 +63,7 @@ struct ResultFile<'a> {
 pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabError> {
     let parameters = &options.parameters;
     let server_version = match &parameters.system {
-        System::Own { binary, .. } => version(binary, &[]).await,
+        System::Own { binary, .. } => server_version(binary).await,
         System::Given(_) => None,
     };
     let run = RunFile {
@@ -113,6 +113,20 @@ fn replay(parameters: &Parameters) -> String {
 }
 
 /// What the server says about its version, if it says anything.
+/// What a server says about its version, if it says anything.
+pub async fn server_version(binary: &Path) -> Option<String> {
+    version(binary, &[]).await
+}
+
+/// Whether a server was built with the feature `lab`.
+pub async fn has_lab_faults(binary: &Path) -> bool {
+    let said = version(binary, &["--json"]).await.unwrap_or_default();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+    let features = said["features"].as_array();
+    features.is_some_and(|features| features.iter().any(|feature| feature == "lab"))
+}
+
+/// The output of `kvstore version`.
 async fn version(binary: &Path, options: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(binary);
     command.arg("version").args(options).kill_on_drop(true).stdin(std::process::Stdio::null());
@@ -129,10 +143,7 @@ async fn version(binary: &Path, options: &[&str]) -> Option<String> {
 pub async fn check_features(parameters: &Parameters, binary: &Path) -> Result<(), LabError> {
     let needs = parameters.nemeses.iter().find(|kind| kind.needs_lab_server());
     let Some(kind) = needs else { return Ok(()) };
-    let said = version(binary, &["--json"]).await.unwrap_or_default();
-    let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
-    let features = said["features"].as_array();
-    if features.is_some_and(|features| features.iter().any(|feature| feature == "lab")) {
+    if has_lab_faults(binary).await {
         return Ok(());
     }
     let why = format!(

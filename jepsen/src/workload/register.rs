@@ -67,7 +67,7 @@ impl ReadLevel {
 pub struct RegisterWorkload(pub Load);
 
 /// Counts of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterSummary {
     /// Operations that succeeded.
     pub ok: usize,

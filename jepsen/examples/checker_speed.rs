@@ -7,14 +7,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use jepsen::checker::{LinearizableChecker, ModelOptions, Nil, RegisterChecker, Sequential};
-use jepsen::history::{ReadOptions, read, stream, write};
+use jepsen::checker::{
+    CompactChecker, LinearizableChecker, ModelOptions, Nil, RegisterChecker, Sequential,
+};
+use jepsen::history::{Corpus, ReadOptions, read, stream, write};
 use jepsen::simulated::{Flaw, Simulation, Values};
 use jepsen::{Call, Checker, Function, Operation, Outcome};
 use porcupine_rs::{CheckResult, Model, check_operations_timeout};
@@ -40,9 +42,12 @@ fn main() {
     for (name, simulation, against) in cases() {
         if is_wanted(name) {
             let history = simulation.run();
-            let ours = register_ms(&RegisterChecker::default(), &history);
             let theirs = against.then(|| porcupine_ms(&history)).flatten();
-            row(&format!("{name}, seed {}", simulation.seed), history.len(), ours, theirs);
+            let name = format!("{name}, seed {}", simulation.seed);
+            let ours = compact_ms(&Corpus::of(&history), &history);
+            row(&name, history.len(), ours, theirs);
+            let ours = register_ms(&RegisterChecker::default(), &history);
+            row("  from whole operations", history.len(), ours, theirs);
         }
     }
     if is_wanted("strings") {
@@ -59,6 +64,10 @@ fn main() {
     }
     if is_wanted("reading") {
         reading();
+    }
+    if is_wanted("memory") {
+        memory(1);
+        memory(100_000);
     }
 }
 
@@ -103,8 +112,8 @@ impl Moment {
     fn ms(&self) -> f64 {
         let wall = self.wall.elapsed().as_secs_f64() * 1e3;
         let on_cpu = (on_cpu_ns() - self.on_cpu_ns) as f64 / 1e6;
-        // What the system counts comes in steps of some milliseconds.
-        if wall > LONG_MS { on_cpu.min(wall) } else { wall }
+        // What the system counts comes in steps of some milliseconds, so a little says nothing.
+        if wall > LONG_MS && on_cpu > LONG_MS / 2.0 { on_cpu.min(wall) } else { wall }
     }
 }
 
@@ -146,6 +155,15 @@ fn row(name: &str, operations: usize, ours: Timed, theirs: Option<Timed>) {
 fn register_ms(checker: &RegisterChecker, history: &[Operation]) -> Timed {
     let checker = RegisterChecker { threads: Some(NonZeroUsize::MIN), ..checker.clone() };
     best(|| checker.check(history).as_str())
+}
+
+/// Like porcupine this begins with numbers: making the compact form is a part of reading.
+fn compact_ms(corpus: &Corpus, history: &[Operation]) -> Timed {
+    let checker =
+        RegisterChecker { threads: Some(NonZeroUsize::MIN), ..RegisterChecker::default() };
+    let mut fetch =
+        |places: &[u32]| Ok(places.iter().map(|&place| history[place as usize].clone()).collect());
+    best(|| checker.check_compact(corpus, &mut fetch).expect("all is in memory").as_str())
 }
 
 /// A register with numbers for values, as quick as porcupine can have it. 0 is absence.
@@ -405,13 +423,7 @@ fn recorded(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) {
 
 /// The time of the whole command, from file to verdict.
 fn command(path: &Path) {
-    let beside =
-        std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.to_owned()));
-    let Some(binary) = beside.map(|dir| dir.join("kv-lab")).filter(|binary| binary.is_file())
-    else {
-        println!("whole command: build kv-lab in release first");
-        return;
-    };
+    let Some(binary) = lab() else { return };
     let run = || {
         let output = Command::new(&binary).arg("check").arg(path).output();
         match output.expect("kv-lab can be run").status.code() {
@@ -423,22 +435,58 @@ fn command(path: &Path) {
     row("whole command, etcd_000", load(path).len(), best(run), None);
 }
 
-/// One key, unique values, from 1e4 to 1e7 operations.
-fn growth() {
-    let mut last = None;
-    for operations in [10_000, 100_000, 1_000_000, 10_000_000] {
-        let history = Simulation { operations, ..Simulation::default() }.run();
-        let before = peak_mib();
-        let ours = register_ms(&RegisterChecker::default(), &history);
-        row("growth, unique, 1 key, seed 0", operations, ours, None);
-        let times = last
-            .map_or(String::new(), |last: f64| format!("{:.1} times the last, ", ours.0 / last));
-        println!(
-            "    {times}peak {before} MiB with the history, {} MiB after the check",
-            peak_mib()
-        );
-        last = Some(ours.0);
+/// The command, which was built beside this program.
+fn lab() -> Option<PathBuf> {
+    let exe = std::env::current_exe().ok()?;
+    let binary = exe.parent()?.parent()?.join("kv-lab");
+    if !binary.is_file() {
+        println!("the command is left out: build kv-lab in release first");
+        return None;
     }
+    Some(binary)
+}
+
+/// One key and 100 operations a key, unique values, from 1e4 to 1e7 operations.
+fn growth() {
+    for share in [usize::MAX, 100] {
+        let mut last = None;
+        for operations in [10_000, 100_000, 1_000_000, 10_000_000] {
+            let keys = (operations / share).max(1);
+            let history = Simulation { operations, keys, ..Simulation::default() }.run();
+            let ours = compact_ms(&Corpus::of(&history), &history);
+            let times = last.map_or(String::new(), |last: f64| {
+                format!(", {:.1} times the last", ours.0 / last)
+            });
+            row(&format!("growth, unique, keys: {keys}{times}"), operations, ours, None);
+            last = Some(ours.0);
+        }
+    }
+}
+
+/// The command on a file of 1e7 operations: its time and the most memory that it had.
+fn memory(keys: usize) {
+    let Some(binary) = lab() else { return };
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let path = dir.path().join("history.jsonl");
+    let operations = 10_000_000;
+    let mut file = BufWriter::new(File::create(&path).expect("a file can be made"));
+    let history = Simulation { operations, keys, ..Simulation::default() }.run();
+    write(&mut file, &history).expect("the disk has room");
+    drop((history, file));
+    let bytes = path.metadata().expect("the file is there").len();
+    let start = Instant::now();
+    let mut child =
+        Command::new(&binary).arg("check").arg(&path).spawn().expect("kv-lab can be run");
+    let mut peak = 0;
+    let status = loop {
+        peak = peak.max(peak_mib(&format!("/proc/{}/status", child.id())));
+        match child.try_wait().expect("a child can be waited for") {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let (mb, took) = (bytes / 1_000_000, start.elapsed());
+    println!("memory, 1e7 operations, {keys} keys, {mb} MB: {status}, {took:.1?}, {peak} MiB");
 }
 
 /// How quickly JSON lines are read, in memory.
@@ -465,9 +513,9 @@ fn reading() {
     println!("reading, as a whole: {:.0} MB/s", rate(whole.0));
 }
 
-/// The most memory that this process had.
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The most memory that a process has had, from its status.
+fn peak_mib(status: &str) -> u64 {
+    let status = std::fs::read_to_string(status).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
     let kib: u64 = line.split_ascii_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
     kib / 1024

@@ -7,7 +7,7 @@ mod run;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::checker::options::MEMORY_BYTES_DEFAULT;
-use crate::checker::{self, Limits, MODELS, ModelOptions, Nil};
+use crate::checker::{self, Checker, Limits, MODELS, ModelOptions, Nil};
 use crate::error::LabError;
 use crate::history::{self, Format, ReadOptions};
 use crate::judgement::Judgement;
@@ -139,24 +139,44 @@ fn exit(error: &LabError) -> u8 {
 }
 
 fn check(path: &Path, args: &CheckArgs, output: Output) -> Result<u8, LabError> {
-    let file = if path.is_dir() { path.join("history.jsonl") } else { path.to_owned() };
-    let input: Box<dyn BufRead> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        let opened = File::open(&file).map_err(LabError::io(&file))?;
-        Box::new(BufReader::with_capacity(READ_BYTES, opened))
-    };
-    let reading = ReadOptions { keyed: args.keyed, format: args.format };
-    let history = history::read(input, &reading)?;
     let options = ModelOptions {
         initial: args.initial.as_deref().map(Value::from),
         nil: args.nil,
         limits: Limits { time: args.time_limit, memory_bytes: args.memory_limit << 20 },
     };
     let checker = checker::by_model(&args.model, &options).expect("the parser knows the models");
-    let judgement = Judgement::of(&*checker, &history);
+    let reading = ReadOptions { keyed: args.keyed, format: args.format };
+    let judgement = if path == Path::new("-") {
+        Judgement::of(&*checker, &history::read(io::stdin().lock(), &reading)?)
+    } else {
+        let file = if path.is_dir() { path.join("history.jsonl") } else { path.to_owned() };
+        check_file(&*checker, &file, &reading)?
+    };
     print(&judgement, None, output);
     Ok(judgement.verdict.exit())
+}
+
+/// Judges a file. What can be read again need not be in memory as a whole.
+fn check_file(
+    checker: &dyn Checker,
+    path: &Path,
+    reading: &ReadOptions,
+) -> Result<Judgement, LabError> {
+    let open = || {
+        let opened = File::open(path).map_err(LabError::io(path))?;
+        Ok::<_, LabError>((
+            opened.metadata().is_ok_and(|metadata| metadata.is_file()),
+            BufReader::with_capacity(READ_BYTES, opened),
+        ))
+    };
+    let (again, input) = open()?;
+    let Some(compact) = checker.compact().filter(|_| again) else {
+        return Ok(Judgement::of(checker, &history::read(input, reading)?));
+    };
+    let corpus = history::corpus(input, reading)?;
+    let mut fetch = |places: &[u32]| history::pick(open()?.1, reading, &corpus, places);
+    let verdict = compact.check_compact(&corpus, &mut fetch)?;
+    Ok(Judgement::from_verdict(checker.model(), verdict, corpus.len()))
 }
 
 fn report(dir: &Path, output: Output) -> Result<u8, LabError> {

@@ -62,7 +62,13 @@ impl Judgement {
     /// Asks a checker.
     #[must_use]
     pub fn of(checker: &dyn Checker, history: &[Operation]) -> Self {
-        let (verdict, explanation, key, failing) = match checker.check(history) {
+        Self::from_verdict(checker.model(), checker.check(history), history.len())
+    }
+
+    /// What a checker has said about a history of so many operations.
+    #[must_use]
+    pub fn from_verdict(model: &str, verdict: Verdict, operations: usize) -> Self {
+        let (verdict, explanation, key, failing) = match verdict {
             Verdict::Valid => (Word::Valid, None, None, Vec::new()),
             Verdict::Unknown { why } => (Word::Unknown, Some(why), None, Vec::new()),
             Verdict::Invalid(violation) => {
@@ -70,8 +76,7 @@ impl Judgement {
                 (Word::Invalid, Some(violation.explanation), Some(violation.key), failing)
             }
         };
-        let model = checker.model().to_owned();
-        Self { model, verdict, explanation, key, failing, operations: history.len() }
+        Self { model: model.to_owned(), verdict, explanation, key, failing, operations }
     }
 
     /// A judgement that no checker was asked for.

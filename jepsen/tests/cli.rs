@@ -68,6 +68,39 @@ fn verdicts_and_their_exit_codes() {
     assert!(text(&unknown.stdout).contains("names no revision"), "{unknown:?}");
 }
 
+/// A file is judged in its compact form and read again for what is to be shown; what comes from a
+/// pipe cannot be. Both say the same.
+#[test]
+fn a_file_and_a_pipe_are_judged_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.jsonl");
+    let mut invalid = 0;
+    for seed in 0..12 {
+        let values = if seed % 2 == 0 { Values::Unique } else { Values::Few(4) };
+        let flaw = if seed % 3 == 0 { Flaw::LostWrites(3) } else { Flaw::StaleReads(3) };
+        let simulation = Simulation {
+            seed,
+            operations: 400,
+            keys: 3,
+            cas: 10,
+            crashes: 3,
+            values,
+            flaw,
+            ..Simulation::default()
+        };
+        write(&path, simulation);
+        let whole = lab(&["check", "-"], &std::fs::read(&path).unwrap());
+        let compact = lab(&["check", path.to_str().unwrap()], b"");
+        assert_eq!(compact, whole, "seed {seed}");
+        invalid += u32::from(compact.status.code() == Some(9));
+    }
+    assert!(invalid > 6, "{invalid} of 12 are invalid");
+    let strange =
+        b"{\"process\":0,\"type\":\"invoke\",\"f\":\"append\",\"key\":\"k\",\"value\":1}\n";
+    std::fs::write(&path, strange).unwrap();
+    assert_eq!(lab(&["check", path.to_str().unwrap()], b""), lab(&["check", "-"], strange));
+}
+
 /// Exit code and first line of a check of `input`.
 fn check(args: &[&str], input: &str) -> (Option<i32>, String) {
     let output = lab(&[&["check", "-"], args].concat(), input.as_bytes());

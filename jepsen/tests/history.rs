@@ -64,6 +64,46 @@ fn a_history_survives_both_formats() {
     }
 }
 
+/// All that is known of an operation is in the file, whatever became of it.
+#[test]
+fn what_never_completed_keeps_its_node_and_its_error() {
+    let call = |process| Operation::invoked(process, Call::write("k", "v"), 5 + process);
+    let told = Operation {
+        node: Some("n1".to_owned()),
+        error: Some("deadline".to_owned()),
+        level: Some("linearizable".to_owned()),
+        revision: Some(7),
+        at_revision: Some(6),
+        ..call(0)
+    };
+    let returned = Operation { return_ns: Some(9), ..told.clone() };
+    let late = [told, call(1), Operation { process: 2, invoke_ns: 7, ..returned }];
+    let (mut json, mut edn) = (Vec::new(), Vec::new());
+    write(&mut json, &late).unwrap();
+    write_edn(&mut edn, &late).unwrap();
+    assert_eq!(read(json.as_slice(), &PLAIN).unwrap(), late);
+    assert_eq!(read(edn.as_slice(), &KEYED).unwrap(), late);
+}
+
+/// What the compact form leaves out can be read again.
+#[test]
+fn operations_are_picked_by_their_places() {
+    let history = simulated(5);
+    let mut file = Vec::new();
+    write(&mut file, &history).unwrap();
+    let whole = read(file.as_slice(), &PLAIN).unwrap();
+    let corpus = history::corpus(file.as_slice(), &PLAIN).unwrap();
+    assert_eq!(corpus.len(), whole.len());
+    let picked = history::pick(file.as_slice(), &PLAIN, &corpus, &[3, 4, 100]).unwrap();
+    assert_eq!(picked, [whole[3].clone(), whole[4].clone(), whole[100].clone()]);
+    // Another file is told from the first one.
+    let mut other = Vec::new();
+    write(&mut other, &simulated(6)).unwrap();
+    let error = history::pick(other.as_slice(), &PLAIN, &corpus, &[3, 4, 100]).unwrap_err();
+    assert!(error.to_string().contains("another history"), "{error}");
+    assert!(history::pick(&b""[..], &PLAIN, &corpus, &[3]).is_err());
+}
+
 #[test]
 fn a_stream_hands_on_what_is_read() {
     let history = simulated(3);

@@ -327,6 +327,39 @@ fn explanations_name_the_operation_and_what_is_there() {
     assert_eq!(violation.operations.len(), 2, "{}", show(&violation.operations));
 }
 
+/// What is about other values is left out, though it is of the same keys and before the last put.
+#[test]
+fn whole_values_are_left_out() {
+    let txn = |process, steps: Vec<Option<Value>>, times| {
+        done(process, Function::Txn, Some(Value::List(steps)), times)
+    };
+    let number = |n: i64| Some(Value::from(n));
+    let mut history = Vec::new();
+    for n in 0..10 {
+        let at = n as u64 * 4;
+        let pair = vec![micro("w", "x", number(n)), micro("w", "y", number(n))];
+        history.push(txn(1, pair, (at, at + 1)));
+        let seen = vec![micro("r", "x", number(n)), micro("r", "y", number(n))];
+        history.push(txn(2, seen, (at + 2, at + 3)));
+    }
+    history.push(txn(3, vec![micro("r", "x", number(8))], (50, 51)));
+    let Verdict::Invalid(violation) = verdict(Sequential::Registers, &history) else { panic!() };
+    // The write of 8, the write of 9, and the read of 8.
+    assert_eq!(violation.operations.len(), 3, "{}", show(&violation.operations));
+    assert!(!is_linearizable(&violation.operations));
+
+    let append = |text: &str, times| done(1, Function::Append, Some(text.into()), times);
+    let mut history: Vec<Operation> = (0..8)
+        .map(|n| append(["a", "b", "c", "d", "e", "f", "g", "h"][n], (n as u64, 20)))
+        .collect();
+    history.push(done(0, Function::Read, Some("ca".into()), (21, 22)));
+    history.push(done(0, Function::Read, Some("ac".into()), (23, 24)));
+    let Verdict::Invalid(violation) = verdict(Sequential::Kv, &history) else { panic!() };
+    assert!(!is_linearizable(&violation.operations));
+    // One append that was done must be in what is read; the others say nothing new.
+    assert!(violation.operations.len() <= 4, "{}", show(&violation.operations));
+}
+
 #[test]
 fn what_the_models_do_not_know_is_unknown() {
     let strange = done(0, Function::Txn, Some("no list".into()), (0, 1));

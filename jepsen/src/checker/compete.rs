@@ -105,8 +105,9 @@ fn cell<'r, 'h>(register: &'r Register<'h>) -> (Cell<'r, 'h>, Vec<Act>) {
 fn conflict(register: &Register<'_>, contradiction: &Contradiction) -> Conflict {
     let end = register.acts[contradiction.act as usize].end;
     let acts = (0..).zip(&register.acts).filter(|(_, act)| act.start <= end);
-    let why = contradiction.sentence(register.operation(contradiction.act));
-    Conflict { acts: acts.map(|(place, _)| place).collect(), why }
+    let culprit = contradiction.act;
+    let why = register.say(|| contradiction.sentence(register.operation(culprit)));
+    Conflict { acts: acts.map(|(place, _)| place).collect(), culprit: Some(culprit), why }
 }
 
 /// Decides any object: depth against breadth. `make` builds the object, once for each.

@@ -31,22 +31,22 @@ impl Parts {
             let fresh = u32::try_from(numbers.len()).expect("a history has fewer than 2^32 keys");
             parts.push(*numbers.entry(&operation.key).or_insert(fresh));
         }
-        Self::new(&parts, numbers.len())
+        Self::new(parts.iter().copied(), numbers.len())
     }
 
     /// Parts from the part of each operation, below `count`.
-    pub fn new(part_of: &[u32], count: usize) -> Self {
+    pub fn new(part_of: impl ExactSizeIterator<Item = u32> + Clone, count: usize) -> Self {
         assert!(u32::try_from(part_of.len()).is_ok(), "a history has fewer than 2^32 operations");
+        let mut places = vec![0; part_of.len()];
         let mut begins = vec![0_u32; count + 1];
-        for &part in part_of {
+        for part in part_of.clone() {
             begins[part as usize + 1] += 1;
         }
         for part in 0..count {
             begins[part + 1] += begins[part];
         }
         let mut next = begins.clone();
-        let mut places = vec![0; part_of.len()];
-        for (place, &part) in (0..).zip(part_of) {
+        for (place, part) in (0..).zip(part_of) {
             places[next[part as usize] as usize] = place;
             next[part as usize] += 1;
         }
@@ -77,10 +77,12 @@ pub fn threads(operations: usize, parts: usize, allowed: Option<NonZeroUsize>) -
 
 /// The first of so many parts of which `judge` says something and `is_final` agrees that it settles
 /// all; else the first of which it says something. Parts behind a final one may be left out.
-pub fn first<T: Send>(
+///
+/// Each thread has a desk of its own, on which `judge` can leave what it wants to use again.
+pub fn first<T: Send, D: Default>(
     parts: usize,
     threads: NonZeroUsize,
-    judge: impl Fn(usize) -> Option<T> + Sync,
+    judge: impl Fn(&mut D, usize) -> Option<T> + Sync,
     is_final: impl Fn(&T) -> bool + Sync,
 ) -> Option<T> {
     let step = (parts / threads.get() / 4).clamp(1, TAKEN_AT_ONCE_MAX);
@@ -89,13 +91,14 @@ pub fn first<T: Send>(
     let end = AtomicUsize::new(parts);
     let found: Mutex<Option<(bool, usize, T)>> = Mutex::new(None);
     let work = || {
+        let mut desk = D::default();
         loop {
             let begin = next.fetch_add(step, Ordering::Relaxed);
             if begin >= end.load(Ordering::Relaxed) {
                 return;
             }
             for part in begin..(begin + step).min(parts) {
-                let Some(said) = judge(part) else { continue };
+                let Some(said) = judge(&mut desk, part) else { continue };
                 let is_final = is_final(&said);
                 if is_final {
                     end.fetch_min(part, Ordering::Relaxed);
@@ -134,11 +137,11 @@ mod tests {
         for threads in 1..=4 {
             let threads = NonZeroUsize::new(threads).unwrap();
             let said = |final_from: usize| {
-                let judge = |part: usize| (parts.part(part)[0] >= 20).then_some(part);
+                let judge = |(): &mut (), part: usize| (parts.part(part)[0] >= 20).then_some(part);
                 first(parts.len(), threads, judge, |&part| part >= final_from)
             };
             assert_eq!((said(60), said(1_000)), (Some(60), Some(20)));
-            assert_eq!(first(parts.len(), threads, |_| None::<()>, |()| true), None);
+            assert_eq!(first(parts.len(), threads, |(): &mut (), _| None::<()>, |()| true), None);
         }
     }
 }

@@ -31,11 +31,14 @@
 //! 3. An unknown write may take effect at any time after its call, long after later operations
 //!    returned, or never.
 //!
+//! A checker that is also a [`CompactChecker`] judges a history that is not in memory as a whole.
+//!
 //! What the checkers cannot see, they cannot judge: an error that no read observes is no violation.
 
 pub mod append;
 pub mod bank;
 pub mod causal;
+pub mod compact;
 pub mod convergence;
 pub mod counter;
 pub mod linearizable;
@@ -55,7 +58,9 @@ mod compete;
 mod frontier;
 mod graph;
 mod keys;
+mod numbering;
 mod objects;
+mod registers;
 mod search;
 mod slots;
 mod stop;
@@ -67,6 +72,7 @@ mod zones;
 pub use append::{ListAppendChecker, Respects};
 pub use bank::BankChecker;
 pub use causal::{CausalChecker, Strength};
+pub use compact::{CompactChecker, Fetch};
 pub use convergence::ConvergenceChecker;
 pub use counter::CounterChecker;
 pub use linearizable::{LinearizableChecker, Sequential};
@@ -91,6 +97,11 @@ pub trait Checker {
 
     /// Judges a history. The order of `history` does not matter, only its times do.
     fn check(&self, history: &[Operation]) -> Verdict;
+
+    /// This checker as one that needs the compact form of a history only; `None` if it needs more.
+    fn compact(&self) -> Option<&dyn CompactChecker> {
+        None
+    }
 }
 
 /// The functions of a register.

@@ -1,19 +1,25 @@
 //! Per-key linearizability of registers (models `register` and `cas-register`).
 //!
 //! Each key is a register of its own; linearizability is local (Herlihy and Wing, Linearizability,
-//! 1990, theorem 1), so keys are checked one by one, on all cores. Where the values of a key are
-//! unique, the engine `zones` decides in O(n log n). Else two searches compete under a growing
+//! 1990, theorem 1), so keys are checked one by one, on all cores, in the compact form of the history
+//! (see [`Corpus`]); the operations themselves are needed only to name them. A key whose operations
+//! came one after the other is simply run through. Where the values of a key are unique, the engine
+//! `zones` decides in O(n log n). Else two searches compete under a growing
 //! budget of states: the `frontier`, which keeps all states at one moment and refutes soon, and
 //! `search` in depth, which finds an order soon.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
-use super::acts::{Finding, Register, Registers};
+use super::acts::{Act, Finding, Register};
+use super::compact::{CompactChecker, Fetch};
 use super::compete::{self, Patience};
 use super::keys;
 use super::options::{Limits, ModelOptions, Nil};
-use super::witness::{self, Engines};
-use super::{Checker, Verdict, Violation, frontier, zones};
+use super::registers::{Desk, Registers};
+use super::{Checker, Verdict, Violation, frontier, witness, zones};
+use crate::error::LabError;
+use crate::history::{Corpus, Entry};
 use crate::operation::Operation;
 use crate::value::Value;
 
@@ -83,10 +89,15 @@ impl RegisterChecker {
     /// The verdict, if it is not valid.
     pub fn linearize(&self, history: &[Operation]) -> Result<Vec<usize>, Verdict> {
         let mut order = Vec::new();
-        let registers = Registers::new(history, self.initial.as_ref(), self.nil);
+        if super::foreign(history, &super::REGISTER_FUNCTIONS).is_some() {
+            return Err(self.check(history));
+        }
+        let corpus = Corpus::of(history);
+        let registers = Registers::new(&corpus, self.initial.as_ref(), self.nil);
         let patience = Patience::of(&self.limits, self.budget, 1);
+        let mut desk = Desk::default();
         for number in 0..registers.len() {
-            let register = registers.register(number);
+            let register = registers.register(number, &mut desk);
             match self.decide(&register, patience, true) {
                 Finding::Valid(acts) => {
                     let place = |act: u32| register.acts[act as usize].operation as usize;
@@ -94,6 +105,7 @@ impl RegisterChecker {
                 }
                 Finding::Invalid(_) | Finding::Unknown(_) => return Err(self.check(history)),
             }
+            desk.clear(register);
         }
         Ok(order)
     }
@@ -115,25 +127,111 @@ impl RegisterChecker {
     }
 
     /// What is to be said of one key; nothing if it is valid.
-    fn judge(&self, register: &Register<'_>, patience: Patience) -> Option<Verdict> {
-        let history = register.history;
-        let key = || history[register.acts[0].operation as usize].key.clone();
-        match self.decide(register, patience, false) {
+    fn judge(
+        &self,
+        registers: &Registers<'_>,
+        number: usize,
+        desk: &mut Desk,
+        patience: Patience,
+    ) -> Option<Said> {
+        // An engine that is asked for by name shall decide by itself.
+        if self.engine == Engine::Automatic && registers.one_by_one(number) {
+            return None;
+        }
+        let register = registers.register(number, desk);
+        let said = match self.decide(&register, patience, false) {
             Finding::Valid(_) => None,
             Finding::Unknown(why) => {
-                Some(Verdict::Unknown { why: format!("key {:?}: {why}", key()) })
+                let key = registers.key(number);
+                Some(Said::Unknown { why: format!("key {key:?}: {why}") })
             }
-            Finding::Invalid(conflict) => {
-                let engines = Engines { decide: decide_small, explain: explain_small };
-                let (places, why) = witness::minimize(register, &conflict, engines);
-                Some(Verdict::Invalid(Box::new(Violation {
-                    explanation: format!("key {:?} is not linearizable: {why}", key()),
-                    key: key(),
-                    operations: places.iter().map(|&at| history[at as usize].clone()).collect(),
-                })))
-            }
-        }
+            Finding::Invalid(conflict) => Some(Said::Invalid(Part {
+                number,
+                acts: witness::minimize(&register, &conflict, decide_small),
+                value_count: register.value_count,
+                culprit: conflict.culprit.map(|act| register.acts[act as usize].operation),
+            })),
+        };
+        desk.clear(register);
+        said
     }
+
+    /// Puts what is broken into words, with the operations behind it.
+    fn explain<E>(
+        &self,
+        registers: &Registers<'_>,
+        part: Part,
+        fetch: impl FnOnce(&[u32]) -> Result<Vec<Operation>, E>,
+    ) -> Result<Violation, E> {
+        let Part { number, mut acts, value_count, culprit } = part;
+        let mut places = registers.context(number, &acts);
+        places.extend(acts.iter().map(|act| act.operation));
+        places.sort_unstable();
+        places.dedup();
+        let fetched = fetch(&places)?;
+        assert_eq!(fetched.len(), places.len(), "one operation for each place");
+        let at = |place: u32| places.binary_search(&place).expect("it was fetched");
+        let operations = acts.iter().map(|act| fetched[at(act.operation)].clone()).collect();
+        for act in &mut acts {
+            act.operation = u32::try_from(at(act.operation)).expect("there are fewer than places");
+        }
+        let register = Register::new(acts, value_count, registers.initial());
+        let register = register.with_history(&fetched);
+        let why = match (explain_small(&register), decide_small(&register)) {
+            (Finding::Invalid(conflict), _) | (_, Finding::Invalid(conflict)) => conflict.why,
+            _ => match culprit.and_then(|place| places.binary_search(&place).ok()) {
+                Some(at) => format!("{} has no place", fetched[at]),
+                None => "there is no order of its operations".to_owned(),
+            },
+        };
+        let key = registers.key(number).to_owned();
+        let explanation = format!("key {key:?} is not linearizable: {why}");
+        Ok(Violation { key, explanation, operations })
+    }
+
+    /// Judges a history in its compact form. The operations that it has to name are asked for by
+    /// their places, ascending, at most once.
+    fn check_by<E>(
+        &self,
+        corpus: &Corpus,
+        fetch: impl FnOnce(&[u32]) -> Result<Vec<Operation>, E>,
+    ) -> Result<Verdict, E> {
+        let known = |entry: &Entry| super::REGISTER_FUNCTIONS.contains(&entry.function);
+        if let Some(place) = corpus.entries().iter().position(|entry| !known(entry)) {
+            let place = u32::try_from(place).expect("places are counted in 32 bits");
+            let foreign = super::foreign(&fetch(&[place])?, &super::REGISTER_FUNCTIONS);
+            return Ok(foreign.expect("this operation is foreign"));
+        }
+        let registers = Registers::new(corpus, self.initial.as_ref(), self.nil);
+        let threads = keys::threads(corpus.len(), registers.len(), self.threads);
+        let patience = Patience::of(&self.limits, self.budget, threads.get());
+        let judge = |desk: &mut Desk, number| self.judge(&registers, number, desk, patience);
+        let is_final = |said: &Said| matches!(said, Said::Invalid(_));
+        Ok(match keys::first(registers.len(), threads, judge, is_final) {
+            None => Verdict::Valid,
+            Some(Said::Unknown { why }) => Verdict::Unknown { why },
+            Some(Said::Invalid(part)) => {
+                Verdict::Invalid(Box::new(self.explain(&registers, part, fetch)?))
+            }
+        })
+    }
+}
+
+/// What is said of a key that is not valid.
+enum Said {
+    Unknown { why: String },
+    Invalid(Part),
+}
+
+/// The smallest part of a key that was found to be invalid.
+struct Part {
+    /// The register.
+    number: usize,
+    /// Its acts.
+    acts: Vec<Act>,
+    value_count: usize,
+    /// The operation that has no place, where one can be named.
+    culprit: Option<u32>,
 }
 
 impl Checker for RegisterChecker {
@@ -143,15 +241,21 @@ impl Checker for RegisterChecker {
 
     /// An invalid key outranks one that is unknown.
     fn check(&self, history: &[Operation]) -> Verdict {
-        if let Some(unknown) = super::foreign(history, &super::REGISTER_FUNCTIONS) {
-            return unknown;
-        }
-        let registers = Registers::new(history, self.initial.as_ref(), self.nil);
-        let threads = keys::threads(history.len(), registers.len(), self.threads);
-        let patience = Patience::of(&self.limits, self.budget, threads.get());
-        let judge = |number: usize| self.judge(&registers.register(number), patience);
-        let said = keys::first(registers.len(), threads, judge, Verdict::is_invalid);
-        said.unwrap_or(Verdict::Valid)
+        let fetch = |places: &[u32]| -> Result<Vec<Operation>, Infallible> {
+            Ok(places.iter().map(|&place| history[place as usize].clone()).collect())
+        };
+        let Ok(verdict) = self.check_by(&Corpus::of(history), fetch);
+        verdict
+    }
+
+    fn compact(&self) -> Option<&dyn CompactChecker> {
+        Some(self)
+    }
+}
+
+impl CompactChecker for RegisterChecker {
+    fn check_compact(&self, corpus: &Corpus, fetch: Fetch<'_>) -> Result<Verdict, LabError> {
+        self.check_by(corpus, fetch)
     }
 }
 

@@ -16,23 +16,10 @@ const WORK_MAX: usize = 4_000_000;
 /// An engine that decides small registers.
 pub type Engine = fn(&Register<'_>) -> Finding;
 
-/// The engines of a minimization.
-#[derive(Clone, Copy, Debug)]
-pub struct Engines {
-    /// Decides quickly whether a part is invalid.
-    pub decide: Engine,
-    /// Says why the smallest part is invalid, as well as it can.
-    pub explain: Engine,
-}
-
-/// Reduces a conflict. The result holds places in the history, and its sentence is about them.
-pub fn minimize(
-    register: &Register<'_>,
-    conflict: &Conflict,
-    engines: Engines,
-) -> (Vec<u32>, String) {
-    let mut shrink = Shrink { register, engine: engines.decide, work: WORK_MAX };
-    let mut why = conflict.why.clone();
+/// Reduces a conflict to few acts of the register, ordered by their starts. The engine decides quickly
+/// whether a part is invalid.
+pub fn minimize(register: &Register<'_>, conflict: &Conflict, engine: Engine) -> Vec<Act> {
+    let mut shrink = Shrink { register, engine, work: WORK_MAX };
     let mut acts: Vec<Act> = conflict.acts.iter().map(|&act| register.acts[act as usize]).collect();
     acts.sort_by_key(|act| (act.start, act.operation));
     acts.dedup();
@@ -51,11 +38,7 @@ pub fn minimize(
             break;
         }
     }
-    let part = register.with_acts(acts);
-    if let Finding::Invalid(smallest) = (engines.explain)(&part) {
-        why = smallest.why;
-    }
-    (part.acts.iter().map(|act| act.operation).collect(), why)
+    register.with_acts(acts).acts
 }
 
 struct Shrink<'r, 'h> {

@@ -23,8 +23,15 @@ use crate::value::Value as Written;
 /// Checks a register. `None`: some observed value has more than one writer.
 pub fn check(register: &Register<'_>, want_order: bool) -> Option<Finding> {
     let zones = Zones::new(register)?;
-    Some(match zones.groups().and_then(|groups| zones.place(groups)) {
-        Ok(groups) if want_order => Finding::Valid(zones.order(&groups)),
+    let placed = zones.groups().and_then(|mut groups| {
+        zones.place(&mut groups)?;
+        Ok(groups)
+    });
+    Some(match placed {
+        Ok(mut groups) if want_order => {
+            groups.sort_by_key(|group| (group.from, group.to));
+            Finding::Valid(zones.order(&groups))
+        }
         Ok(_) => Finding::Valid(Vec::new()),
         Err(conflict) => Finding::Invalid(conflict),
     })
@@ -163,24 +170,27 @@ impl<'r, 'h> Zones<'r, 'h> {
         }
     }
 
-    /// Finds a span for each group. In what is returned, groups ordered by `(from, to)` follow one
-    /// another.
-    fn place(&self, mut groups: Vec<Group>) -> Result<Vec<Group>, Conflict> {
+    /// Finds a span for each group: groups ordered by `(from, to)` can follow one another.
+    fn place(&self, groups: &mut [Group]) -> Result<(), Conflict> {
         let acts = &self.register.acts;
-        let mut forward = Vec::new();
-        let mut backward = Vec::new();
-        for group in &mut groups {
+        let mut forwards = 0;
+        for at in 0..groups.len() {
+            let group = &mut groups[at];
             group.from = group.first_end.map_or(0, |act| acts[act as usize].end);
             group.to = group.last_start.map_or(0, |act| acts[act as usize].start);
-            if group.from < group.to { forward.push(*group) } else { backward.push(*group) }
+            if group.from < group.to {
+                groups.swap(at, forwards);
+                forwards += 1;
+            }
         }
+        let (forward, backward) = groups.split_at_mut(forwards);
         forward.sort_unstable_by_key(|group| (group.from, group.to));
         for pair in forward.windows(2) {
             if pair[1].from < pair[0].to {
                 return Err(self.overlap(&pair[0], &pair[1]));
             }
         }
-        for group in &mut backward {
+        for group in backward {
             let (start, end) = (group.to, group.from);
             let begun = forward.partition_point(|zone| zone.from < start);
             let mut moment = start;
@@ -194,9 +204,7 @@ impl<'r, 'h> Zones<'r, 'h> {
             }
             (group.from, group.to) = (moment, moment);
         }
-        forward.append(&mut backward);
-        forward.sort_by_key(|group| (group.from, group.to));
-        Ok(forward)
+        Ok(())
     }
 
     /// A linearization, from groups in the order of their spans.
@@ -232,30 +240,37 @@ impl<'r, 'h> Zones<'r, 'h> {
 /// Explanations.
 impl Zones<'_, '_> {
     fn replaced_twice(&self, first: u32, second: u32) -> Conflict {
-        let why = format!(
-            "the value {} was there only once, but two cas found it: {} and {}",
-            self.register.show(self.register.acts[first as usize].expected),
-            self.register.operation(first),
-            self.register.operation(second),
-        );
-        Conflict { acts: self.with_chains(&[first, second]), why }
+        let why = self.register.say(|| {
+            format!(
+                "the value {} was there only once, but two cas found it: {} and {}",
+                self.register.show(self.register.acts[first as usize].expected),
+                self.register.operation(first),
+                self.register.operation(second),
+            )
+        });
+        self.conflict(&[first, second], why)
     }
 
     fn never_written(&self, value: Value, holding: &Holding) -> Conflict {
         let observer =
             holding.first_end.or(holding.successor).expect("an observed value has an observer");
+        let why = self.register.say(|| self.why_never_written(value, observer));
+        self.conflict(&[observer], why)
+    }
+
+    fn why_never_written(&self, value: Value, observer: u32) -> String {
         let observer_operation = self.register.operation(observer);
         let shown = self.register.show(value);
         let text = self.register.text(value);
         // The acts may be a part of the history that begins with a write.
         let end = observer_operation.end_ns();
         let writers = || {
-            self.register.history.iter().filter(|operation| {
+            self.register.history().iter().filter(|operation| {
                 operation.key == observer_operation.key && writes(operation, text)
             })
         };
         let possible = |o: &&Operation| o.outcome != Outcome::Fail && o.invoke_ns <= end;
-        let why = match writers().find(possible).or_else(|| writers().next()) {
+        match writers().find(possible).or_else(|| writers().next()) {
             None => format!("{observer_operation} found {shown}, which no operation wrote"),
             Some(write) if write.outcome == Outcome::Fail => {
                 format!("{observer_operation} found {shown}, whose write certainly failed: {write}")
@@ -270,8 +285,7 @@ impl Zones<'_, '_> {
                 ),
                 None => format!("{observer_operation} found {shown}, which was not there any more"),
             },
-        };
-        Conflict { acts: self.with_chains(&[observer]), why }
+        }
     }
 
     /// The write that returned last before an act was called.
@@ -308,15 +322,12 @@ impl Zones<'_, '_> {
             circle.push(place);
             place = back(place);
         }
-        let names: Vec<String> = circle
-            .iter()
-            .rev()
-            .take(3)
-            .map(|&act| self.register.operation(act).to_string())
-            .collect();
-        let why =
-            format!("each of these cas needs the one before it, in a circle: {}", names.join("; "));
-        Conflict { acts: self.with_chains(&circle), why }
+        let why = self.register.say(|| {
+            let name = |&act: &u32| self.register.operation(act).to_string();
+            let names: Vec<String> = circle.iter().rev().take(3).map(name).collect();
+            format!("each of these cas needs the one before it, in a circle: {}", names.join("; "))
+        });
+        self.conflict(&circle, why)
     }
 
     /// Whether no write leads to this cas, only other cas.
@@ -327,35 +338,42 @@ impl Zones<'_, '_> {
     }
 
     fn too_early(&self, before: u32, after: u32) -> Conflict {
-        let (first, second) = (self.register.operation(before), self.register.operation(after));
-        let why = format!(
-            "{second} returned before {first} was called, but the values that cas found and left \
-             demand the opposite order"
-        );
-        Conflict { acts: self.with_chains(&[before, after]), why }
+        let why = self.register.say(|| {
+            format!(
+                "{} returned before {} was called, but the values that cas found and left demand \
+                 the opposite order",
+                self.register.operation(after),
+                self.register.operation(before),
+            )
+        });
+        self.conflict(&[before, after], why)
     }
 
     fn overlap(&self, one: &Group, other: &Group) -> Conflict {
-        let why = format!(
-            "the register cannot hold two values at once: {}; but also {}",
-            self.span(one),
-            self.span(other)
-        );
-        Conflict { acts: self.with_chains(&bounds(&[one, other])), why }
+        let why = self.register.say(|| {
+            format!(
+                "the register cannot hold two values at once: {}; but also {}",
+                self.span(one),
+                self.span(other)
+            )
+        });
+        self.conflict(&bounds(&[one, other]), why)
     }
 
     fn inside(&self, zone: &Group, group: &Group) -> Conflict {
         let last = group.last_start.expect("a backward zone starts after the initial state");
         let first = group.first_end.expect("a backward zone ends after the initial state");
-        let name = self.register.operation(last);
-        let ending = self.register.operation(first);
-        let which = if last == first {
-            format!("{name} lies within that span")
-        } else {
-            format!("{name} was called and {ending} returned within that span")
-        };
-        let why = format!("{}; but {which} and has another value", self.span(zone));
-        Conflict { acts: self.with_chains(&bounds(&[zone, group])), why }
+        let why = self.register.say(|| {
+            let name = self.register.operation(last);
+            let ending = self.register.operation(first);
+            let which = if last == first {
+                format!("{name} lies within that span")
+            } else {
+                format!("{name} was called and {ending} returned within that span")
+            };
+            format!("{}; but {which} and has another value", self.span(zone))
+        });
+        self.conflict(&bounds(&[zone, group]), why)
     }
 
     /// Says over which span a forward zone occupies the register.
@@ -377,6 +395,10 @@ impl Zones<'_, '_> {
 
     fn seen_by(&self, act: u32) -> String {
         self.register.show(self.register.acts[act as usize].value)
+    }
+
+    fn conflict(&self, acts: &[u32], why: String) -> Conflict {
+        Conflict { acts: self.with_chains(acts), culprit: None, why }
     }
 
     /// These acts, those that lead to them, and for each that crashed one that proves its effect.

@@ -109,6 +109,10 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
         let mut operation = Operation::invoked(process, call, time);
         operation.node = event.node.map(|node| node.into_owned());
         operation.level = event.level.map(|level| level.into_owned());
+        // Only what never completes keeps what follows.
+        operation.error = event.error.map(|error| error.into_owned());
+        operation.revision = event.revision;
+        operation.at_revision = event.at_revision;
         if self.open.insert(process, (self.calls, operation)).is_some() {
             return Err(format!("process {process} invokes while its last operation is open"));
         }

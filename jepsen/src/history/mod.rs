@@ -19,6 +19,8 @@
 //! - `value` is what is written, or, in the `ok` of a read, what was returned; absent or null
 //!   means that the key does not exist. `expected` is what a cas compares with. Numbers count as
 //!   their digits.
+//! - `error`, `rev` and `at_rev` count in a completion. Of an operation that has none they count in
+//!   its invocation.
 //! - Lines that begin with `#`, `;` or `//` are comments.
 //!
 //! # EDN
@@ -40,13 +42,17 @@
 //! - With [`ReadOptions::keyed`] every value is `[key value]`.
 
 mod assembly;
+mod corpus;
 mod edn;
 mod event;
 mod format;
+mod interner;
 mod json;
 mod log;
 mod output;
 
+pub use corpus::Corpus;
+pub(crate) use corpus::{Entry, Symbol};
 pub use format::{Format, ReadOptions};
 pub use output::{write, write_edn};
 
@@ -91,6 +97,44 @@ pub fn stream(
     mut each: impl FnMut(Operation),
 ) -> Result<(), LabError> {
     assemble(input, options, |_, operation| each(operation))
+}
+
+/// Reads a history into its compact form.
+///
+/// # Errors
+///
+/// Like [`read`].
+pub fn corpus(input: impl BufRead, options: &ReadOptions) -> Result<Corpus, LabError> {
+    let mut corpus = Corpus::default();
+    assemble(input, options, |place, operation| corpus.put(place, &operation))?;
+    corpus.finish();
+    Ok(corpus)
+}
+
+/// Reads some operations of a history again: those at `places` in the order of calls, ascending.
+///
+/// # Errors
+///
+/// Like [`read`]; and if it is not the history that `corpus` is of.
+pub fn pick(
+    input: impl BufRead,
+    options: &ReadOptions,
+    corpus: &Corpus,
+    places: &[u32],
+) -> Result<Vec<Operation>, LabError> {
+    let mut picked = Vec::with_capacity(places.len());
+    assemble(input, options, |place, operation| {
+        let wanted = u32::try_from(place).ok().filter(|at| places.binary_search(at).is_ok());
+        if wanted.is_some_and(|at| corpus.entries()[at as usize].invoke_ns == operation.invoke_ns) {
+            picked.push((place, operation));
+        }
+    })?;
+    if picked.len() != places.len() {
+        let why = "this file is being written to: read again it was another history";
+        return Err(LabError::History { line: 1, why: why.to_owned() });
+    }
+    picked.sort_unstable_by_key(|(place, _)| *place);
+    Ok(picked.into_iter().map(|(_, operation)| operation).collect())
 }
 
 /// Hands on each operation with its place in the order of calls.

@@ -91,7 +91,9 @@ impl<'a> Line<'a> {
             (true, Outcome::Info) => Kind::Info,
         };
         let value_known = operation.function.writes() || kind == Kind::Ok;
-        let done = |value: Option<u64>| value.filter(|_| returned);
+        // What became known in the end stands in the last line about it, be it the first one.
+        let last = returned || operation.return_ns.is_none();
+        let done = |value: Option<u64>| value.filter(|_| last);
         Self {
             time: Some(time),
             process: operation.process,
@@ -101,7 +103,7 @@ impl<'a> Line<'a> {
             value: operation.value.as_ref().filter(|_| value_known),
             expected: operation.expected.as_ref(),
             node: operation.node.as_deref(),
-            error: operation.error.as_deref().filter(|_| returned),
+            error: operation.error.as_deref().filter(|_| last),
             level: operation.level.as_deref(),
             revision: done(operation.revision),
             at_revision: done(operation.at_revision),

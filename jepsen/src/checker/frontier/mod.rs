@@ -205,9 +205,8 @@ impl<'r, 'h> Search<'r, 'h> {
             let end = returns.peek().map_or(NEVER, |&(end, _)| end);
             if let Some((place, act)) = calls.next_if(|(_, act)| act.start <= end) {
                 if !self.call(place, act) {
-                    let key = &self.register.operation(place).key;
                     return Finding::Unknown(format!(
-                        "more than {OPEN_MAX} operations are open at one time on key {key:?}"
+                        "more than {OPEN_MAX} operations are open at one time"
                     ));
                 }
                 continue;
@@ -220,9 +219,11 @@ impl<'r, 'h> Search<'r, 'h> {
                 }
                 Ok(Some(conflict)) => return Finding::Invalid(conflict),
                 Err(BudgetSpent) => {
-                    let operation = self.register.operation(place);
+                    let ns = acts[place as usize].end - 1;
                     return Finding::Unknown(format!(
-                        "the budget of states was spent at {operation}"
+                        "the budget of states was spent at what returned at {}.{:06} ms",
+                        ns / 1_000_000,
+                        ns % 1_000_000,
                     ));
                 }
             }
@@ -454,8 +455,14 @@ impl<'r, 'h> Search<'r, 'h> {
         self.leave_trail(state, act);
     }
 
-    /// Explains that an act cannot be placed.
+    /// What contradicts itself once an act cannot be placed.
     fn conflict(&self, place: u32, seen: &StateSet) -> Conflict {
+        let why = self.register.say(|| self.no_place(place, seen));
+        let acts = (0..).zip(&self.register.acts).filter(|(_, act)| act.start <= self.now);
+        Conflict { acts: acts.map(|(place, _)| place).collect(), culprit: Some(place), why }
+    }
+
+    fn no_place(&self, place: u32, seen: &StateSet) -> String {
         let mut values: Vec<Value> = seen.states.iter().map(|state| state.value).collect();
         values.sort_unstable();
         values.dedup();
@@ -468,13 +475,11 @@ impl<'r, 'h> Search<'r, 'h> {
             })
             .collect();
         let more = if values.len() > shown.len() { " or others" } else { "" };
-        let why = format!(
+        format!(
             "{} has no place: after all that returned before, the register can only hold {}{more}",
             self.register.operation(place),
             shown.join(" or "),
-        );
-        let acts = (0..).zip(&self.register.acts).filter(|(_, act)| act.start <= self.now);
-        Conflict { acts: acts.map(|(place, _)| place).collect(), why }
+        )
     }
 
     /// The order in which some state placed everything.

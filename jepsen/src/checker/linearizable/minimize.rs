@@ -2,12 +2,14 @@
 //!
 //! Only that is left out whose absence cannot make a good history look bad: what was called after the
 //! contradiction was complete; what only mattered before some put, or before a moment at which a lock
-//! was surely free; and reads. So what is invalid after leaving out was invalid before.
+//! was surely free; reads; and whole values (see `values`). So what is invalid after leaving out was
+//! invalid before.
 
 use super::part::{Broken, Found, Part};
 use super::{LinearizableChecker, Sequential};
 use crate::checker::compete::Patience;
 use crate::operation::{Function, Operation, Outcome};
+use crate::value::Value;
 
 /// Operations that all checks of one minimization may walk through together.
 const WORK_MAX: usize = 2_000_000;
@@ -34,8 +36,17 @@ pub(super) fn minimize(
     if let Some(cut) = shrink.first_contradiction(&pieces, end) {
         pieces = cut;
     }
-    pieces = shrink.start_late(pieces);
-    pieces = shrink.leave_out_reads(pieces);
+    let anchor;
+    (pieces, anchor) = shrink.start_late(pieces);
+    // A pass can make room for another one; two are enough in practice.
+    for _ in 0..2 {
+        let before = pieces.len();
+        pieces = shrink.leave_out_values(pieces, anchor);
+        pieces = shrink.leave_out_reads(pieces);
+        if pieces.len() == before {
+            break;
+        }
+    }
     let patience = Patience::states(STATES_MAX);
     let whole: Vec<u32> = (0..).take(pieces.len()).collect();
     let part = Part::new(checker, &pieces, &whole);
@@ -84,26 +95,77 @@ impl Shrink<'_> {
     }
 
     /// The operations from the latest moment on from which they are still invalid, of those moments
-    /// at which what came before does not matter any more.
-    fn start_late(&mut self, pieces: Vec<Operation>) -> Vec<Operation> {
-        let starts: Vec<Vec<Operation>> = match self.checker.sequential {
-            Sequential::Mutex => free_moments(&pieces),
+    /// at which what came before does not matter any more. If that is due to a put, its name: it must
+    /// stay, for nothing else shows why what came before is not there.
+    fn start_late(&mut self, pieces: Vec<Operation>) -> (Vec<Operation>, Option<(u64, u64)>) {
+        let starts: Vec<(Vec<Operation>, _)> = match self.checker.sequential {
+            Sequential::Mutex => {
+                free_moments(&pieces).into_iter().map(|start| (start, None)).collect()
+            }
             Sequential::Kv | Sequential::Registers => {
                 // The further back, the larger the steps.
                 let puts: Vec<&Operation> = pieces.iter().filter(|o| is_put(o)).collect();
                 let mut back = 1;
                 let mut starts = Vec::new();
                 while let Some(place) = puts.len().checked_sub(back) {
-                    starts.extend(from_put(&pieces, puts[place]));
+                    let start = from_put(&pieces, puts[place]);
+                    starts.extend(start.map(|start| (start, Some(name(puts[place])))));
                     back += back.div_ceil(8);
                 }
                 starts
             }
         };
-        for start in starts {
+        for (start, anchor) in starts {
             if start.len() < pieces.len() && self.is_invalid(&start) {
-                return start;
+                return (start, anchor);
             }
+        }
+        (pieces, None)
+    }
+
+    /// Tries to leave out halves of the values, then quarters and so on, but nothing that would take
+    /// `anchor` along.
+    fn leave_out_values(
+        &mut self,
+        mut pieces: Vec<Operation>,
+        anchor: Option<(u64, u64)>,
+    ) -> Vec<Operation> {
+        if self.checker.sequential == Sequential::Mutex {
+            return pieces;
+        }
+        let whole = pieces.clone();
+        let all: Vec<u32> = (0..).take(whole.len()).collect();
+        let Ok(part) = Part::new(self.checker, &whole, &all) else { return pieces };
+        let traces = part.traces();
+        let anchored = |&place: &u32| Some(name(&whole[place as usize])) == anchor;
+        let anchor = part.places().iter().position(anchored);
+        let mut values = traces.values(anchor);
+        // What was left out stays out.
+        let mut gone = Vec::new();
+        let mut size = values.len().div_ceil(2);
+        while size > 0 && !values.is_empty() {
+            let mut kept = Vec::new();
+            for chunk in values.chunks(size) {
+                let (remains, work) = traces.without(&[&gone, chunk].concat(), anchor);
+                self.work = self.work.saturating_sub(work);
+                let smaller = remains.map(|remains| {
+                    let mut stays = vec![true; whole.len()];
+                    for (&place, remains) in part.places().iter().zip(remains) {
+                        stays[place as usize] = remains;
+                    }
+                    let stays = whole.iter().zip(stays).filter(|(_, stays)| *stays);
+                    stays.map(|(operation, _)| operation.clone()).collect::<Vec<_>>()
+                });
+                match smaller {
+                    Some(smaller) if smaller.len() < pieces.len() && self.is_invalid(&smaller) => {
+                        pieces = smaller;
+                        gone.extend_from_slice(chunk);
+                    }
+                    _ => kept.extend_from_slice(chunk),
+                }
+            }
+            values = kept;
+            size = if size == 1 { 0 } else { size.div_ceil(2) };
         }
         pieces
     }
@@ -111,13 +173,12 @@ impl Shrink<'_> {
     /// Tries to leave out halves of the reads, then quarters and so on.
     fn leave_out_reads(&mut self, mut pieces: Vec<Operation>) -> Vec<Operation> {
         let mut reads: Vec<(u64, u64)> =
-            pieces.iter().filter(|o| o.function == Function::Read).map(name).collect();
+            pieces.iter().filter(|o| only_reads(o)).map(name).collect();
         let mut size = reads.len().div_ceil(2);
         while size > 0 && !reads.is_empty() {
             let mut kept = Vec::new();
             for chunk in reads.chunks(size) {
-                let stays =
-                    |o: &&Operation| o.function != Function::Read || !chunk.contains(&name(o));
+                let stays = |o: &&Operation| !only_reads(o) || !chunk.contains(&name(o));
                 let smaller: Vec<Operation> = pieces.iter().filter(stays).cloned().collect();
                 if self.is_invalid(&smaller) {
                     pieces = smaller;
@@ -135,6 +196,18 @@ impl Shrink<'_> {
 /// What tells an operation from others: a process does one at a time.
 fn name(operation: &Operation) -> (u64, u64) {
     (operation.process, operation.invoke_ns)
+}
+
+/// Whether it changes nothing: a read, or a transaction of reads.
+fn only_reads(operation: &Operation) -> bool {
+    match (operation.function, &operation.value) {
+        (Function::Read, _) => true,
+        (Function::Txn, Some(Value::List(steps))) => steps.iter().all(|step| {
+            let step = step.as_ref().and_then(Value::as_list).unwrap_or_default();
+            step.first().is_some_and(|f| f.as_ref().and_then(Value::as_text) == Some("r"))
+        }),
+        _ => false,
+    }
 }
 
 /// The operations called until a moment. What has not returned by then counts as crashed.

@@ -11,6 +11,7 @@
 
 mod minimize;
 mod part;
+mod values;
 
 use std::num::NonZeroUsize;
 
@@ -145,7 +146,7 @@ impl LinearizableChecker {
             let fresh = u32::try_from(numbers.len()).expect("there are fewer parts than keys");
             part_of.push(*numbers.entry(root).or_insert(fresh));
         }
-        Ok(Parts::new(&part_of, numbers.len()))
+        Ok(Parts::new(part_of.iter().copied(), numbers.len()))
     }
 
     /// What is to be said of one part; nothing if it is valid.
@@ -183,7 +184,7 @@ impl Checker for LinearizableChecker {
         };
         let threads = keys::threads(history.len(), parts.len(), self.threads);
         let patience = Patience::of(&self.limits, self.budget, threads.get());
-        let judge = |part: usize| self.judge(history, parts.part(part), patience);
+        let judge = |(): &mut (), part: usize| self.judge(history, parts.part(part), patience);
         let said = keys::first(parts.len(), threads, judge, Verdict::is_invalid);
         said.unwrap_or(Verdict::Valid)
     }

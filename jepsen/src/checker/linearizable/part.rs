@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::values::{Trace, Traces};
 use super::{LinearizableChecker, Sequential};
 use crate::checker::Verdict;
 use crate::checker::compete::{self, Patience};
@@ -204,6 +205,32 @@ impl<'h> Part<'h> {
             Keyspace::new(self.keys.clone(), &self.initial, effects.collect())
         };
         self.run(make, patience, want_order)
+    }
+
+    /// What its acts found and wrote; in the order of [`Part::places`].
+    pub(super) fn traces(&self) -> Traces<'_> {
+        let text = |number: u32| &*self.texts[number as usize];
+        let trace = |act: &Act| {
+            let mut trace = Trace::default();
+            for &(key, raw) in &self.effects[act.effect as usize] {
+                match raw {
+                    Raw::Get(value) => trace.found.push((key, text(value))),
+                    Raw::Put(value) => trace.written.push((key, text(value), false)),
+                    Raw::Append(value) => trace.written.push((key, text(value), true)),
+                    Raw::Cas(old, new) => {
+                        trace.found.push((key, text(old)));
+                        trace.written.push((key, text(new), false));
+                    }
+                }
+            }
+            trace
+        };
+        Traces::new(self.acts.iter().map(trace).collect())
+    }
+
+    /// The places in the history of its acts.
+    pub(super) fn places(&self) -> &[u32] {
+        &self.places
     }
 
     fn run<O: Object>(&self, make: impl Fn() -> O, patience: Patience, want_order: bool) -> Found {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use tests::sim::{self, Counters, Emphasis, Event, FAULTS_MIN, Mutant, OPERATIONS, Plan};
+use proto::Code;
+use tests::sim::{self, Counters, Emphasis, Event, FAULTS_MIN, Mutant, OPERATIONS, Plan, Trio};
 
 /// Seeds of the default run; `make sim SEEDS=N` runs more.
 const SEEDS: u64 = 200;
@@ -114,6 +115,68 @@ fn b33_a_full_disk_loses_nothing_and_recovers_by_itself() {
     // Most logs have room again only after a crash.
     let events = [Event::DiskFull, Event::DiskFullOver, Event::Crash];
     hold_over(50_000..50_040, Emphasis::Full, &events);
+}
+
+/// Writes to a node until the disk of another one, which it may be itself, is found full.
+fn write_until_full(trio: &mut Trio, to: usize, full: usize) {
+    for number in 0..1_000 {
+        if trio.summary(full).read_only {
+            return;
+        }
+        // What finds the disk full may be refused or stay open.
+        let _ = trio.write(to, number);
+    }
+    panic!("the disk of {full} never became full");
+}
+
+fn read_on(trio: &mut Trio, hosts: impl IntoIterator<Item = usize>) {
+    for host in hosts {
+        let read = trio.read(host);
+        assert!(read.is_ok(), "read on {host}: {read:?}");
+    }
+}
+
+#[test]
+fn b33_two_full_disks_end_no_reads() {
+    let mut trio = Trio::led_by(1);
+    trio.fill(0);
+    write_until_full(&mut trio, 1, 0);
+    // The first one has dropped these.
+    for number in 0..20 {
+        trio.write(1, number).expect("two of three have room");
+    }
+    trio.fill(1);
+    write_until_full(&mut trio, 1, 1);
+    trio.until("the node with room leads", |trio| trio.summary(2).groups_led == 2);
+    // The first one lacks what it has dropped, so it cannot answer.
+    read_on(&mut trio, [1, 2]);
+    trio.until("the node with room refuses writes, for no majority takes them", |trio| {
+        trio.write(2, 1).is_err_and(|refused| refused.code == Code::ReadOnly)
+    });
+    read_on(&mut trio, [1, 2]);
+    trio.empty(0);
+    trio.until("writes go on", |trio| trio.write(2, 2).is_ok());
+}
+
+#[test]
+fn b33_three_full_disks_end_no_reads() {
+    let mut trio = Trio::led_by(1);
+    (0..3).for_each(|host| trio.fill(host));
+    for full in 0..3 {
+        write_until_full(&mut trio, 1, full);
+    }
+    read_on(&mut trio, 0..3);
+    for leader in [2, 0] {
+        trio.until("leadership moves", |trio| {
+            trio.move_leader(leader);
+            trio.summary(leader).groups_led == 2
+        });
+        read_on(&mut trio, 0..3);
+        let refused = trio.write(leader, 1).expect_err("nobody has room");
+        assert_eq!(refused.code, Code::ReadOnly, "{refused}");
+    }
+    (0..3).for_each(|host| trio.empty(host));
+    trio.until("writes go on", |trio| trio.write(0, 2).is_ok());
 }
 
 #[test]

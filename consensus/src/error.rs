@@ -34,8 +34,8 @@ pub enum GroupError {
         /// The index found.
         found: LogIndex,
     },
-    /// A term is below that of the entry before it, or above the saved term.
-    #[error("entry {index} has term {term}, which fits neither its neighbour nor the saved term")]
+    /// A term is 0, or below that of the entry before it.
+    #[error("entry {index} has term {term}, which does not fit the entry before it")]
     LogTerm {
         /// The entry.
         index: LogIndex,

@@ -88,7 +88,8 @@ impl Group {
     pub fn new(config: GroupConfig, log: GroupLog) -> Result<Self, GroupError> {
         log.check(&config)?;
         let (applied, applied_change) = (log.applied, log.change);
-        let vote_handed_out = (log.hard_state.term, log.hard_state.vote);
+        let hard_state = log.hard_state();
+        let vote_handed_out = (hard_state.term, hard_state.vote);
         let library = |error: raft::Error| GroupError::Library { why: error.to_string() };
         let raw = RawNode::new(&config.library(applied), MemoryLog::new(log), &drain::logger())
             .map_err(library)?;

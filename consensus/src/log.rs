@@ -44,8 +44,7 @@ pub(crate) struct MemoryLog {
 impl MemoryLog {
     /// The log as it was found on disk; `log` passed [`GroupLog::check`].
     pub(crate) fn new(log: GroupLog) -> Self {
-        let mut hard_state = wire::hard_state_from_log(log.hard_state);
-        hard_state.commit = log.commit().get();
+        let hard_state = wire::hard_state_from_log(log.hard_state());
         let mut memory = Self {
             hard_state,
             conf_state: wire::conf_state_from_log(log.conf_state),

@@ -14,6 +14,7 @@ mod apart;
 mod catalogue;
 mod counters;
 mod faults;
+mod full_disks;
 mod host;
 mod model;
 mod mutant;
@@ -30,6 +31,7 @@ mod world;
 
 pub use counters::{Counters, Event};
 pub use faults::Emphasis;
+pub use full_disks::Trio;
 pub use mutant::Mutant;
 pub use scripted::{Cut, Reference, Script};
 pub use world::World;

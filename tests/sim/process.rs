@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvstore::durable::{
-    BuildStep, BuildTask, DataFiles, ExportStep, ExportTask, Receiver, RenewStep, RenewTask,
-    read_chunk,
+    BuildStep, BuildTask, CheckTask, DataFiles, ExportStep, ExportTask, Receiver, RenewStep,
+    RenewTask, read_chunk,
 };
 use kvstore::node::{
     CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, NotBuilt, RenewFailed,
@@ -48,6 +48,7 @@ enum StoreWork {
 #[derive(Debug)]
 enum Transfer {
     Serve { to: NodeId, file: ExportFile, offset: u64 },
+    Check(ExportFile),
     Receive { group: GroupId, index: LogIndex, bytes: u64, sha256: [u8; 32] },
     Write { group: GroupId, index: LogIndex, offset: u64, data: Bytes },
     Build { group: GroupId, index: LogIndex, state_dir: String },
@@ -94,6 +95,8 @@ pub enum Synced {
     Done,
     /// The disk is full: try again in a while.
     Full,
+    /// The node heard of it, but there is no room for the next segment: look for some in a while.
+    Short,
 }
 
 /// A process that runs.
@@ -112,7 +115,12 @@ pub struct Process {
     /// It says that a snapshot is installed.
     installs: u64,
     syncing: bool,
+    /// The disk is full: the next segment could not be prepared.
     full: bool,
+    /// Full even for what is open.
+    blocked: bool,
+    /// A look for room is scheduled.
+    looking: bool,
     jobs: VecDeque<StoreJob>,
     work: Option<StoreWork>,
     storing: bool,
@@ -143,6 +151,8 @@ impl Process {
             installs: 0,
             syncing: false,
             full: false,
+            blocked: false,
+            looking: false,
             jobs: VecDeque::new(),
             work: None,
             storing: false,
@@ -194,6 +204,7 @@ impl Process {
             Effect::ServeChunk { to, file, offset } => {
                 self.transfer(Transfer::Serve { to, file, offset })
             }
+            Effect::CheckExport(file) => self.transfer(Transfer::Check(file)),
             Effect::Receive { group, index, bytes, sha256 } => {
                 self.transfer(Transfer::Receive { group, index, bytes, sha256 })
             }
@@ -232,7 +243,7 @@ impl Process {
         if self.mutant == Some(Mutant::AckBeforeSync) {
             self.node.step(Input::WalDurable(ticket));
         }
-        let due = sync && !self.full && !std::mem::replace(&mut self.syncing, true);
+        let due = sync && !self.blocked && !std::mem::replace(&mut self.syncing, true);
         due.then_some(Wanted::Sync)
     }
 
@@ -246,26 +257,27 @@ impl Process {
         match self.write_out() {
             Ok(()) => {}
             Err(WalError::Full { .. }) => {
-                counters.count(Event::DiskFull);
-                if !std::mem::replace(&mut self.full, true) {
-                    self.node.step(Input::LogFull(true));
-                }
+                self.found_full(counters);
                 if self.mutant == Some(Mutant::AckWhenFull)
                     && let Some(ticket) = self.open
                 {
                     self.node.step(Input::WalDurable(ticket));
                 }
+                self.blocked = true;
                 self.syncing = true;
                 return Ok(Synced::Full);
             }
             Err(error) => return Err(error),
         }
+        self.blocked = false;
         self.votes = votes_in(&self.wal);
         counters.add(Event::SegmentRoll, self.wal.stats().segments - before);
         counters.add(Event::SnapshotInstalled, std::mem::take(&mut self.installs));
-        if std::mem::replace(&mut self.full, false) {
-            counters.count(Event::DiskFullOver);
-            self.node.step(Input::LogFull(false));
+        // The mutant finds out with a batch that does not fit.
+        if self.wal.lacks_next() && self.mutant != Some(Mutant::AckWhenFull) {
+            self.found_full(counters);
+        } else {
+            self.found_room(counters);
         }
         if let Some(ticket) = self.open.take()
             && self.mutant != Some(Mutant::AckBeforeSync)
@@ -275,13 +287,49 @@ impl Process {
         if std::mem::take(&mut self.frees) && self.wal.free()? > 0 {
             counters.count(Event::LogFreed);
         }
-        Ok(Synced::Done)
+        let looks = self.full && !std::mem::replace(&mut self.looking, true);
+        Ok(if looks { Synced::Short } else { Synced::Done })
     }
 
-    /// A log that was found full is written out only once the segment after it is ready.
+    /// A log that was stopped by a full disk is written out only once the segment after it is ready.
     fn write_out(&mut self) -> Result<(), WalError> {
-        while self.full && !self.wal.prepare_step()? {}
+        while self.blocked && !self.wal.prepare_step()? {}
         self.wal.sync()
+    }
+
+    fn found_full(&mut self, counters: &mut Counters) {
+        counters.count(Event::DiskFull);
+        if !std::mem::replace(&mut self.full, true) {
+            self.node.step(Input::LogFull(true));
+        }
+    }
+
+    fn found_room(&mut self, counters: &mut Counters) {
+        if std::mem::replace(&mut self.full, false) {
+            counters.count(Event::DiskFullOver);
+            self.node.step(Input::LogFull(false));
+        }
+    }
+
+    /// A log whose next segment could not be prepared tries again; false once there is nothing to look
+    /// for.
+    ///
+    /// # Errors
+    /// The log failed; the process must end.
+    pub fn look_for_room(&mut self, counters: &mut Counters) -> Result<bool, WalError> {
+        loop {
+            match self.wal.prepare_step() {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(WalError::Full { .. }) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        self.looking = false;
+        if !self.blocked {
+            self.found_room(counters);
+        }
+        Ok(false)
     }
 
     /// The log has been silent for a while: its last batch is sealed.
@@ -289,7 +337,7 @@ impl Process {
     /// # Errors
     /// The log failed; the process must end.
     pub fn seal(&mut self) -> Result<(), WalError> {
-        let idle = self.open.is_none() && !self.full;
+        let idle = self.open.is_none() && !self.blocked;
         if idle { self.wal.seal() } else { Ok(()) }
     }
 
@@ -486,7 +534,15 @@ impl Process {
 
     fn act(&mut self, job: Transfer) -> Option<(NodeId, peer::PeerMessage)> {
         match job {
-            Transfer::Serve { to, file, offset } => return Some((to, self.serve(&file, offset))),
+            Transfer::Serve { to, file, offset } => {
+                let (group, chunk) = (file.header.group.get(), self.serve(&file, offset));
+                if chunk.gone {
+                    self.check(file);
+                }
+                let body = Some(Body::SnapshotChunk(chunk));
+                return Some((to, peer::PeerMessage { group, body }));
+            }
+            Transfer::Check(file) => self.check(file),
             // What cannot be written is asked for again, or given up by the node.
             Transfer::Receive { group, index, bytes, sha256 } => {
                 drop(self.receiver.begin(group, index, bytes, sha256));
@@ -533,15 +589,27 @@ impl Process {
         self.node.step(Input::Built { group, index, result });
     }
 
-    fn serve(&self, file: &ExportFile, offset: u64) -> peer::PeerMessage {
+    /// Reads an export whole.
+    fn check(&mut self, file: ExportFile) {
+        let (group, index) = (file.header.group, file.header.index);
+        let mut task = CheckTask::new(file);
+        loop {
+            match task.step(self.files.disk.as_ref()) {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(_) => return self.node.step(Input::ExportDamaged { group, index }),
+            }
+        }
+    }
+
+    fn serve(&self, file: &ExportFile, offset: u64) -> peer::SnapshotChunk {
         let data = read_chunk(self.files.disk.as_ref(), &file.path, offset).unwrap_or_default();
-        let chunk = peer::SnapshotChunk {
+        peer::SnapshotChunk {
             sha256: file.sha256.to_vec().into(),
             index: file.header.index.get(),
             offset,
             gone: data.is_empty(),
             data,
-        };
-        peer::PeerMessage { group: file.header.group.get(), body: Some(Body::SnapshotChunk(chunk)) }
+        }
     }
 }

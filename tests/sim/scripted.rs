@@ -313,7 +313,7 @@ impl Script {
                     self.promises[host] = promised;
                 }
             }
-            Ok(Synced::Full) => panic!("the disk has room"),
+            Ok(Synced::Full | Synced::Short) => panic!("the disk has room"),
             Err(error) => assert!(self.dying(host), "host {host}: {error}"),
         }
     }

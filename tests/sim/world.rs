@@ -70,6 +70,10 @@ enum Happening {
         boot: u64,
         syncs: u64,
     },
+    LookForRoom {
+        host: usize,
+        boot: u64,
+    },
     Store {
         host: usize,
         boot: u64,
@@ -148,6 +152,7 @@ impl Happening {
             | Self::Poll { host, .. }
             | Self::Sync { host, .. }
             | Self::Seal { host, .. }
+            | Self::LookForRoom { host, .. }
             | Self::Store { host, .. }
             | Self::Transfer { host, .. }
             | Self::Deliver { to: host, .. }
@@ -325,6 +330,9 @@ impl World {
             Happening::Tick { host, boot } if self.is_up(host, boot) => self.tick(host, boot),
             Happening::Poll { host, boot } if self.runs(host, boot) => self.poll(host),
             Happening::Sync { host, boot } if self.runs(host, boot) => self.sync(host, boot),
+            Happening::LookForRoom { host, boot } if self.runs(host, boot) => {
+                self.look_for_room(host, boot);
+            }
             Happening::Seal { host, boot, syncs } if self.runs(host, boot) => {
                 let silent = self.syncs[host] == syncs;
                 let process = self.hosts[host].running.as_mut().filter(|_| silent);
@@ -396,6 +404,7 @@ impl World {
             | Happening::Poll { .. }
             | Happening::Sync { .. }
             | Happening::Seal { .. }
+            | Happening::LookForRoom { .. }
             | Happening::Store { .. }
             | Happening::Transfer { .. }
             | Happening::LinkLost { .. }
@@ -526,12 +535,28 @@ impl World {
         self.syncs[host] += 1;
         let process = self.hosts[host].running.as_mut().expect("it runs");
         match process.sync(&mut self.counters) {
-            Ok(Synced::Done) => {
+            Ok(synced @ (Synced::Done | Synced::Short)) => {
+                if synced == Synced::Short {
+                    self.after(FULL_RETRY, Happening::LookForRoom { host, boot });
+                }
                 let syncs = self.syncs[host];
                 self.after(SEAL_AFTER, Happening::Seal { host, boot, syncs });
             }
             Ok(Synced::Full) => self.after(FULL_RETRY, Happening::Sync { host, boot }),
             // A log that failed ends its process; the disk itself is whole.
+            Err(_) => {
+                let downtime = Fault::downtime(&mut self.rng);
+                return self.crash(host, downtime);
+            }
+        }
+        self.schedule_poll(host);
+    }
+
+    fn look_for_room(&mut self, host: usize, boot: u64) {
+        let process = self.hosts[host].running.as_mut().expect("it runs");
+        match process.look_for_room(&mut self.counters) {
+            Ok(true) => self.after(FULL_RETRY, Happening::LookForRoom { host, boot }),
+            Ok(false) => {}
             Err(_) => {
                 let downtime = Fault::downtime(&mut self.rng);
                 return self.crash(host, downtime);

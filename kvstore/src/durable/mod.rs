@@ -11,12 +11,14 @@
 //!   rebuilds what can be rebuilt, removes what nobody needs, and says what has to be repaired from
 //!   peers.
 //! - [`ExportTask`] writes an export, [`Receiver`] takes one from a peer, [`BuildTask`] makes a state
-//!   of it, [`RenewTask`] copies a state into another directory. Each works in short steps, so that a thread of the shell, or the simulator between two
-//!   crashes, can run them beside everything else.
+//!   of it, [`RenewTask`] copies a state into another directory, [`CheckTask`] reads an export whole. Each
+//!   works in short steps, so that a thread of the shell, or the simulator between two crashes, can run
+//!   them beside everything else.
 //!
 //! State directories are caches: whatever is wrong with one, it is moved aside and built again.
 
 mod build;
+mod check_task;
 mod export_task;
 mod open;
 mod receive;
@@ -27,6 +29,7 @@ mod seed;
 mod state_dirs;
 
 pub use build::{BuildStep, BuildTask};
+pub use check_task::CheckTask;
 pub use export_task::{ExportTask, Step as ExportStep};
 pub use open::{Damage, DamagedGroup, OpenError, Opened, Ready};
 pub use receive::Receiver;

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{GroupId, LogIndex, NodeId, peer};
 use storage::export::ExportFile;
 
-use super::io::{RequestId, Ticks};
+use super::io::{RequestId, Ticket, Ticks};
+use super::transfer::CHUNK_BYTES;
 
 /// Ticks for which an export stays that is no longer the newest, after a chunk of it was read last.
 pub const KEEP_TICKS: u64 = 200;
@@ -18,6 +19,9 @@ pub const KEEP_TICKS: u64 = 200;
 const FOLLOWER_PATIENCE: u64 = 200;
 /// Ticks before the next round after one that failed.
 const RETRY_TICKS: u64 = 100;
+
+/// The append of an export that does not exist yet.
+const NO_APPEND: Ticket = Ticket(u64::MAX);
 
 /// A batch of the log takes whole sectors.
 const SECTOR_BYTES: u64 = 512;
@@ -34,6 +38,19 @@ enum Stage {
     Writing(BTreeSet<GroupId>),
 }
 
+/// An export that is no longer the newest.
+#[derive(Debug)]
+struct Older {
+    file: ExportFile,
+    /// When it was last of use.
+    used: Ticks,
+    /// The append that says of the newer one that the log begins with it; `None` once that is durable.
+    /// Until then a start may need this one.
+    until: Option<Ticket>,
+    /// It is not what it was written as, and is offered to nobody.
+    damaged: bool,
+}
+
 /// A damaged node that is to be offered an export at or above an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Repair {
@@ -47,8 +64,9 @@ struct Repair {
 #[derive(Debug)]
 pub struct Exports {
     newest: BTreeMap<GroupId, ExportFile>,
-    /// No longer the newest, with the time at which they were last of use.
-    older: Vec<(ExportFile, Ticks)>,
+    older: Vec<Older>,
+    /// Who was sent the last chunk of which export.
+    sent: BTreeMap<(GroupId, NodeId), LogIndex>,
     stage: Stage,
     due: bool,
     retry_at: Ticks,
@@ -76,6 +94,7 @@ impl Exports {
         Self {
             newest,
             older: Vec::new(),
+            sent: BTreeMap::new(),
             stage: Stage::Idle,
             due: false,
             retry_at: Ticks(0),
@@ -101,13 +120,40 @@ impl Exports {
         if let Some(file) = self.newest.get(&group).filter(|file| file.sha256 == sha256) {
             return Some(file.clone());
         }
-        let older = self.older.iter_mut();
-        let mut found =
-            older.filter(|(file, _)| file.header.group == group && file.sha256 == sha256);
-        found.next().map(|(file, used)| {
-            *used = now;
-            file.clone()
-        })
+        let found = self.older.iter_mut().find(|older| {
+            !older.damaged && older.file.header.group == group && older.file.sha256 == sha256
+        })?;
+        found.used = now;
+        Some(found.file.clone())
+    }
+
+    /// Notes which chunk a node asks for. True when it begins anew with an export that it was sent whole:
+    /// perhaps that does not verify there.
+    pub fn asks_again(&mut self, from: NodeId, file: &ExportFile, offset: u64) -> bool {
+        let (group, index) = (file.header.group, file.header.index);
+        let again = offset == 0 && self.sent.get(&(group, from)) == Some(&index);
+        if again {
+            self.sent.remove(&(group, from));
+        } else if offset + CHUNK_BYTES >= file.bytes {
+            self.sent.insert((group, from), index);
+        }
+        again
+    }
+
+    /// An export is not what it was written as. True when it was the newest of its group: then there is
+    /// none until another one is written, which is wanted now. The file itself stays until then.
+    pub fn damaged(&mut self, group: GroupId, index: LogIndex) -> bool {
+        for older in &mut self.older {
+            let header = &older.file.header;
+            older.damaged |= (header.group, header.index) == (group, index);
+        }
+        if self.newest.get(&group).is_none_or(|file| file.header.index != index) {
+            return false;
+        }
+        let file = self.newest.remove(&group).expect("it was just seen");
+        self.older.push(Older { file, used: Ticks(0), until: Some(NO_APPEND), damaged: true });
+        self.due = true;
+        true
     }
 
     /// The log grows by frames of this many bytes. What is appended together counts as a batch of its
@@ -202,17 +248,33 @@ impl Exports {
         !self.repairs.is_empty()
     }
 
-    /// An export of this node's own is durable, written or received. False when it is not the newest:
-    /// then it is of no use.
-    pub fn add(&mut self, file: ExportFile, now: Ticks) -> bool {
+    /// An export of this node's own is durable, written or received; that the log begins with it is part of
+    /// the append `ticket`. False when it is not the newest: then it is of no use.
+    pub fn add(&mut self, file: ExportFile, now: Ticks, ticket: Ticket) -> bool {
         let group = file.header.group;
         if self.newest.get(&group).is_some_and(|newest| newest.header.index >= file.header.index) {
             return false;
         }
-        if let Some(older) = self.newest.insert(group, file) {
-            self.older.push((older, now));
+        // A damaged file of the same index has just been replaced.
+        self.older.retain(|older| older.file.path != file.path);
+        for older in self.older.iter_mut().filter(|older| older.file.header.group == group) {
+            if older.until == Some(NO_APPEND) {
+                older.until = Some(ticket);
+            }
+        }
+        if let Some(file) = self.newest.insert(group, file) {
+            self.older.push(Older { file, used: now, until: Some(ticket), damaged: false });
         }
         true
+    }
+
+    /// The log is durable up to and including this append.
+    pub fn durable(&mut self, ticket: Ticket, now: Ticks) {
+        for older in &mut self.older {
+            if older.until.take_if(|until| *until <= ticket).is_some() {
+                older.used = now;
+            }
+        }
     }
 
     /// The export of a group is written, or will not be. Returns who waited, once the round is over.
@@ -238,6 +300,11 @@ impl Exports {
         self.stage = Stage::Idle;
         self.retry_at = Ticks(now.0 + RETRY_TICKS);
         std::mem::take(&mut self.served)
+    }
+
+    /// Takes everybody who waits for a round that has not begun.
+    pub fn take_waiting(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.waiting)
     }
 
     /// The client no longer waits.
@@ -305,11 +372,10 @@ impl Exports {
 
     /// Takes the older exports that nobody has read from for long.
     pub fn take_useless(&mut self, now: Ticks) -> Vec<ExportFile> {
-        let (useless, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.older)
-            .into_iter()
-            .partition(|(_, used)| now.0.saturating_sub(used.0) >= KEEP_TICKS);
-        self.older = kept;
-        useless.into_iter().map(|(file, _)| file).collect()
+        let is_useless = |older: &mut Older| {
+            older.until.is_none() && now.0.saturating_sub(older.used.0) >= KEEP_TICKS
+        };
+        self.older.extract_if(.., is_useless).map(|older| older.file).collect()
     }
 }
 
@@ -324,5 +390,37 @@ fn offer(file: &ExportFile) -> peer::SnapshotOffer {
         sha256: file.sha256.to_vec().into(),
         raft: None,
         repair: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::log;
+
+    fn file(bytes: u64) -> ExportFile {
+        let header = storage::export::ExportHeader {
+            cluster: proto::ClusterId([1; 16]),
+            epoch: 0,
+            group: GroupId::DATA,
+            index: LogIndex(9),
+            term: proto::Term(1),
+            conf_state: log::ConfState::default(),
+            change: 0,
+        };
+        ExportFile { path: "9.exp".into(), header, bytes, records: 1, sha256: [3; 32] }
+    }
+
+    #[test]
+    fn who_was_sent_an_export_whole_and_begins_anew_is_noticed_once() {
+        let mut exports = Exports::new(Vec::new(), 0);
+        let (follower, other) = (NodeId(2), NodeId(3));
+        let file = file(2 * CHUNK_BYTES + 1);
+        let mut asks = |node, chunk| exports.asks_again(node, &file, chunk * CHUNK_BYTES);
+        let whole: Vec<bool> = [0, 0, 1, 2, 1].map(|chunk| asks(follower, chunk)).into();
+        assert!(!whole.contains(&true), "{whole:?}");
+        assert!(!asks(other, 0), "another node has only begun");
+        assert!(asks(follower, 0));
+        assert!(!asks(follower, 0));
     }
 }

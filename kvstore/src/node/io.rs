@@ -189,6 +189,13 @@ pub enum Input {
         /// The copy, or what went wrong.
         result: Result<Arc<dyn StateStore>, RenewFailed>,
     },
+    /// An export of this node's own was [checked](Effect::CheckExport), and is not what it was.
+    ExportDamaged {
+        /// Of which group.
+        group: GroupId,
+        /// Its index.
+        index: LogIndex,
+    },
     /// A chunk of a snapshot is written.
     ChunkWritten {
         /// Of which group.
@@ -287,7 +294,8 @@ pub enum Effect {
     },
     /// Give up the renewal that runs or is about to, and report it as failed.
     AbortRenewal,
-    /// Read a chunk of an export and send it. Where that fails, send that the export is gone.
+    /// Read a chunk of an export and send it. Where that fails, send that the export is gone, and check
+    /// it as [`Effect::CheckExport`] says.
     ServeChunk {
         /// To whom.
         to: NodeId,
@@ -296,6 +304,9 @@ pub enum Effect {
         /// From where on.
         offset: u64,
     },
+    /// Read this export whole. Where it cannot be read or does not verify, report
+    /// [`Input::ExportDamaged`].
+    CheckExport(ExportFile),
     /// Begin to receive an export of this length; what was received of another one is dropped.
     Receive {
         /// Of which group.

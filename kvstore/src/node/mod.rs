@@ -25,6 +25,7 @@
 mod catalogue;
 mod config;
 mod exports;
+mod full_disks;
 mod io;
 mod keyspaces;
 mod membership;
@@ -58,12 +59,13 @@ use consensus::{Group, GroupConfig, GroupError, GroupLog, GroupStatus, PeerProgr
 use prost::Message;
 use proto::peer::RaftKind;
 use proto::peer::peer_message::Body;
-use proto::{Failure, GroupId, KeyspaceId, LogIndex, NodeId, Term, log, peer, v1};
+use proto::{Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, Term, log, peer, v1};
 use storage::export::ExportFile;
 use storage::mvcc::{HistoryClock, Machine};
 use storage::wal::{Recovered, RecoveredGroup};
 
 use self::exports::Exports;
+use self::full_disks::FullDisks;
 use self::renewals::Renewals;
 use self::requests::Requests;
 use self::routing::Parked;
@@ -71,6 +73,9 @@ use self::snapshots::Snapshots;
 use crate::durable::StateNames;
 use crate::replication::raft::{RaftReplica, ReplicaIdentity, StateMachine};
 use crate::replication::{Outbox, Replication, Retired};
+
+/// Why there are no exports any more.
+const STORE_FAILED: &str = "the node's state store has failed; a start rebuilds it";
 
 /// How many times the layer of a checkpoint a node keeps in memory after its store has failed.
 const LAYERS_WITHOUT_STORE: usize = 8;
@@ -116,11 +121,15 @@ pub struct Node {
     renewals: Renewals,
     state_names: StateNames,
     history: HistoryClock,
+    /// Keyspaces that have more history than one compaction drops, with the revision that was proposed
+    /// last.
+    behind: BTreeMap<KeyspaceId, Revision>,
     /// Members of the data group before the first change of members.
     first_conf: (log::ConfState, u64),
     /// What the links were told last.
     told: Option<(Vec<v1::Member>, BTreeSet<NodeId>)>,
     read_only: bool,
+    full_disks: FullDisks,
     strain: Strain,
     stopping: bool,
 }
@@ -177,9 +186,11 @@ impl Node {
             renewals: Renewals::default(),
             state_names,
             history: HistoryClock::default(),
+            behind: BTreeMap::new(),
             first_conf,
             told: None,
             read_only: false,
+            full_disks: FullDisks::default(),
             strain: Strain::default(),
             stopping: false,
         })
@@ -196,6 +207,7 @@ impl Node {
             Input::CheckpointFailed(id) => self.checkpoint_failed(id),
             Input::Exported { group, result } => self.exported(group, result),
             Input::Renewed { state_dir, result } => self.renewed(state_dir, result),
+            Input::ExportDamaged { group, index } => self.export_damaged(group, index),
             Input::ChunkWritten { group, index, offset } => {
                 self.chunk_written(group, index, offset);
             }
@@ -213,7 +225,7 @@ impl Node {
             }
             Input::Stop => {
                 self.stopping = true;
-                self.hand_over();
+                self.hand_over(false);
             }
         }
     }
@@ -223,6 +235,10 @@ impl Node {
         // This is the poll that was wanted.
         self.outbox.again = false;
         self.each_replica(|replica, out| replica.poll(out));
+        if std::mem::take(&mut self.outbox.store_lost) && !self.store_failed {
+            self.lose_store();
+            self.hand_over(false);
+        }
         for (group, to, message) in std::mem::take(&mut self.outbox.offers) {
             match self.exports.offer(group, to, message, self.now) {
                 Some(offer) => self.outbox.send(to, group, Body::SnapshotOffer(offer)),
@@ -369,19 +385,27 @@ impl Node {
             tracing::debug!(%from, %group, "message for an unknown group");
             return;
         }
+        let body = match body {
+            Body::Raft(message) if !self.takes_entries(group) => {
+                let Some(message) = without_content(message) else { return };
+                Body::Raft(message)
+            }
+            body => body,
+        };
         match body {
             Body::SnapshotOffer(offer) => self.offered(from, group, offer),
             Body::SnapshotFetch(fetch) => self.serve_chunk(from, group, &fetch),
             Body::SnapshotChunk(chunk) => self.chunk(from, group, &chunk),
-            // What cannot be written is not taken, so it is not acknowledged either; the leader goes
-            // on probing.
-            Body::Raft(append) if !self.takes_entries(group) && carries_entries(&append) => {}
+            Body::DiskFull(_) => {
+                self.full_disks.heard(from, self.now);
+                self.note_full_disks();
+            }
             body if group == GroupId::META => self.meta.receive(from, body, &mut self.outbox),
             body => self.data.receive(from, body, &mut self.outbox),
         }
     }
 
-    /// Whether what a leader wants appended to a group is taken: not while the disk is full, and not
+    /// Whether all that a leader wants appended to a group is taken: not while the disk is full, and not
     /// while the data group's log has to wait for an export.
     fn takes_entries(&self, group: GroupId) -> bool {
         !self.read_only && (group == GroupId::META || self.strain < Strain::Closed)
@@ -392,6 +416,9 @@ impl Node {
         self.exports.heard(group, to, self.now);
         let offset = fetch.offset;
         if let Some(file) = self.exports.find(group, &fetch.sha256, self.now) {
+            if self.exports.asks_again(to, &file, offset) {
+                self.effects.push(Effect::CheckExport(file.clone()));
+            }
             self.effects.push(Effect::ServeChunk { to, file, offset });
             return;
         }
@@ -407,6 +434,7 @@ impl Node {
 
     fn durable(&mut self, ticket: Ticket) {
         self.each_replica(|replica, _| replica.durable(ticket));
+        self.exports.durable(ticket, self.now);
         for Retired { dir, state, .. } in self.snapshots.take_retired(ticket) {
             self.effects.push(Effect::RemoveState { name: dir, state: Some(state) });
         }
@@ -418,10 +446,11 @@ impl Node {
         self.data.ask_to_move_leader(to, &mut self.outbox);
     }
 
-    /// Hands leadership of every group that this node leads to the follower that is closest behind.
-    fn hand_over(&mut self) {
-        self.meta.hand_over();
-        self.data.hand_over();
+    /// Hands leadership of every group that this node leads to the follower that is closest behind,
+    /// `with_room` only to one whose disk is not full.
+    fn hand_over(&mut self, with_room: bool) {
+        self.meta.hand_over(with_room);
+        self.data.hand_over(with_room);
     }
 
     /// A follower did not get the snapshot that it was offered.
@@ -482,9 +511,14 @@ impl Node {
         self.data.machine_mut().finish_checkpoint(index);
         let done = log::CheckpointDone { index: index.get(), term: term.get() };
         self.outbox.append(GroupId::DATA, log::frame::Body::CheckpointDone(done));
-        if self.exports.waits_for_checkpoint() {
-            self.write_exports();
+        if !self.exports.waits_for_checkpoint() {
+            return;
         }
+        if self.store_failed {
+            let waiting = self.exports.failed(self.now);
+            return self.refuse_exports(waiting, STORE_FAILED);
+        }
+        self.write_exports();
     }
 
     fn checkpoint_failed(&mut self, id: CheckpointId) {
@@ -494,7 +528,7 @@ impl Node {
         self.lose_store();
         self.data.machine_mut().abandon_checkpoint();
         let waiting = self.exports.failed(self.now);
-        self.refuse_exports(waiting, "the node's state store has failed");
+        self.refuse_exports(waiting, STORE_FAILED);
     }
 
     /// What the state store holds is not known any more: no checkpoint, export or renewal begins before
@@ -505,9 +539,19 @@ impl Node {
     }
 }
 
-/// Whether a message would have to be written to the log.
-fn carries_entries(message: &peer::RaftMessage) -> bool {
-    message.kind() == RaftKind::Append && !message.entries.is_empty()
+/// What a node takes of a message while its log has little room: of the entries only those in front that
+/// hold nothing, such as the first one of a new leader, without which nobody could read. They are few and
+/// fit into what is left of the segment; where they do not they wait, unacknowledged.
+///
+/// `None` where the entries begin with one that holds something. What cannot be written is not taken, so
+/// it is not acknowledged either; the leader goes on probing.
+fn without_content(mut message: peer::RaftMessage) -> Option<peer::RaftMessage> {
+    if message.kind() != RaftKind::Append || message.entries.is_empty() {
+        return Some(message);
+    }
+    let empty = message.entries.iter().take_while(|entry| entry.data.is_empty()).count();
+    message.entries.truncate(empty);
+    (empty > 0).then_some(message)
 }
 
 fn role(node: NodeId, status: &GroupStatus) -> v1::Role {

@@ -156,7 +156,9 @@ impl Node {
         match result {
             // On a full disk the room of the copy is there at once, that of the old store only when
             // the log has taken the frame.
-            Ok(store) if !run.orphaned && !self.read_only => self.take_renewed(&run, store),
+            Ok(store) if !(run.orphaned || self.read_only || self.store_failed) => {
+                self.take_renewed(&run, store);
+            }
             result => self.give_up_renewal(run, result),
         }
     }

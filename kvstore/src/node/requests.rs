@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use proto::{Applied, Code, Failure, log};
+use proto::{Applied, Code, Failure};
 
 use super::io::{Request, RequestId, Ticks};
 
@@ -23,8 +22,6 @@ pub enum Kind {
 #[derive(Debug)]
 struct Open {
     kind: Kind,
-    /// The first key it names, for errors.
-    key: Bytes,
     deadline: Ticks,
 }
 
@@ -43,8 +40,7 @@ impl Requests {
     /// # Panics
     /// When the id is in use: the driver must never reuse one.
     pub fn open(&mut self, id: RequestId, request: &Request, deadline: Ticks) {
-        let (kind, key) = describe(request);
-        let older = self.open.insert(id, Open { kind, key, deadline });
+        let older = self.open.insert(id, Open { kind: kind_of(request), deadline });
         assert!(older.is_none(), "request id {} is in use", id.0);
         self.deadlines.insert((deadline, id));
     }
@@ -94,66 +90,19 @@ impl Requests {
             }
         }
     }
-
-    /// Fills in the subject of an error. One of a request that cannot change anything says nothing of
-    /// whether it was applied.
-    #[must_use]
-    pub fn name(&self, id: RequestId, failure: Failure) -> Failure {
-        match self.open.get(&id) {
-            Some(open) => name(open.kind, &open.key, failure),
-            None => failure,
-        }
-    }
 }
 
-fn name(kind: Kind, key: &Bytes, mut failure: Failure) -> Failure {
-    let key = key.escape_ascii();
-    failure.subject = match kind {
-        Kind::Read | Kind::Export => format!("read of \"{key}\""),
-        Kind::Write => format!("write to \"{key}\""),
-        Kind::Manage => format!("change of {key}"),
-    };
-    if matches!(kind, Kind::Read | Kind::Export) {
-        failure.applied = None;
-    }
-    failure
-}
-
-fn describe(request: &Request) -> (Kind, Bytes) {
-    use proto::v1::op::Op;
+fn kind_of(request: &Request) -> Kind {
     match request {
-        Request::Get(get) => (Kind::Read, get.key.clone()),
-        Request::Range(range) => (Kind::Read, range.from.clone()),
-        Request::History(history) => (Kind::Read, history.key.clone()),
-        Request::Keyspaces => (Kind::Read, Bytes::from_static(b"keyspaces")),
-        Request::Catalogue => (Kind::Read, Bytes::from_static(b"members")),
-        Request::Export => (Kind::Export, Bytes::from_static(b"snapshot")),
-        Request::Manage(command) => (Kind::Manage, subject(command)),
-        Request::Write { write, .. } => {
-            let first = write.then_ops.first().and_then(|op| op.op.as_ref());
-            let key = match first {
-                Some(Op::Put(put)) => put.key.clone(),
-                Some(Op::Delete(delete)) => delete.key.clone(),
-                Some(Op::Get(get)) => get.key.clone(),
-                None => write.compares.first().map(|c| c.key.clone()).unwrap_or_default(),
-            };
-            (Kind::Write, key)
-        }
+        Request::Get(_)
+        | Request::Range(_)
+        | Request::History(_)
+        | Request::Keyspaces
+        | Request::Catalogue => Kind::Read,
+        Request::Export => Kind::Export,
+        Request::Manage(_) => Kind::Manage,
+        Request::Write { .. } => Kind::Write,
     }
-}
-
-/// What a command of group 0 is about.
-fn subject(command: &log::Command) -> Bytes {
-    use log::command::Body;
-    let name = match &command.body {
-        Some(Body::ChangeMember(change)) => format!("member {}", change.name),
-        Some(Body::PutKeyspace(put)) => {
-            let name = put.keyspace.as_ref().map_or("", |keyspace| keyspace.name.as_str());
-            format!("keyspace {name}")
-        }
-        Some(_) | None => "the catalogue".to_owned(),
-    };
-    name.into()
 }
 
 #[cfg(test)]
@@ -162,7 +111,7 @@ mod tests {
     use proto::v1;
 
     fn get() -> Request {
-        Request::Get(v1::GetRequest { key: Bytes::from_static(b"a\n"), ..Default::default() })
+        Request::Get(v1::GetRequest::default())
     }
 
     #[test]
@@ -175,13 +124,5 @@ mod tests {
         assert_eq!(requests.close(RequestId(2)), Some(Kind::Read));
         assert_eq!(requests.close(RequestId(2)), None);
         assert_eq!(requests.expired(Ticks(9)), Some(RequestId(1)));
-    }
-
-    #[test]
-    fn errors_name_the_key_with_its_bytes_escaped() {
-        let mut requests = Requests::default();
-        requests.open(RequestId(1), &get(), Ticks(9));
-        let failure = requests.name(RequestId(1), Failure::new(Code::NoLeader, "", "x"));
-        assert_eq!(failure.subject, "read of \"a\\n\"");
     }
 }

@@ -4,9 +4,9 @@ use proto::v1::{self, Level, Proof};
 use proto::{Applied, Code, Failure, KeyspaceId, NodeId, log};
 use storage::mvcc::RangeQuery;
 
-use super::Node;
 use super::io::{Effect, Reply, Request, RequestId, Ticks};
 use super::requests::Kind;
+use super::{Node, STORE_FAILED};
 use crate::consistency;
 use crate::replication::{Answered, Found, Origin, Query, Read, Replication, Submission};
 
@@ -28,7 +28,7 @@ impl Parked {
         match self {
             Self::Write { .. } => {
                 let why = "no leader told in time whether there is such a keyspace";
-                Failure::new(Code::WriteTimedOut, "", why).applied(Applied::No)
+                Failure::new(Code::NoLeader, "", why).applied(Applied::No)
             }
             Self::Export => {
                 let why =
@@ -45,8 +45,7 @@ impl Node {
         let deadline = Ticks(self.now.0 + patience.0.max(1));
         self.requests.open(id, &request, deadline);
         if let Err(failure) = self.route(id, request) {
-            let failure = self.requests.name(id, failure.applied(Applied::No));
-            self.outbox.answer(id, Err(failure));
+            self.outbox.answer(id, Err(failure.applied(Applied::No)));
         }
     }
 
@@ -97,6 +96,9 @@ impl Node {
                 let submission = Submission { origin: Origin::Local(id), command };
                 self.meta.write(submission, &mut self.outbox);
                 Ok(())
+            }
+            Request::Export if self.store_failed => {
+                Err(Failure::new(Code::ExportFailed, "", STORE_FAILED))
             }
             Request::Export => {
                 self.parked.insert(id, Parked::Export);
@@ -184,8 +186,13 @@ impl Node {
         id: RequestId,
         reply: Result<Reply, Failure>,
     ) -> Option<Effect> {
-        let reply = reply.map_err(|failure| self.requests.name(id, failure));
-        self.requests.close(id)?;
+        let kind = self.requests.close(id)?;
+        let reply = reply.map_err(|mut failure| {
+            if matches!(kind, Kind::Read | Kind::Export) {
+                failure.applied = None;
+            }
+            failure
+        });
         Some(Effect::Reply { id, reply })
     }
 

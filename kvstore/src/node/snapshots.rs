@@ -194,7 +194,7 @@ impl Node {
                 tracing::info!(%group, %index, "the snapshot is installed");
                 self.learn_epoch(&file);
                 // The frame of the install says where the log begins.
-                self.exports.add(file, self.now);
+                self.exports.add(file, self.now, self.outbox.ticket);
             } else {
                 self.effects.push(Effect::RemoveState { name: dir, state: None });
                 self.keep_or_drop(file);

@@ -39,6 +39,13 @@ struct Alone {
     patience: Ticks,
     /// What it appends as leader never becomes durable.
     silent: bool,
+    /// Appends become durable once the test says so.
+    holds: bool,
+    held: Vec<Ticket>,
+    /// Exports that were removed.
+    exports_removed: usize,
+    /// State directories that were given up.
+    suspects: Vec<String>,
 }
 
 impl Alone {
@@ -72,7 +79,32 @@ impl Alone {
             requests: 0,
             patience: Ticks(1_000),
             silent: true,
+            holds: false,
+            held: Vec::new(),
+            exports_removed: 0,
+            suspects: Vec::new(),
         }
+    }
+
+    /// Lets ticks pass; exports that run are finished.
+    fn pass(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            self.node.step(Input::Tick);
+            self.poll();
+            self.step_export();
+        }
+    }
+
+    /// The answer to a request.
+    fn ask(&mut self, request: Request) -> Result<Reply, Failure> {
+        self.request(request);
+        for _ in 0..400 {
+            self.pass(1);
+            if let Some(reply) = self.replies.pop() {
+                return reply;
+            }
+        }
+        panic!("there is no answer");
     }
 
     fn request(&mut self, request: Request) {
@@ -103,7 +135,9 @@ impl Alone {
                     self.wal.free().unwrap();
                 }
                 let leads = self.node.role_and_term().0 == v1::Role::Leader;
-                if !(self.silent && leads) {
+                if self.holds {
+                    self.held.push(ticket);
+                } else if !(self.silent && leads) {
                     self.node.step(Input::WalDurable(ticket));
                 }
             }
@@ -128,7 +162,11 @@ impl Alone {
                     self.node.step(Input::Exported { group, result });
                 }
             }
-            Effect::RemoveExport(path) => self.files.disk.remove_file(&path).unwrap(),
+            Effect::RemoveExport(path) => {
+                self.files.disk.remove_file(&path).unwrap();
+                self.exports_removed += 1;
+            }
+            Effect::SuspectState(name) => self.suspects.push(name),
             Effect::Renew { job, store, state_dir } => {
                 let task = RenewTask::begin(&self.files, job, store, &state_dir).unwrap();
                 self.renewing = Some((state_dir, task));
@@ -270,7 +308,7 @@ fn a_request_that_waits_for_a_read_says_what_it_waited_for() {
     }
     alone.poll();
     let late = failure(&mut alone);
-    assert_eq!((late.code, late.applied), (Code::WriteTimedOut, Some(Applied::No)));
+    assert_eq!((late.code, late.applied), (Code::NoLeader, Some(Applied::No)));
     assert!(late.why.contains("keyspace"), "{late:?}");
     alone.request(Request::Export);
     for _ in 0..6 {
@@ -553,4 +591,146 @@ fn a_store_that_cannot_be_copied_is_not_copied_again_before_the_next_start() {
     }
     assert!(alone.renewing.is_none());
     assert_eq!(alone.node.machine().checkpointed(), checkpointed);
+}
+
+fn get_request(key: &'static str) -> Request {
+    let key = key.as_bytes().into();
+    Request::Get(v1::GetRequest { keyspace: "default".into(), key, ..v1::GetRequest::default() })
+}
+
+/// What a read finds damaged was answered with an internal error, each time, and the store stayed in use.
+#[test]
+fn damage_that_a_read_finds_ends_the_store_and_sends_the_client_elsewhere() {
+    let mut alone = Alone::new(opened(&SimDisk::new()));
+    // The second checkpoint takes the first key out of memory.
+    for key in ["a", "b"] {
+        alone.ask(put_request(key, &[7; VALUE_BYTES])).unwrap();
+        assert!(matches!(alone.ask(Request::Export), Ok(Reply::Export(_))));
+    }
+    assert!(alone.ask(get_request("a")).is_ok());
+    let store = alone.files.states.open(alone.node.state_dir()).unwrap();
+    let items: Vec<_> = store.scan(&[0; 7], &[0xff; 32]).map(Result::unwrap).collect();
+    for (key, value) in items.into_iter().filter(|(_, value)| value.len() > VALUE_BYTES) {
+        store.write(&[(key, Some([&value[..], b"x"].concat().into()))]).unwrap();
+    }
+    for _ in 0..2 {
+        let failure = alone.ask(get_request("a")).expect_err("it does not verify");
+        assert_eq!(failure.code, Code::NotReady, "{failure}");
+    }
+    assert_eq!(alone.suspects, [alone.node.state_dir()], "the next start builds it anew");
+    alone.ask(put_request("c", b"1")).unwrap();
+    assert!(alone.ask(get_request("c")).is_ok(), "what is in memory is served");
+    // Nothing will be exported before that start, so nobody waits for it.
+    let failure = alone.ask(Request::Export).expect_err("there is no store to export");
+    assert_eq!(failure.code, Code::ExportFailed, "{failure}");
+}
+
+/// 1,000 writes a tick leave 20,000 revisions a second behind; one compaction passes 10,000.
+#[test]
+fn history_keeps_up_with_the_load() {
+    const WRITES: u64 = 1_000;
+    let mut alone = Alone::new(opened(&SimDisk::new()));
+    let settings = v1::keyspace::Settings { history_revisions: 100, ..Default::default() };
+    let name = "default".to_owned();
+    let keyspace = v1::Keyspace { name, settings: Some(settings), ..v1::Keyspace::default() };
+    let step = log::put_keyspace::Step::Set.into();
+    let put = log::PutKeyspace { step, keyspace: Some(keyspace) };
+    let body = Some(log::command::Body::PutKeyspace(put));
+    alone.ask(Request::Manage(log::Command { body })).unwrap();
+    alone.pass(20);
+    for _ in 0..50 {
+        for n in 0..WRITES {
+            alone.request(put_request(&format!("{}", n % 10), b"1"));
+        }
+        alone.pass(1);
+    }
+    let machine = alone.node.machine();
+    let (id, now) = (KeyspaceId::DEFAULT, machine.revision(KeyspaceId::DEFAULT).get());
+    let kept = now - machine.compacted(id).get();
+    assert!(now > 40 * WRITES && kept < 10 * WRITES, "{kept} of {now} are kept");
+}
+
+/// The log does not begin with the newer export before the disk says so: until then a start needs the
+/// older one.
+#[test]
+fn an_older_export_stays_until_the_log_begins_with_the_newer_one() {
+    let mut alone = Alone::new(opened(&SimDisk::new()));
+    // The node's addresses are in the catalogue then.
+    alone.pass(30);
+    alone.ask(put_request("a", b"1")).unwrap();
+    alone.ask(Request::Export).unwrap();
+    alone.ask(put_request("b", b"1")).unwrap();
+    alone.request(Request::Export);
+    while alone.exporting.is_empty() {
+        alone.node.step(Input::Tick);
+        alone.poll();
+    }
+    // From here on nothing becomes durable.
+    alone.holds = true;
+    alone.pass(3 * exports::KEEP_TICKS);
+    assert!(!alone.held.is_empty() && alone.finished == 2);
+    assert_eq!(alone.exports_removed, 0);
+    alone.holds = false;
+    for ticket in std::mem::take(&mut alone.held) {
+        alone.node.step(Input::WalDurable(ticket));
+    }
+    alone.pass(exports::KEEP_TICKS - 10);
+    assert_eq!(alone.exports_removed, 0, "who reads it has some time");
+    alone.pass(20);
+    assert_eq!(alone.exports_removed, 1);
+}
+
+/// A damaged export was offered for as long as it was the newest.
+#[test]
+fn a_damaged_export_is_followed_by_another_one() {
+    let mut alone = Alone::new(opened(&SimDisk::new()));
+    // The node's addresses are in the catalogue then.
+    alone.pass(30);
+    alone.ask(put_request("a", b"1")).unwrap();
+    let Ok(Reply::Export(file)) = alone.ask(Request::Export) else { panic!("no export") };
+    let (group, index) = (GroupId::DATA, file.header.index);
+    assert_eq!(alone.finished, 1);
+    alone.node.step(Input::ExportDamaged { group, index });
+    assert!(alone.node.exports.find(group, &file.sha256, Ticks(0)).is_none());
+    alone.pass(50);
+    assert_eq!((alone.finished, alone.exports_removed), (2, 0), "the new one has taken its place");
+    assert!(alone.node.exports.newest(group).is_some());
+    // Once more, with a newer one to take its place.
+    alone.ask(put_request("b", b"1")).unwrap();
+    alone.node.step(Input::ExportDamaged { group, index });
+    alone.pass(50);
+    assert_eq!(alone.finished, 3);
+    alone.pass(2 * exports::KEEP_TICKS);
+    assert!(alone.files.disk.open(&file.path, storage::disk::OpenMode::Read).is_err());
+}
+
+/// A batch of the log that was cut between entries and the term in which they came kept the node from
+/// starting.
+#[test]
+fn a_log_that_ends_between_entries_and_their_term_starts() {
+    let disk = SimDisk::new();
+    let (_, mut wal, _) = opened(&disk);
+    let entry = log::Entry { index: 1, term: 7, ..log::Entry::default() };
+    let entries = Some(FrameBody::Entries(log::Entries { entries: vec![entry] }));
+    wal.append(&[log::Frame { group: GroupId::DATA.get(), body: entries }]);
+    wal.sync().unwrap();
+    drop(wal);
+    let alone = Alone::new(opened(&disk));
+    assert!(alone.node.summary().term > 7, "{:?}", alone.node.summary());
+}
+
+#[test]
+fn a_node_without_room_takes_only_entries_that_hold_nothing() {
+    let entry = |data: &'static [u8]| log::Entry { data: data.into(), ..log::Entry::default() };
+    let append = |entries: &[log::Entry]| peer::RaftMessage {
+        kind: RaftKind::Append.into(),
+        entries: entries.to_vec(),
+        ..peer::RaftMessage::default()
+    };
+    let (full, empty) = (entry(b"x"), entry(b""));
+    let taken = |entries: &[log::Entry]| without_content(append(entries)).map(|m| m.entries.len());
+    assert_eq!(taken(&[]), Some(0), "a probe, or news of what is committed");
+    assert_eq!(taken(std::slice::from_ref(&empty)), Some(1));
+    assert_eq!(taken(&[empty.clone(), full.clone(), empty.clone()]), Some(1));
+    assert_eq!(taken(&[full, empty]), None);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use consensus::{GroupStatus, SnapshotMeta};
 use proto::peer::peer_message::Body;
-use proto::{Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, log, v1};
+use proto::{Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, log, peer, v1};
 use storage::export::{ExportFile, ExportHeader};
 use storage::mvcc::HistoryClock;
 
@@ -14,7 +14,7 @@ use super::config::EXPORT_LOG_BYTES_MAX;
 use super::io::{CheckpointId, Effect, ExportFailed, ExportSource, RequestId};
 use super::keyspaces::{self, Held};
 use super::membership::{self, Standing, Step};
-use super::{Node, Reply, Strain};
+use super::{Node, Reply, STORE_FAILED, Strain};
 use crate::replication::raft::{RaftReplica, StateMachine};
 use crate::replication::{Origin, Replication, Submission};
 
@@ -24,6 +24,8 @@ const DRIVE_TICKS: u64 = 4;
 const PUBLISH_TICKS: u64 = 10;
 /// Ticks between two looks at the history that keyspaces keep.
 const COMPACT_TICKS: u64 = 20;
+/// Ticks between two looks at keyspaces that have more history than one compaction drops.
+const BEHIND_TICKS: u64 = 2;
 /// Ticks in a second.
 const SECOND_TICKS: u64 = 20;
 
@@ -38,12 +40,13 @@ impl Node {
             self.drive_members();
             self.drive_keyspaces();
         }
-        if now.is_multiple_of(COMPACT_TICKS) {
-            self.compact_history();
+        if now.is_multiple_of(BEHIND_TICKS) {
+            self.compact_history(now.is_multiple_of(COMPACT_TICKS));
         }
         if self.read_only && now.is_multiple_of(SECOND_TICKS) {
-            self.hand_over();
+            self.leave_to_others();
         }
+        self.note_full_disks();
         self.measure_strain();
         self.tick_snapshots();
         self.tick_exports();
@@ -184,21 +187,36 @@ impl Node {
         }
     }
 
-    /// As leader, proposes to drop history that nobody wants to keep.
-    fn compact_history(&mut self) {
+    /// As leader, proposes to drop history that nobody wants to keep: of `all` keyspaces, or of those for
+    /// which the last proposal was not enough and has been carried out.
+    fn compact_history(&mut self, all: bool) {
         if !self.data.leads() || self.read_only {
             self.history = HistoryClock::default();
+            self.behind.clear();
             return;
         }
         let seconds = self.now.0 / SECOND_TICKS;
         let machine = self.data.machine();
-        let ids: Vec<u64> = machine.keyspaces().map(|info| info.descriptor.id).collect();
+        let ids: Vec<KeyspaceId> = if all {
+            let all: Vec<_> =
+                machine.keyspaces().map(|info| KeyspaceId(info.descriptor.id)).collect();
+            self.history.retain(|id| all.contains(&id));
+            self.behind.retain(|id, _| all.contains(id));
+            all
+        } else {
+            let carried_out =
+                |proposed: &(&KeyspaceId, &Revision)| machine.compacted(*proposed.0) >= *proposed.1;
+            self.behind.iter().filter(carried_out).map(|(id, _)| *id).collect()
+        };
+        for id in &ids {
+            self.behind.remove(id);
+        }
         let history = &mut self.history;
-        history.retain(|id| ids.contains(&id.get()));
-        let due = |id: u64| Some((id, machine.compaction_due(KeyspaceId(id), history, seconds)?));
-        let due: Vec<(u64, Revision)> = ids.into_iter().filter_map(due).collect();
+        let due = |id| Some((id, machine.compaction_due(id, history, seconds)?));
+        let due: Vec<(KeyspaceId, Revision)> = ids.into_iter().filter_map(due).collect();
+        self.behind.extend(due.iter().copied());
         for (keyspace, revision) in due {
-            let compact = log::Compact { keyspace, revision: revision.get() };
+            let compact = log::Compact { keyspace: keyspace.get(), revision: revision.get() };
             let command = log::Command { body: Some(log::command::Body::Compact(compact)) };
             self.data.write(internal(command), &mut self.outbox);
         }
@@ -209,6 +227,10 @@ impl Node {
         let now = self.now;
         self.offer_exports();
         self.want_exports();
+        if self.store_failed {
+            let waiting = self.exports.take_waiting();
+            self.refuse_exports(waiting, STORE_FAILED);
+        }
         for (group, node) in self.exports.take_silent(now) {
             self.snapshot_failed(group, node);
         }
@@ -238,9 +260,9 @@ impl Node {
             let ExportHeader { index, term, conf_state, change, .. } = file.header.clone();
             let meta = SnapshotMeta { index, term, conf_state, change };
             if group == GroupId::META && index <= self.meta.applied() {
-                self.meta.set_snapshot(meta);
+                self.meta.set_snapshot(Some(meta));
             } else if group == GroupId::DATA && index <= self.data.applied() {
-                self.data.set_snapshot(meta);
+                self.data.set_snapshot(Some(meta));
             }
         }
     }
@@ -378,7 +400,7 @@ impl Node {
         let (group, path) = (file.header.group, file.path.clone());
         self.learn_epoch(&file);
         let ExportHeader { index, term, conf_state, change, .. } = file.header.clone();
-        if !self.exports.add(file, self.now) {
+        if !self.exports.add(file, self.now, self.outbox.ticket) {
             // One that was received may have taken the place of this node's own at the same index.
             let newest = self.exports.newest(group).map(|newest| &newest.path);
             if newest != Some(&path) {
@@ -434,7 +456,38 @@ impl Node {
         self.meta.set_read_only(full);
         self.data.set_read_only(full);
         if full {
-            self.hand_over();
+            self.leave_to_others();
+        }
+    }
+
+    /// Tells the groups whose disks are full.
+    pub(super) fn note_full_disks(&mut self) {
+        let full = self.full_disks.nodes(self.now);
+        self.meta.set_full(&full);
+        self.data.set_full(&full);
+    }
+
+    /// With a full disk: tells everybody, so that nobody hands leadership over to this node, and hands
+    /// over what it leads to a node that has room. Where none has it goes on, for reads.
+    fn leave_to_others(&mut self) {
+        let members = self.meta.machine().members();
+        let others = members.iter().filter_map(Member::id).filter(|id| *id != self.config.id);
+        for node in others {
+            let body = Body::DiskFull(peer::DiskFull::default());
+            self.outbox.send(node, GroupId::META, body);
+        }
+        self.hand_over(true);
+    }
+
+    /// An export of this node's own is damaged on disk: nobody is offered it any more, and another one is
+    /// written.
+    pub(super) fn export_damaged(&mut self, group: GroupId, index: LogIndex) {
+        tracing::error!(%group, %index, "an export is damaged; another one is written");
+        if self.exports.damaged(group, index) {
+            match group {
+                GroupId::META => self.meta.set_snapshot(None),
+                _ => self.data.set_snapshot(None),
+            }
         }
     }
 }

@@ -346,7 +346,8 @@ impl<'a> Session<'a> {
                 | Body::SnapshotFetch(_)
                 | Body::SnapshotChunk(_)
                 | Body::Repair(_)
-                | Body::MoveLeader(_),
+                | Body::MoveLeader(_)
+                | Body::DiskFull(_),
             ) => {
                 let from = self.up.ok_or(LinkEnd::Early)?;
                 self.shared.tell(LinkEvent::Message { from, message });

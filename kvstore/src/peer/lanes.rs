@@ -59,6 +59,7 @@ impl Lane {
                 Body::SnapshotFetch(_)
                 | Body::Repair(_)
                 | Body::MoveLeader(_)
+                | Body::DiskFull(_)
                 | Body::ReadIndex(_)
                 | Body::ReadIndexReply(_)
                 | Body::ForwardReply(_)

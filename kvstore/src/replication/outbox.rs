@@ -66,6 +66,8 @@ pub struct Outbox {
     pub reply_bytes_left: usize,
     /// Something is left that could go on at once: poll again soon.
     pub again: bool,
+    /// A read found that the state store of a group has failed.
+    pub store_lost: bool,
     /// The node cannot go on.
     pub fatal: Option<String>,
 }
@@ -89,6 +91,7 @@ impl Outbox {
             retired: Vec::new(),
             reply_bytes_left: POLL_REPLY_BYTES_MAX,
             again: false,
+            store_lost: false,
             fatal: None,
         }
     }

@@ -52,7 +52,7 @@ impl KeyspacesService {
         let open = |catalogue: &Catalogue| catalogue.keyspaces().unsettled().any(|k| k.id == id);
         if !call.until(|catalogue| !open(catalogue)).await {
             let why = "the change is agreed on, but its group has not followed in time";
-            return Err(Failure::new(Code::KeyspaceNotReady, "", why).applied(Applied::Unknown));
+            return Err(Failure::new(Code::WriteTimedOut, "", why).applied(Applied::Unknown));
         }
         let found = call.catalogue().await.map_err(|failure| failure.applied(Applied::Yes))?;
         let now = found.keyspaces().iter().find(|keyspace| keyspace.id == id).cloned();

@@ -152,6 +152,7 @@ fn payload_bytes(message: &peer::PeerMessage) -> usize {
             | Body::SnapshotFetch(_)
             | Body::Repair(_)
             | Body::MoveLeader(_)
+            | Body::DiskFull(_)
             | Body::Ping(_)
             | Body::Pong(_),
         )

@@ -173,6 +173,11 @@ impl LogThread {
             }
             Err(error) => return Err(error),
         }
+        // What is left of the current segment is for what a full disk must not stop: terms, votes, and the
+        // first entry of a new leader.
+        if self.wal.lacks_next() && self.retry_at.is_none() {
+            self.found_full();
+        }
         let took = start.elapsed();
         self.metrics.log_synced(took, self.wal.bytes_on_disk());
         if took > SLOW_SYNC {

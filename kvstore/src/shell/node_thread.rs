@@ -217,6 +217,7 @@ impl Turns {
                 Effect::ServeChunk { to, file, offset } => {
                     self.serve(to, file, offset);
                 }
+                Effect::CheckExport(file) => self.transfer(TransferJob::Check(Box::new(file))),
                 Effect::Receive { group, index, bytes, sha256 } => {
                     self.transfer(TransferJob::Receive { group, index, bytes, sha256 });
                 }

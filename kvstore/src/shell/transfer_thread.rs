@@ -14,13 +14,16 @@ use storage::export::ExportFile;
 
 use super::event::Event;
 use super::node_thread::SendToPeer;
-use crate::durable::{BuildStep, BuildTask, DataFiles, Receiver as ExportReceiver, read_chunk};
+use crate::durable::{
+    BuildStep, BuildTask, CheckTask, DataFiles, Receiver as ExportReceiver, read_chunk,
+};
 use crate::node::{Input, NotBuilt};
 
 /// What the node wants done, as its effects of the same names.
 #[derive(Debug)]
 pub(super) enum TransferJob {
     Serve { to: NodeId, file: Box<ExportFile>, offset: u64, room: ServeRoom },
+    Check(Box<ExportFile>),
     Receive { group: GroupId, index: LogIndex, bytes: u64, sha256: [u8; 32] },
     Write { group: GroupId, index: LogIndex, offset: u64, data: Bytes },
     Build { group: GroupId, index: LogIndex, state_dir: String },
@@ -57,7 +60,7 @@ impl Drop for ServeRoom {
 
 /// Moves exports between disk and peers.
 ///
-/// A build takes long, so it runs in steps between the other jobs.
+/// A build and a check take long, so they run in steps between the other jobs.
 pub(super) struct TransferThread {
     pub(super) jobs: Receiver<TransferJob>,
     pub(super) files: DataFiles,
@@ -71,16 +74,24 @@ impl TransferThread {
     pub(super) fn run(self) {
         let mut receiver = ExportReceiver::new(self.files.clone());
         let mut builds: Vec<(ExportFile, BuildTask)> = Vec::new();
+        let mut checks: Vec<CheckTask> = Vec::new();
         loop {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            let job = if builds.is_empty() {
+            let job = if builds.is_empty() && checks.is_empty() {
                 self.jobs.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.jobs.try_recv()
             };
             match job {
+                Ok(TransferJob::Check(file)) => check(&mut checks, *file),
+                Ok(TransferJob::Serve { to, file, offset, room }) => {
+                    if !self.serve(to, &file, offset) {
+                        check(&mut checks, *file);
+                    }
+                    drop(room);
+                }
                 Ok(job) => builds.extend(self.act(&mut receiver, job)),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
@@ -95,7 +106,20 @@ impl TransferThread {
                     Err(why) => self.not_built(group, index, why, Some(file)),
                 }
             }
+            if let Some(mut task) = checks.pop() {
+                match task.step(self.files.disk.as_ref()) {
+                    Ok(false) => checks.push(task),
+                    Ok(true) => {}
+                    Err(why) => self.damaged(task.file(), &why),
+                }
+            }
         }
+    }
+
+    fn damaged(&self, file: &ExportFile, why: &str) {
+        tracing::error!(why, path = %file.path.display(), "an export is not what it was");
+        let (group, index) = (file.header.group, file.header.index);
+        self.tell(Input::ExportDamaged { group, index });
     }
 
     /// A node that has stopped needs no report.
@@ -114,9 +138,8 @@ impl TransferThread {
         job: TransferJob,
     ) -> Option<(ExportFile, BuildTask)> {
         match job {
-            TransferJob::Serve { to, file, offset, room } => {
-                self.serve(to, &file, offset);
-                drop(room);
+            TransferJob::Serve { .. } | TransferJob::Check(_) => {
+                unreachable!("taken apart before")
             }
             TransferJob::Receive { group, index, bytes, sha256 } => {
                 if let Err(why) = receiver.begin(group, index, bytes, sha256) {
@@ -161,7 +184,8 @@ impl TransferThread {
         None
     }
 
-    fn serve(&self, to: NodeId, file: &ExportFile, offset: u64) {
+    /// Sends a chunk. False where it cannot be read: then the receiver hears that the export is gone.
+    fn serve(&self, to: NodeId, file: &ExportFile, offset: u64) -> bool {
         let chunk = peer::SnapshotChunk {
             sha256: file.sha256.to_vec().into(),
             index: file.header.index.get(),
@@ -176,8 +200,17 @@ impl TransferThread {
                 peer::SnapshotChunk { gone: true, ..chunk }
             }
         };
+        let readable = !chunk.gone;
         let (group, body) = (file.header.group.get(), Some(Body::SnapshotChunk(chunk)));
         (self.send)(to, peer::PeerMessage { group, body });
+        readable
+    }
+}
+
+/// Begins to check an export, unless that has begun.
+fn check(checks: &mut Vec<CheckTask>, file: ExportFile) {
+    if checks.iter().all(|task| task.file().path != file.path) {
+        checks.push(CheckTask::new(file));
     }
 }
 
@@ -193,7 +226,75 @@ fn warn_unless_gone(result: io::Result<()>, what: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use proto::Term;
+    use proto::log::{self, export_record::Body as RecordBody};
+    use storage::disk::SimDisk;
+    use storage::export::{ExportHeader, ExportWriter, path_of};
+
     use super::*;
+    use crate::shell::testing::{CLUSTER, opened};
+
+    /// An export of group 0 at this index.
+    fn written(files: &DataFiles, index: u64) -> ExportFile {
+        let header = ExportHeader {
+            cluster: CLUSTER,
+            epoch: 0,
+            group: GroupId::META,
+            index: LogIndex(index),
+            term: Term(1),
+            conf_state: log::ConfState::default(),
+            change: 0,
+        };
+        let path = path_of(&files.exports_dir(), header.group, header.index);
+        let mut writer = ExportWriter::create(files.disk.clone(), &path, header).unwrap();
+        let body = Some(RecordBody::Catalogue(log::CatalogueState::default()));
+        writer.push(&log::ExportRecord { body }).unwrap();
+        writer.finish().unwrap()
+    }
+
+    /// The first cannot be read, the second was changed, the third is whole.
+    #[test]
+    fn damaged_exports_are_reported_when_they_are_served_or_checked() {
+        let disk = SimDisk::new();
+        let (_, _, files) = opened(&disk);
+        let exports = [1, 2, 3].map(|index| written(&files, index));
+        disk.break_sector(&exports[0].path, 0).unwrap();
+        disk.flip_bit(&exports[1].path, exports[1].bytes / 2, 1).unwrap();
+        let (jobs, taken) = mpsc::channel();
+        let (events, told) = mpsc::channel();
+        let (sent, chunks) = mpsc::channel();
+        let thread = TransferThread {
+            jobs: taken,
+            files,
+            send: Arc::new(move |_, message: peer::PeerMessage| sent.send(message).unwrap()),
+            events,
+            stop: Arc::default(),
+        };
+        let room = ServeRoom::take(&Arc::default()).unwrap();
+        let file = Box::new(exports[0].clone());
+        jobs.send(TransferJob::Serve { to: NodeId(2), file, offset: 0, room }).unwrap();
+        for file in &exports[1..] {
+            jobs.send(TransferJob::Check(Box::new(file.clone()))).unwrap();
+        }
+        let running = std::thread::spawn(|| thread.run());
+        let mut reported: Vec<LogIndex> = (0..2)
+            .map(|_| match told.recv().unwrap() {
+                Event::Input(Input::ExportDamaged { group: GroupId::META, index }) => index,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        reported.sort_unstable();
+        assert_eq!(reported, [LogIndex(1), LogIndex(2)]);
+        let Some(Body::SnapshotChunk(chunk)) = chunks.recv().unwrap().body else {
+            panic!("a chunk")
+        };
+        assert!(chunk.gone);
+        drop(jobs);
+        running.join().unwrap();
+        assert!(told.recv().is_err(), "nothing else is wrong");
+    }
 
     #[test]
     fn chunks_that_wait_for_a_peer_are_bounded() {

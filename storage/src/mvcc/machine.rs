@@ -354,7 +354,8 @@ impl Machine {
         let Some(keyspace) = self.directory.get_mut(id) else {
             return Ok(self.refusal(write.keyspace, Code::KeyspaceNotFound));
         };
-        let done = match transaction::evaluate(&self.layers, keyspace.revision, index, write) {
+        let extent = (keyspace.compacted, keyspace.revision);
+        let done = match transaction::evaluate(&self.layers, extent, index, write) {
             Ok(done) => done,
             Err(Stop::Refused(code)) => return Ok(self.refusal(write.keyspace, code)),
             Err(Stop::State(error)) => return Err(error),

@@ -11,8 +11,9 @@
 //!
 //! A transaction is evaluated before anything is written, so a refusal has no effect. It is
 //! refused when it breaks a limit of a request (checked again here, for the log is what binds),
-//! when one of its deletes meets more than [`RANGE_DELETE_KEYS_MAX`] keys, and when the items it
-//! would return exceed [`RESULT_BYTES_MAX`].
+//! when one of its deletes meets more than [`RANGE_DELETE_KEYS_MAX`] keys, when its deletes pass over
+//! more than [`TOMBSTONES_MAX`] keys that are deleted already, and when the items it would return
+//! exceed [`RESULT_BYTES_MAX`].
 
 use bytes::Bytes;
 use proto::limits::{self, RANGE_DELETE_KEYS_MAX};
@@ -29,6 +30,12 @@ use crate::state::StateError;
 
 /// Most bytes of items that one transaction returns.
 const RESULT_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX;
+/// Most keys, deleted before and not compacted since, that the range deletes of one transaction pass
+/// over: each takes about 1 us, during which the node does nothing else.
+///
+/// Only tombstones that some revision still shows count: a replica may hold others or not, depending
+/// on when its checkpoints ran.
+pub const TOMBSTONES_MAX: usize = 100_000;
 /// What an item costs in a result besides its key and value.
 const ITEM_OVERHEAD_BYTES: usize = 64;
 
@@ -90,13 +97,14 @@ impl From<StateError> for Stop {
     }
 }
 
-/// Evaluates `write`, the log entry at `index`, on a keyspace whose revision is `now`.
+/// Evaluates `write`, the log entry at `index`, on a keyspace whose revision is `now` and whose history
+/// begins at `compacted`.
 ///
 /// # Errors
 /// [`Stop`]; nothing was changed.
 pub fn evaluate(
     layers: &Layers,
-    now: Revision,
+    (compacted, now): (Revision, Revision),
     index: LogIndex,
     write: &log::Write,
 ) -> Result<Done, Stop> {
@@ -112,6 +120,8 @@ pub fn evaluate(
         state,
         next: now.next(),
         index,
+        compacted,
+        tombstones: 0,
         writes: Vec::with_capacity(ops.len()),
         starts: Vec::with_capacity(ops.len()),
         returned: 0,
@@ -172,6 +182,10 @@ struct Branch<'a> {
     /// Revision of the transaction, if it writes anything.
     next: Revision,
     index: LogIndex,
+    /// Where the history of the keyspace begins.
+    compacted: Revision,
+    /// Tombstones that range deletes have passed over.
+    tombstones: usize,
     writes: Vec<Written>,
     /// Where in `writes` each operation began.
     starts: Vec<usize>,
@@ -216,7 +230,14 @@ impl Branch<'_> {
         let State { layers, keyspace, now } = self.state;
         for entry in layers.keys(keyspace, &delete.key, &delete.range_end, now) {
             let (key, found) = entry?;
-            let Some(found) = found.filter(|found| !found.head().tombstone) else { continue };
+            let Some(found) = found else { continue };
+            if found.head().tombstone {
+                self.tombstones += usize::from(found.head().revision > self.compacted);
+                if self.tombstones > TOMBSTONES_MAX {
+                    return Err(Stop::Refused(Code::RangeDeleteTooLarge));
+                }
+                continue;
+            }
             if result.deleted == RANGE_DELETE_KEYS_MAX as u64 {
                 return Err(Stop::Refused(Code::RangeDeleteTooLarge));
             }

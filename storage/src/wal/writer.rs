@@ -244,6 +244,13 @@ impl Wal {
         self.older.iter().map(|segment| segment.bytes).sum::<u64>() + self.current.end
     }
 
+    /// Whether the last attempt to prepare the next segment has failed. What is appended from now on has
+    /// the rest of the current one, at least an eighth of a segment if this is asked after each sync.
+    #[must_use]
+    pub fn lacks_next(&self) -> bool {
+        matches!(self.next, Next::Failed)
+    }
+
     /// Length of all files of the log, those included that wait for their next use.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {

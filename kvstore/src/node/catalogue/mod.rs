@@ -20,7 +20,7 @@ use proto::log::{Command, WriteOutcome, command::Body};
 use proto::{Code, Failure, LogIndex, NodeId, Revision, Term, log, v1};
 use storage::state::StateError;
 
-use crate::replication::raft::StateMachine;
+use crate::replication::raft::{StateMachine, Unread};
 use crate::replication::{Found, Query};
 
 /// Everything that group 0 agrees on.
@@ -130,7 +130,7 @@ impl StateMachine for Catalogue {
         }
     }
 
-    fn read(&self, _keyspace: &str, query: &Query) -> Result<(Found, Revision), Failure> {
+    fn read(&self, _keyspace: &str, query: &Query) -> Result<(Found, Revision), Unread> {
         match query {
             Query::Catalogue => Ok((Found::Catalogue(Box::new(self.clone())), Revision(0))),
             Query::Get { .. }
@@ -138,7 +138,8 @@ impl StateMachine for Catalogue {
             | Query::History { .. }
             | Query::Resolve
             | Query::Keyspaces => {
-                Err(Failure::new(Code::KeyspaceNotFound, "", "group 0 holds no keyspace"))
+                let why = "group 0 holds no keyspace";
+                Err(Failure::new(Code::KeyspaceNotFound, "", why).into())
             }
         }
     }

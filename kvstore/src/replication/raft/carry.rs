@@ -109,7 +109,7 @@ impl<S: StateMachine> RaftReplica<S> {
         out.retired.push(Retired { group: self.id, dir, state });
         for origin in self.proposals.covered(snapshot.index) {
             let why = "a snapshot took the place of the entry before its outcome was known here";
-            let failure = Failure::new(Code::LeadershipLost, "", why).applied(Applied::Unknown);
+            let failure = Failure::new(Code::WriteTimedOut, "", why).applied(Applied::Unknown);
             self.answer_write(origin, Err(failure), out);
         }
     }

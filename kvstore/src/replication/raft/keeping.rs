@@ -35,9 +35,9 @@ impl<S: StateMachine> RaftReplica<S> {
         self.group.snapshot_wanted()
     }
 
-    /// Tells the group which export may be offered.
-    pub fn set_snapshot(&mut self, snapshot: SnapshotMeta) {
-        self.group.set_snapshot(Some(snapshot));
+    /// Tells the group which export may be offered, if any.
+    pub fn set_snapshot(&mut self, snapshot: Option<SnapshotMeta>) {
+        self.group.set_snapshot(snapshot);
     }
 
     /// A follower did not fetch what it was offered.

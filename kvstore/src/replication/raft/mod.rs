@@ -15,8 +15,8 @@ mod state_machine;
 mod writes;
 
 pub(crate) use carry::command_of;
-pub use state_machine::StateMachine;
 pub(crate) use state_machine::no_keyspace;
+pub use state_machine::{StateMachine, Unread};
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub struct RaftReplica<S> {
     released: VecDeque<Read>,
     /// The log takes nothing: proposals are refused.
     read_only: bool,
+    /// Nodes whose disks are full, as they said lately.
+    full: BTreeSet<NodeId>,
     /// Log or memory has outgrown its bound: writes of clients are refused.
     overloaded: bool,
     /// The directory of the state below `state/`; empty when it keeps none.
@@ -106,6 +108,7 @@ impl<S: StateMachine> RaftReplica<S> {
             started: false,
             released: VecDeque::new(),
             read_only: false,
+            full: BTreeSet::new(),
             overloaded: false,
             state_dir,
             staged: None,
@@ -169,19 +172,40 @@ impl<S: StateMachine> RaftReplica<S> {
         self.group.campaign();
     }
 
-    /// Hands leadership to the most advanced voter with a link, if this replica leads.
-    pub fn hand_over(&mut self) {
+    /// Notes whose disks are full: they take no entries that hold anything.
+    pub fn set_full(&mut self, full: &BTreeSet<NodeId>) {
+        if self.full != *full {
+            self.full.clone_from(full);
+        }
+    }
+
+    /// Hands leadership to the most advanced voter with a link, if this replica leads. One whose disk is
+    /// full is taken only where there is no other; not at all, if `with_room` is asked for.
+    pub fn hand_over(&mut self, with_room: bool) {
         let status = self.group.status();
         if status.role != Role::Leader {
             return;
         }
-        let candidates = status
-            .peers
-            .iter()
-            .filter(|peer| self.links.contains(&peer.node) && status.voters.contains(&peer.node));
-        if let Some(peer) = candidates.max_by_key(|peer| (peer.matched, peer.node)) {
+        let has_room = |node: NodeId| !self.full.contains(&node);
+        let candidates = status.peers.iter().filter(|peer| {
+            let reachable = self.links.contains(&peer.node) && status.voters.contains(&peer.node);
+            reachable && (!with_room || has_room(peer.node))
+        });
+        let best = candidates.max_by_key(|peer| (has_room(peer.node), peer.matched, peer.node));
+        if let Some(peer) = best {
             self.group.transfer_leader(peer.node);
         }
+    }
+
+    /// Whether too many voters have said that their disks are full: what is proposed now would be
+    /// committed no sooner than one of them has room again.
+    fn majority_full(&self) -> bool {
+        if self.full.is_empty() {
+            return false;
+        }
+        let voters = self.group.status().voters;
+        let with_room = voters.iter().filter(|voter| !self.full.contains(voter)).count();
+        with_room < voters.len() / 2 + 1
     }
 
     /// Whether this replica leads, as far as it knows.
@@ -249,6 +273,8 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             Body::Repair(_) => {}
             // A matter of the node: exports are files.
             Body::SnapshotOffer(_) | Body::SnapshotFetch(_) | Body::SnapshotChunk(_) => {}
+            // So is the disk.
+            Body::DiskFull(_) => {}
         }
     }
 

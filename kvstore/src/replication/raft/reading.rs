@@ -1,10 +1,10 @@
 //! Reads: rounds that confirm an index, and answers from the applied state.
 
 use proto::peer::peer_message::Body;
-use proto::{LogIndex, NodeId, peer};
+use proto::{Code, Failure, LogIndex, NodeId, peer};
 
 use super::reads::{Reader, Round};
-use super::{RaftReplica, StateMachine};
+use super::{RaftReplica, StateMachine, Unread};
 use crate::replication::{Answered, Outbox, Read};
 
 impl<S: StateMachine> RaftReplica<S> {
@@ -117,7 +117,15 @@ impl<S: StateMachine> RaftReplica<S> {
 
     /// Answers a read from the applied state.
     fn serve(&mut self, read: &Read, out: &mut Outbox) {
-        let answer = self.machine.read(&read.keyspace, &read.query);
+        let answer = self.machine.read(&read.keyspace, &read.query).map_err(|unread| match unread {
+            Unread::Refused(failure) => failure,
+            Unread::Store(error) => {
+                tracing::error!(group = %self.id, %error, "a read failed; the state store is given up");
+                out.store_lost = true;
+                let why = format!("the state store of {} has failed", self.identity.name);
+                Failure::new(Code::NotReady, "", why)
+            }
+        });
         if let Ok((found, _)) = &answer {
             out.reply_bytes_left = out.reply_bytes_left.saturating_sub(found.bytes());
         }

@@ -45,8 +45,24 @@ pub trait StateMachine: Send + 'static {
     /// Reads from the applied state, with the revision at which the answer holds.
     ///
     /// # Errors
+    /// See [`Unread`].
+    fn read(&self, keyspace: &str, query: &Query) -> Result<(Found, Revision), Unread>;
+}
+
+/// Why a read came to nothing.
+#[derive(Debug)]
+pub enum Unread {
     /// An answer to the client, such as a compacted revision.
-    fn read(&self, keyspace: &str, query: &Query) -> Result<(Found, Revision), Failure>;
+    Refused(Failure),
+    /// This replica's store failed, or holds something that does not verify: it has to be built anew, and
+    /// another replica may answer.
+    Store(StateError),
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
 }
 
 impl StateMachine for Machine {
@@ -71,7 +87,7 @@ impl StateMachine for Machine {
         Self::conf(self)
     }
 
-    fn read(&self, keyspace: &str, query: &Query) -> Result<(Found, Revision), Failure> {
+    fn read(&self, keyspace: &str, query: &Query) -> Result<(Found, Revision), Unread> {
         if let Query::Keyspaces = query {
             return Ok((Found::Keyspaces(self.keyspaces().map(view).collect()), Revision(0)));
         }
@@ -93,7 +109,8 @@ impl StateMachine for Machine {
             }
             Query::Resolve => Ok((Found::Keyspace(id), revision(&None))),
             Query::Keyspaces | Query::Catalogue => {
-                Err(Failure::new(Code::InvalidRequest, "", "a data group holds no catalogue"))
+                Err(Failure::new(Code::InvalidRequest, "", "a data group holds no catalogue")
+                    .into())
             }
         }
     }
@@ -115,13 +132,13 @@ pub(crate) fn no_keyspace(name: &str) -> Failure {
     Failure::new(Code::KeyspaceNotFound, "", why)
 }
 
-/// The answer to a client whose read the state machine refused.
-fn read_failure(error: ReadError) -> Failure {
-    let code = match &error {
+/// What becomes of a read that the state machine refused.
+fn read_failure(error: ReadError) -> Unread {
+    let code = match error {
         ReadError::Compacted { .. } => Code::Compacted,
         ReadError::Future { .. } => Code::FutureRevision,
         ReadError::UnknownKeyspace => Code::KeyspaceNotFound,
-        ReadError::State(_) => Code::Internal,
+        ReadError::State(error) => return Unread::Store(error),
     };
-    Failure::new(code, "", error.to_string())
+    Failure::new(code, "", error.to_string()).into()
 }

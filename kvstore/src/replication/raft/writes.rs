@@ -70,6 +70,10 @@ impl<S: StateMachine> RaftReplica<S> {
             let why = format!("the disk of {} has no room for its log", self.identity.name);
             return Err(Failure::new(Code::ReadOnly, "", why).retry_after(READ_ONLY_RETRY));
         }
+        if self.majority_full() {
+            let why = "the disks of so many voters are full that no majority takes writes";
+            return Err(Failure::new(Code::ReadOnly, "", why).retry_after(READ_ONLY_RETRY));
+        }
         match &command.body {
             Some(log::command::Body::Write(_)) if self.overloaded => {
                 let name = &self.identity.name;
@@ -129,9 +133,9 @@ impl<S: StateMachine> RaftReplica<S> {
                 let code = Code::from_number(error.code).unwrap_or(Code::Internal);
                 let failure = Failure::new(code, "", error.why);
                 let failure = failure.applied(Applied::from_number(error.applied));
-                Err(match retry_of(code) {
-                    Some(wait) => failure.retry_after(wait),
-                    None => failure,
+                Err(match error.retry_after_ms {
+                    0 => failure,
+                    wait => failure.retry_after(Duration::from_millis(wait)),
                 })
             }
             None => Err(Failure::new(Code::Internal, "", "the leader's answer was empty")
@@ -153,16 +157,6 @@ const LOG_FULL_RETRY: Duration = Duration::from_millis(100);
 /// What a client waits while the leader has to write an export first.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
 
-/// What a client waits after the leader refused a write that another node handed over.
-fn retry_of(code: Code) -> Option<Duration> {
-    match code {
-        Code::ReadOnly => Some(READ_ONLY_RETRY),
-        Code::LogFull => Some(LOG_FULL_RETRY),
-        Code::QueueFull => Some(OVERLOADED_RETRY),
-        _ => None,
-    }
-}
-
 pub(super) type WriteAnswer = Result<(log::WriteOutcome, Vec<NodeId>), Failure>;
 
 pub(super) fn leadership_lost() -> Failure {
@@ -179,7 +173,9 @@ fn forward_reply(id: u64, boot: u64, answer: WriteAnswer) -> peer::ForwardReply 
             reply.result = Some(Outcome::Outcome(outcome));
         }
         Err(failure) => {
+            let wait = failure.retry_after.unwrap_or_default().as_millis();
             reply.result = Some(Outcome::Error(peer::ForwardError {
+                retry_after_ms: u64::try_from(wait).unwrap_or(u64::MAX),
                 code: failure.code.number(),
                 applied: failure.applied.unwrap_or(Applied::Unknown).number(),
                 why: failure.why,

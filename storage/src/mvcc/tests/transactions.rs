@@ -7,8 +7,11 @@ use v1::compare::Target;
 use v1::op_result::Result as OpResult;
 
 use super::super::RangeQuery;
+use super::super::transaction::TOMBSTONES_MAX;
 use super::Bench;
-use super::build::{bytes, command, compare, delete, delete_range, get, prev, put, txn, write};
+use super::build::{
+    bytes, command, compact, compare, delete, delete_range, get, prev, put, txn, write,
+};
 
 /// What the results of a write say, in short.
 fn told(outcome: &log::WriteOutcome) -> Vec<String> {
@@ -259,7 +262,7 @@ fn range_deletes_are_bounded_by_the_keys_they_meet() {
     assert_eq!(bench.get("x"), None);
     bench.write(write([delete(key(77))]));
     let outcome = bench.write(too_large());
-    assert_eq!(outcome.refused, 0, "tombstones do not count");
+    assert_eq!(outcome.refused, 0, "a tombstone is no key that is met");
     assert_eq!(told(&outcome), ["put".to_owned(), format!("delete {RANGE_DELETE_KEYS_MAX}")]);
     let mut all = RangeQuery { count_only: true, ..Default::default() };
     let mut count = 0;
@@ -272,6 +275,36 @@ fn range_deletes_are_bounded_by_the_keys_they_meet() {
         all.from = page.next;
     }
     assert_eq!(count, 1);
+}
+
+/// A range that many keys were deleted from cannot be deleted again and again: passing over what is left
+/// of them takes time on every replica.
+#[test]
+fn range_deletes_are_bounded_by_the_tombstones_that_history_keeps() {
+    let mut bench = Bench::new();
+    for round in 0..=TOMBSTONES_MAX / RANGE_DELETE_KEYS_MAX {
+        let keys: Vec<usize> = (0..RANGE_DELETE_KEYS_MAX).collect();
+        for chunk in keys.chunks(TXN_OPERATIONS_MAX) {
+            bench.write(write(chunk.iter().map(|n| put(format!("k{round:02}-{n:05}"), "v"))));
+        }
+        let (from, to) = (format!("k{round:02}"), format!("k{:02}", round + 1));
+        let outcome = bench.write(write([delete_range(from, to)]));
+        assert_eq!(told(&outcome), [format!("delete {RANGE_DELETE_KEYS_MAX}")]);
+    }
+    let all = || write([delete_range("k", "l")]);
+    assert_eq!(refused(&mut bench, all()), Some(Code::RangeDeleteTooLarge));
+    let in_two = || write([delete_range("k", "k05"), delete_range("k05", "l")]);
+    assert_eq!(refused(&mut bench, in_two()), Some(Code::RangeDeleteTooLarge));
+    assert_eq!(refused(&mut bench, write([delete_range("k", "k05")])), None);
+    bench.checkpoint();
+    bench.reopen();
+    assert_eq!(refused(&mut bench, all()), Some(Code::RangeDeleteTooLarge));
+    // What no revision shows any more does not count, whether it has left the store or not.
+    let revision = bench.revision();
+    bench.apply(compact(1, revision));
+    assert_eq!(refused(&mut bench, all()), None);
+    bench.checkpoint();
+    assert_eq!(refused(&mut bench, all()), None);
 }
 
 #[test]

@@ -313,7 +313,8 @@ impl Script {
                     self.promises[host] = promised;
                 }
             }
-            Ok(Synced::Full | Synced::Short) => panic!("the disk has room"),
+            // Without power nothing can be prepared either.
+            Ok(Synced::Full | Synced::Short) => assert!(self.dying(host), "the disk has room"),
             Err(error) => assert!(self.dying(host), "host {host}: {error}"),
         }
     }

@@ -489,7 +489,8 @@ impl Node {
                        the store";
             return Some(Effect::Fatal(why.to_owned()));
         }
-        if self.checkpoint.is_some() || self.store_failed || !self.checkpoint_due() {
+        let waits = self.store_failed || !self.checkpoint_due() || self.renewal_comes_first();
+        if self.checkpoint.is_some() || waits {
             return None;
         }
         self.checkpoint_now()

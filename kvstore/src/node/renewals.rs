@@ -27,8 +27,8 @@ use crate::replication::Retired;
 /// Ticks before the next renewal after one that failed or was given up.
 const RETRY_TICKS: u64 = 200;
 
-/// A renewal of a store this many times as large as one that is due is finished however long it delays
-/// the next checkpoint: else a node under a load that never pauses would never finish one.
+/// A renewal of a store this many times as large as one that is due comes before the next checkpoint, and is
+/// finished however long it delays that: else a node under a load that never pauses would never renew.
 const INSIST_TIMES: u64 = 2;
 
 /// A store and its copies.
@@ -93,24 +93,39 @@ impl Node {
     /// Whether nothing else is done to the data group's store, or more urgent.
     fn may_renew(&self) -> bool {
         let idle = self.checkpoint.is_none()
-            && !self.checkpoint_due()
+            && (!self.checkpoint_due() || self.insists())
             && self.exports.is_idle()
             && !self.snapshots.concern(GroupId::DATA);
         let well = !self.store_failed && !self.read_only && !self.stopping;
         idle && well && self.strain == Strain::Eased && self.now >= self.renewals.retry_at
     }
 
+    /// Whether the next checkpoint waits for a renewal that is about to begin: under a load that fills a
+    /// layer while the one before is written, checkpoints would else follow each other without a pause.
+    pub(super) fn renewal_comes_first(&self) -> bool {
+        self.renewals.running.is_none() && self.insists() && self.may_renew()
+    }
+
+    /// Bytes beyond which the store is to be renewed.
+    fn renewal_limit(&self) -> u64 {
+        let export = self.exports.newest(GroupId::DATA).map_or(0, |file| file.bytes);
+        self.renewals.limit(export, &self.config.bounds)
+    }
+
+    fn insists(&self) -> bool {
+        let bytes = self.data.machine().store_bytes();
+        bytes > self.renewal_limit().saturating_mul(INSIST_TIMES)
+    }
+
     fn begin_due(&mut self) {
         let bytes = self.data.machine().store_bytes();
-        let export = self.exports.newest(GroupId::DATA).map_or(0, |file| file.bytes);
-        let limit = self.renewals.limit(export, &self.config.bounds);
+        let limit = self.renewal_limit();
         if bytes <= limit {
             return;
         }
-        let store = self.data.machine().store();
+        let (store, insists) = (self.data.machine().store(), self.insists());
         let Some(job) = self.data.machine_mut().begin_renewal() else { return };
         let state_dir = self.state_names.next(GroupId::DATA);
-        let insists = bytes > limit.saturating_mul(INSIST_TIMES);
         tracing::info!(bytes, limit, state_dir, "the state store is being renewed");
         self.renewals.running = Some(Run {
             state_dir: state_dir.clone(),

@@ -205,8 +205,18 @@ impl Alone {
 
     /// A tick with some writes to the same few keys.
     fn overwrite(&mut self) {
-        for n in 0..4 {
-            self.request(put_request(&format!("{n}"), &[7; VALUE_BYTES]));
+        self.put_all((0..4).map(|n| n.to_string()).collect());
+    }
+
+    /// As [`Alone::overwrite`], but what is written stays: history is dropped from the layer at once.
+    fn grow(&mut self) {
+        let written = self.requests;
+        self.put_all((0..4).map(|n| format!("{written}-{n}")).collect());
+    }
+
+    fn put_all(&mut self, keys: Vec<String>) {
+        for key in keys {
+            self.request(put_request(&key, &[7; VALUE_BYTES]));
         }
         self.node.step(Input::Tick);
         self.poll();
@@ -474,7 +484,7 @@ fn a_store_that_outgrows_what_lives_in_it_is_renewed_and_its_directory_goes_once
     let grown = alone.node.machine().store_bytes();
     // Whatever is written meanwhile stays in memory, however much that is.
     for _ in 0..50 {
-        alone.overwrite();
+        alone.grow();
     }
     assert!(alone.node.machine().layer_bytes() > LAYER, "no checkpoint runs beside a renewal");
     alone.finish_renewal();
@@ -542,7 +552,7 @@ fn a_renewal_that_delays_a_checkpoint_is_given_up_and_tried_again_elsewhere() {
     let (old, first) =
         (alone.node.state_dir().to_owned(), alone.renewing.as_ref().unwrap().0.clone());
     for _ in 0..100 {
-        alone.overwrite();
+        alone.grow();
         if alone.renewing.is_none() {
             break;
         }

@@ -180,7 +180,7 @@ async fn change(
         .map_err(|code| Failure::new(code, "", refused_why(code, before.members())))
         .map_err(|failure| failure.applied(Applied::No))?;
     if kind == log::change_member::Kind::Add {
-        check_address(&request.peer_address, before.members())?;
+        check_address(&request.peer_address, before.members(), call.front())?;
     }
     let already = before.members().named(&request.name).is_some_and(|member| member.voter);
     if kind == log::change_member::Kind::Add && !request.learner {
@@ -229,14 +229,24 @@ fn refused_why(code: Code, members: &Members) -> String {
 }
 
 /// A node that is to be added must be somewhere, and where no other one is.
-fn check_address(address: &str, members: &Members) -> Result<(), Failure> {
+fn check_address(address: &str, members: &Members, front: &Front) -> Result<(), Failure> {
     let refuse =
         |why: String| Err(Failure::new(Code::InvalidRequest, "", why).applied(Applied::No));
     if let Err(why) = address.parse::<Address>() {
         return refuse(why);
     }
-    match members.reachable().find(|known| known.member.peer_address == address) {
-        Some(known) => refuse(format!("{address} is the address of {}", known.member.name)),
+    // A member may have published nothing yet: what it says of itself counts as well.
+    let own = front.identity();
+    let own = v1::Member {
+        name: own.name.clone(),
+        peer_address: own.peer_address.clone(),
+        ..v1::Member::default()
+    };
+    let peers = front.peers().into_iter().filter_map(|peer| peer.status?.member);
+    let said = peers.chain([own]).filter(|member| members.named(&member.name).is_some());
+    let published = members.reachable().map(|known| known.member.clone());
+    match published.chain(said).find(|known| known.peer_address == address) {
+        Some(known) => refuse(format!("{address} is the address of {}", known.name)),
         None => Ok(()),
     }
 }

@@ -315,6 +315,7 @@ pub fn bounds(rng: &mut ChaCha8Rng) -> NodeBounds {
     };
     NodeBounds {
         layer_bytes,
+        ahead_bytes: layer_bytes,
         log_bytes,
         log_keep_bytes,
         log_lagging_bytes,

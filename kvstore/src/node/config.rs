@@ -45,6 +45,10 @@ pub struct NodeBounds {
     /// much the node refuses writes of clients as leader, at three times it takes no entries. Small:
     /// writes are refused for a while under sustained load; large: more disk, and a longer start.
     pub log_bytes: u64,
+    /// Bytes written while a checkpoint runs beyond which the node refuses writes of clients as leader:
+    /// they outrun the checkpoint, and up to three layers are in memory. Small: a bulk load waits for
+    /// checkpoints; large: more memory.
+    pub ahead_bytes: usize,
     /// Bytes of applied entries of a group that stay in memory for followers that are a little behind.
     pub log_keep_bytes: u64,
     /// Bytes of applied entries of a group that stay in memory while a follower that was heard lately
@@ -62,6 +66,7 @@ impl Default for NodeBounds {
         Self {
             layer_bytes: 256 * 1024 * 1024,
             log_bytes: 3 * EXPORT_LOG_BYTES_MAX / 2,
+            ahead_bytes: 64 * 1024 * 1024,
             log_keep_bytes: 16 * 1024 * 1024,
             log_lagging_bytes: 256 * 1024 * 1024,
             store_times: STORE_TIMES,

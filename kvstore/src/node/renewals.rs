@@ -106,20 +106,20 @@ impl Node {
         self.renewals.running.is_none() && self.insists() && self.may_renew()
     }
 
-    /// Bytes beyond which the store is to be renewed.
-    fn renewal_limit(&self) -> u64 {
-        let export = self.exports.newest(GroupId::DATA).map_or(0, |file| file.bytes);
-        self.renewals.limit(export, &self.config.bounds)
+    /// Bytes beyond which the store is to be renewed; without an export nobody knows what lives in it.
+    fn renewal_limit(&self) -> Option<u64> {
+        let export = self.exports.newest(GroupId::DATA)?;
+        Some(self.renewals.limit(export.bytes, &self.config.bounds))
     }
 
     fn insists(&self) -> bool {
         let bytes = self.data.machine().store_bytes();
-        bytes > self.renewal_limit().saturating_mul(INSIST_TIMES)
+        self.renewal_limit().is_some_and(|limit| bytes > limit.saturating_mul(INSIST_TIMES))
     }
 
     fn begin_due(&mut self) {
         let bytes = self.data.machine().store_bytes();
-        let limit = self.renewal_limit();
+        let Some(limit) = self.renewal_limit() else { return };
         if bytes <= limit {
             return;
         }

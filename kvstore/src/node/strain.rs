@@ -26,16 +26,17 @@ pub enum Strain {
 }
 
 impl Strain {
-    /// The strain of a node with this much log behind its last export and this much in its layer.
+    /// The strain of a node with this much log behind its last export and this much in its layer, of
+    /// which `ahead_bytes` were written since the checkpoint that runs began.
     #[must_use]
-    pub fn of(log_bytes: u64, layer_bytes: usize, bounds: &NodeBounds) -> Self {
+    pub fn of(log_bytes: u64, layer_bytes: usize, ahead_bytes: usize, bounds: &NodeBounds) -> Self {
         let beyond = |times: u64| {
             log_bytes > bounds.log_bytes.saturating_mul(times)
                 || layer_bytes as u64 > (bounds.layer_bytes as u64).saturating_mul(times)
         };
         if beyond(3) {
             Self::Closed
-        } else if beyond(2) {
+        } else if beyond(2) || ahead_bytes > bounds.ahead_bytes {
             Self::Refusing
         } else if log_bytes > bounds.log_bytes {
             Self::Long
@@ -51,7 +52,8 @@ mod tests {
 
     #[test]
     fn log_and_layer_raise_it_each_by_itself() {
-        let bounds = NodeBounds { log_bytes: 100, layer_bytes: 10, ..NodeBounds::default() };
+        let bounds =
+            NodeBounds { log_bytes: 100, layer_bytes: 10, ahead_bytes: 5, ..NodeBounds::default() };
         for (log_bytes, layer_bytes, strain) in [
             (100, 10, Strain::Eased),
             (100, 20, Strain::Eased),
@@ -63,8 +65,10 @@ mod tests {
             (301, 0, Strain::Closed),
             (0, 31, Strain::Closed),
         ] {
-            assert_eq!(Strain::of(log_bytes, layer_bytes, &bounds), strain, "{log_bytes}");
+            assert_eq!(Strain::of(log_bytes, layer_bytes, 5, &bounds), strain, "{log_bytes}");
         }
+        assert_eq!(Strain::of(0, 6, 6, &bounds), Strain::Refusing, "writes outrun the checkpoint");
+        assert_eq!(Strain::of(301, 6, 6, &bounds), Strain::Closed);
         assert!(Strain::Eased < Strain::Long && Strain::Refusing < Strain::Closed);
     }
 }

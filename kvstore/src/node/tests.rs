@@ -473,6 +473,8 @@ fn growing(layer_bytes: usize) -> Alone {
         alone.poll();
     }
     assert!(matches!(alone.replies.pop(), Some(Ok(Reply::Managed(_)))));
+    // What lives is known from an export.
+    assert!(matches!(alone.ask(Request::Export), Ok(Reply::Export(_))));
     alone
 }
 

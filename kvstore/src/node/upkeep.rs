@@ -60,7 +60,9 @@ impl Node {
     fn measure_strain(&mut self) {
         let (log_bytes, layer_bytes) =
             (self.exports.log_bytes(), self.data.machine().layer_bytes());
-        let strain = Strain::of(log_bytes, layer_bytes, &self.config.bounds);
+        let ahead_bytes =
+            self.checkpoint.as_ref().map_or(0, |_| self.data.machine().active_bytes());
+        let strain = Strain::of(log_bytes, layer_bytes, ahead_bytes, &self.config.bounds);
         let before = std::mem::replace(&mut self.strain, strain);
         let refuses = strain >= Strain::Refusing;
         if refuses != (before >= Strain::Refusing) {

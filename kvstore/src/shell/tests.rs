@@ -7,7 +7,7 @@ use proto::{Applied, Code};
 use storage::disk::{Operation, SimDisk};
 
 use super::testing::{LAYER_BYTES, PATIENCE, SingleNode, get, put, put_request};
-use crate::node::Reply;
+use crate::node::{Reply, Request};
 
 fn revision(reply: &Reply) -> u64 {
     match reply {
@@ -46,6 +46,10 @@ async fn a_store_is_renewed_beside_writes_and_nothing_is_lost() {
         config.bounds.store_slack_bytes = 0;
     });
     let handle = node.ready().await;
+    // What lives is known from an export.
+    put(&handle, "k0", &[7; 500]).await.unwrap();
+    let exported = handle.call(Request::Export, PATIENCE).await;
+    assert!(matches!(exported, Ok(Reply::Export(_))), "{exported:?}");
     let (mut most, mut written, mut renewals) = (0, 0, 0);
     let all = async {
         while renewals < 2 {

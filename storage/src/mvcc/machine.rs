@@ -526,6 +526,13 @@ impl Machine {
         self.layers.active.bytes() + self.layers.frozen.as_ref().map_or(0, |layer| layer.bytes())
     }
 
+    /// The part of [`Machine::layer_bytes`] that is not being moved: while a checkpoint runs, what was
+    /// written since it began.
+    #[must_use]
+    pub fn active_bytes(&self) -> usize {
+        self.layers.active.bytes()
+    }
+
     /// Bytes that the state store occupies, roughly.
     #[must_use]
     pub fn store_bytes(&self) -> u64 {

@@ -196,6 +196,8 @@ async fn a_start_that_is_stuck_keeps_the_directory_locked() {
     std::fs::rename(&first, &kept).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&first).status().unwrap();
     assert!(made.success());
+    let pipe = site.data_dir().join("pipe");
+    std::fs::hard_link(&first, &pipe).unwrap();
     let server = site.start(&["n1"]).await.unwrap();
     let opening = async {
         let mut stages = server.front.stages();
@@ -205,15 +207,15 @@ async fn a_start_that_is_stuck_keeps_the_directory_locked() {
     stop(server).await;
     let refused = site.start(&["n1"]).await.unwrap_err();
     assert!(refused.describe().contains("KV1704"), "{}", refused.describe());
-    // The disk comes back: whoever opens the pipe to write waits for the reader, and frees it.
-    let pipe = first.clone();
+    // The disk comes back: the file first, as a start that finds a damaged log reads it once more. Then
+    // whoever opens the pipe to write waits for the reader, and frees it.
+    std::fs::rename(&kept, &first).unwrap();
     let open = move || std::fs::OpenOptions::new().write(true).open(pipe).map(drop);
     tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(open))
         .await
         .unwrap()
         .unwrap()
         .unwrap();
-    std::fs::rename(&kept, &first).unwrap();
     let freed = async {
         loop {
             match site.start(&["n1"]).await {

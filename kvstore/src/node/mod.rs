@@ -483,7 +483,7 @@ impl Node {
         let layers = self.config.checkpoint_layer_bytes.saturating_mul(LAYERS_WITHOUT_STORE);
         let much = layer > layers
             || self.log_since_checkpoint > (layers as u64).saturating_mul(2)
-            || self.strain >= Strain::Refusing;
+            || self.lasting_strain() >= Strain::Refusing;
         if self.store_failed && much {
             let why = "the state store has failed, and memory or the log is full; a start rebuilds \
                        the store";

@@ -24,8 +24,11 @@ use super::io::{Effect, RenewFailed, Ticks};
 use super::{Node, Strain};
 use crate::replication::Retired;
 
-/// Ticks before the next renewal after one that failed or was given up.
+/// Ticks before the next renewal after one that failed or was given up; twice as many after each further one
+/// that failed, as a copy for which there is no room fills the disk each time.
 const RETRY_TICKS: u64 = 200;
+/// Most ticks before the next renewal: an hour.
+const RETRY_TICKS_MAX: u64 = 72_000;
 
 /// A renewal of a store this many times as large as one that is due comes before the next checkpoint, and is
 /// finished however long it delays that: else a node under a load that never pauses would never renew.
@@ -38,6 +41,8 @@ const INSIST_TIMES: u64 = 2;
 pub struct Renewals {
     running: Option<Run>,
     retry_at: Ticks,
+    /// Renewals that failed one after the other.
+    failed: u32,
     /// What the last copy came to on disk.
     copied_bytes: u64,
     /// The last one gained little: none is due before the store has so many bytes.
@@ -75,6 +80,7 @@ impl Renewals {
     /// A store with so many bytes was copied, and the copy has so many.
     fn done(&mut self, before: u64, after: u64) {
         self.copied_bytes = after;
+        self.failed = 0;
         let gained_little = before.saturating_sub(after) < before / 3;
         self.not_before_bytes = if gained_little { after.saturating_mul(2) } else { 0 };
     }
@@ -210,7 +216,10 @@ impl Node {
                 None
             }
         };
-        self.renewals.retry_at = Ticks(self.now.0 + RETRY_TICKS);
+        // What was told to end says nothing about the room there is.
+        self.renewals.failed = if run.aborted { 0 } else { self.renewals.failed + 1 };
+        let wait = RETRY_TICKS << self.renewals.failed.saturating_sub(1).min(16);
+        self.renewals.retry_at = Ticks(self.now.0 + wait.min(RETRY_TICKS_MAX));
         let state = store.map(|store| Box::new(store) as Box<dyn std::any::Any + Send>);
         self.effects.push(Effect::RemoveState { name: run.state_dir, state });
     }

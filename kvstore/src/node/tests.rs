@@ -605,6 +605,28 @@ fn a_store_that_cannot_be_copied_is_not_copied_again_before_the_next_start() {
     assert_eq!(alone.node.machine().checkpointed(), checkpointed);
 }
 
+/// A copy for which there is no room fills the disk each time it is tried.
+#[test]
+fn renewals_that_fail_are_tried_ever_more_rarely() {
+    let mut alone = growing(usize::MAX / 8);
+    alone.outgrow();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let (state_dir, task) = alone.renewing.take().unwrap();
+        drop(task);
+        let result = Err(RenewFailed::Copy("there is no room".to_owned()));
+        alone.node.step(Input::Renewed { state_dir, result });
+        let mut waited = 0;
+        while alone.renewing.is_none() {
+            alone.overwrite();
+            waited += 1;
+            assert!(waited < 10_000, "it is tried again");
+        }
+        waits.push(waited);
+    }
+    assert!(waits[0] >= 200 && waits[1] >= 400 && waits[2] >= 800, "{waits:?}");
+}
+
 fn get_request(key: &'static str) -> Request {
     let key = key.as_bytes().into();
     Request::Get(v1::GetRequest { keyspace: "default".into(), key, ..v1::GetRequest::default() })

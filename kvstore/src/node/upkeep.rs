@@ -72,6 +72,12 @@ impl Node {
         self.data.set_overloaded(refuses);
     }
 
+    /// The strain without what is ahead of a checkpoint that runs: that ends with the checkpoint.
+    pub(super) fn lasting_strain(&self) -> Strain {
+        let layer_bytes = self.data.machine().layer_bytes();
+        Strain::of(self.exports.log_bytes(), layer_bytes, 0, &self.config.bounds)
+    }
+
     /// Publishes this node's addresses in the catalogue, until they stand there.
     fn publish(&mut self) {
         let own = v1::Member {

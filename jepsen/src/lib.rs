@@ -30,6 +30,7 @@ pub mod value;
 pub mod workload;
 
 mod hash;
+mod seed;
 mod wire;
 
 pub use checker::{Checker, Verdict, Violation};

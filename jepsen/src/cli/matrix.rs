@@ -184,7 +184,7 @@ pub fn matrix(args: &MatrixArgs, output: Output) -> Result<u8, LabError> {
 }
 
 fn text(matrix: &Matrix, verdict: Word, dir: &Path) -> String {
-    let table = dir.join("table.md");
+    let table = dir.join(matrix::TABLE);
     let count = matrix.records.len();
     let mut text = format!("{}: {count} runs; table in {}", verdict.as_str(), table.display());
     for (case, record) in matrix.records.iter().filter(|(_, r)| r.verdict != Word::Valid) {

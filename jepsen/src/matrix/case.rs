@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::nemesis::NemesisKind;
 use crate::run;
+use crate::seed;
 use crate::workload::WorkloadKind;
 
 /// A workload and the nemeses that disturb it, sorted and each once; none for calm.
@@ -48,12 +49,9 @@ impl Case {
     /// The seed of its run in the matrix of this seed. Another attempt has another one.
     #[must_use]
     pub fn seed(&self, matrix: u64, attempt: u32) -> u64 {
-        let name = format!("{self} {attempt}");
-        // FNV-1a; what follows spreads nearby seeds of the matrix.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let mixed = (hash ^ matrix).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let name = seed::of_name(&format!("{self} {attempt}"));
+        // Spreads nearby seeds of the matrix.
+        let mixed = (name ^ matrix).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ (mixed >> 32)
     }
 }

@@ -37,8 +37,8 @@ use crate::judgement::Word;
 use crate::run::{self, Parameters, RunOptions, System};
 use crate::workload::Load;
 
-/// The table beside the records.
-const TABLE: &str = "table.md";
+/// Name of the table beside the records.
+pub const TABLE: &str = "table.md";
 
 /// What has a record and is run again nevertheless.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

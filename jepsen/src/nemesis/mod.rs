@@ -40,6 +40,7 @@ pub use self::field::Field;
 pub use self::kind::NemesisKind;
 use self::strike::Strike;
 use crate::error::LabError;
+use crate::seed;
 
 /// How long nodes may take to become ready after a fault, while other faults are in force.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ pub async fn run(
     for kind in [NemesisKind::None].into_iter().chain(kinds.iter().copied()) {
         let (field, stop) = (Arc::clone(&field), stop.clone());
         nemeses.spawn(async move {
-            let rng = ChaCha8Rng::seed_from_u64(seed ^ name_hash(kind.as_str()));
+            let rng = ChaCha8Rng::seed_from_u64(seed ^ seed::of_name(kind.as_str()));
             let strike = Strike { kind, rng, count: 0, field: &field, stop };
             again_and_again(strike).await
         });
@@ -79,13 +80,6 @@ pub async fn run(
     }
     let all: Vec<usize> = (0..field.nodes).collect();
     field.wait_ready(&all, RECOVERY_MAX).await
-}
-
-/// A number for a name: FNV-1a.
-fn name_hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 async fn again_and_again(mut strike: Strike<'_>) -> Result<(), LabError> {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
 use super::register::ReadLevel;
 
 /// Parameters of all workloads.
@@ -35,5 +38,24 @@ impl Default for Load {
             think: Duration::from_millis(2),
             level: ReadLevel::Linearizable,
         }
+    }
+}
+
+impl Load {
+    /// The choices of the process with this number.
+    pub(super) fn rng_of(&self, number: usize) -> ChaCha8Rng {
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
+        ChaCha8Rng::seed_from_u64(seed)
+    }
+
+    /// The endpoints of the process with this number: every other one stays at one node, and they begin
+    /// at different ones.
+    pub(super) fn endpoints_of(number: usize, mut endpoints: Vec<String>) -> Vec<String> {
+        let first = number / 2 % endpoints.len();
+        endpoints.rotate_left(first);
+        if number.is_multiple_of(2) {
+            endpoints.truncate(1);
+        }
+        endpoints
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use client::{CallOptions, Client, ClientError};
 use proto::v1;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -114,18 +114,12 @@ impl RegisterWorkload {
         });
         let mut tasks = JoinSet::new();
         for number in 0..self.0.clients {
-            let mut endpoints = target.endpoints();
-            let first = number / 2 % endpoints.len();
-            endpoints.rotate_left(first);
-            if number % 2 == 0 {
-                endpoints.truncate(1);
-            }
-            let seed = self.0.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
+            let endpoints = Load::endpoints_of(number, target.endpoints());
             let worker = Worker {
                 shared: Arc::clone(&shared),
                 client: target.client(endpoints, self.0.timeout)?,
                 process: recorder.process(),
-                rng: ChaCha8Rng::seed_from_u64(seed),
+                rng: self.0.rng_of(number),
                 known: HashMap::new(),
                 last: None,
             };

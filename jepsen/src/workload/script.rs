@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use client::{CallOptions, Client, ClientError};
 use proto::{Applied, v1};
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -69,19 +68,13 @@ impl Hand {
         recorder: &Recorder,
     ) -> Result<Self, LabError> {
         let all = target.endpoints();
-        let mut endpoints = all.clone();
-        let first = number / 2 % endpoints.len();
-        endpoints.rotate_left(first);
-        if number.is_multiple_of(2) {
-            endpoints.truncate(1);
-        }
+        let endpoints = Load::endpoints_of(number, all.clone());
         let each = all.into_iter().map(|endpoint| target.client(vec![endpoint], load.timeout));
-        let seed = load.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
         Ok(Self {
             client: target.client(endpoints, load.timeout)?,
             each: each.collect::<Result<_, _>>()?,
             process: recorder.process(),
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            rng: load.rng_of(number),
             options: at_level(load.level.wire()),
             level: load.level.as_str(),
         })

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proto::GroupId;
+use storage::disk::DIR_MODE;
 use storage::state::{MemoryStore, SledStore, StateError, StateStore};
 
 /// Name of a directory that the group has not used, where `current` is the one it uses now. Group 0, which
@@ -105,6 +106,21 @@ impl SledDirs {
     fn aside(&self, name: &str) -> PathBuf {
         self.root.join(format!("{name}.{ASIDE}"))
     }
+
+    /// The names of everything there is; nothing where there is no directory.
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is no UTF-8 is none of ours.
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
 }
 
 impl StateDirs for SledDirs {
@@ -116,7 +132,7 @@ impl StateDirs for SledDirs {
         // What lives here is as private as the rest of the data directory.
         DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(DIR_MODE)
             .create(&dir)
             .map_err(|source| StateError::Io { path: dir.clone(), source })?;
         Ok(Arc::new(SledStore::open(&dir)?))
@@ -124,10 +140,9 @@ impl StateDirs for SledDirs {
 
     fn set_aside(&self, name: &str) -> io::Result<()> {
         let (dir, aside) = (self.root.join(name), self.aside(name));
-        for entry in std::fs::read_dir(&self.root)? {
-            let older = entry?.path();
-            if older.extension().is_some_and(|extension| extension == ASIDE) {
-                std::fs::remove_dir_all(older)?;
+        for older in self.names()? {
+            if older.rsplit('.').next() == Some(ASIDE) {
+                absent_is_fine(std::fs::remove_dir_all(self.root.join(older)))?;
             }
         }
         absent_is_fine(std::fs::rename(dir, aside))?;
@@ -145,19 +160,8 @@ impl StateDirs for SledDirs {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let entries = match std::fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            // A name that is no UTF-8 is none of ours.
-            let Ok(name) = entry?.file_name().into_string() else { continue };
-            if !name.contains('.') {
-                names.push(name);
-            }
-        }
+        let mut names = self.names()?;
+        names.retain(|name| !name.contains('.'));
         names.sort();
         Ok(names)
     }
@@ -229,6 +233,21 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_all_stores_that_were_set_aside_the_last_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let states = SledDirs::new(dir.path());
+        states.set_aside("1-0").unwrap();
+        for name in ["1-1", "1-2"] {
+            std::fs::create_dir_all(states.root.join(name)).unwrap();
+            states.set_aside(name).unwrap();
+        }
+        assert_eq!(
+            (states.names().unwrap(), states.list().unwrap()),
+            (vec!["1-2.damaged".to_owned()], vec![])
+        );
+    }
 
     #[test]
     fn no_name_is_given_out_twice() {

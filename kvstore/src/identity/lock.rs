@@ -5,6 +5,8 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use storage::disk::FILE_MODE;
+
 use super::error::DataDirError;
 
 /// The file whose lock is the lock of the directory.
@@ -26,7 +28,7 @@ impl DirectoryLock {
         let path = directory.join(FILE);
         let failed = |source| DataDirError::Io { path: path.clone(), source };
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}

@@ -72,43 +72,35 @@ pub(super) struct TransferThread {
 impl TransferThread {
     /// Runs until the node thread is gone or told to stop.
     pub(super) fn run(self) {
-        let mut receiver = ExportReceiver::new(self.files.clone());
-        let mut builds: Vec<(ExportFile, BuildTask)> = Vec::new();
-        let mut checks: Vec<CheckTask> = Vec::new();
+        let receiver = ExportReceiver::new(self.files.clone());
+        let mut work = Work { receiver, builds: Vec::new(), checks: Vec::new() };
         loop {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            let job = if builds.is_empty() && checks.is_empty() {
+            let job = if work.builds.is_empty() && work.checks.is_empty() {
                 self.jobs.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.jobs.try_recv()
             };
             match job {
-                Ok(TransferJob::Check(file)) => check(&mut checks, *file),
-                Ok(TransferJob::Serve { to, file, offset, room }) => {
-                    if !self.serve(to, &file, offset) {
-                        check(&mut checks, *file);
-                    }
-                    drop(room);
-                }
-                Ok(job) => builds.extend(self.act(&mut receiver, job)),
+                Ok(job) => self.act(&mut work, job),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
-            if let Some((file, task)) = builds.pop() {
+            if let Some((file, task)) = work.builds.pop() {
                 let (group, index) = (file.header.group, file.header.index);
                 match task.step() {
-                    Ok(BuildStep::Continue(task)) => builds.push((file, task)),
+                    Ok(BuildStep::Continue(task)) => work.builds.push((file, task)),
                     Ok(BuildStep::Done(built)) => {
                         self.tell(Input::Built { group, index, result: Ok(built) });
                     }
                     Err(why) => self.not_built(group, index, why, Some(file)),
                 }
             }
-            if let Some(mut task) = checks.pop() {
+            if let Some(mut task) = work.checks.pop() {
                 match task.step(self.files.disk.as_ref()) {
-                    Ok(false) => checks.push(task),
+                    Ok(false) => work.checks.push(task),
                     Ok(true) => {}
                     Err(why) => self.damaged(task.file(), &why),
                 }
@@ -132,15 +124,16 @@ impl TransferThread {
         self.tell(Input::Built { group, index, result });
     }
 
-    fn act(
-        &self,
-        receiver: &mut ExportReceiver,
-        job: TransferJob,
-    ) -> Option<(ExportFile, BuildTask)> {
+    fn act(&self, work: &mut Work, job: TransferJob) {
+        let receiver = &mut work.receiver;
         match job {
-            TransferJob::Serve { .. } | TransferJob::Check(_) => {
-                unreachable!("taken apart before")
+            TransferJob::Serve { to, file, offset, room } => {
+                if !self.serve(to, &file, offset) {
+                    work.check(*file);
+                }
+                drop(room);
             }
+            TransferJob::Check(file) => work.check(*file),
             TransferJob::Receive { group, index, bytes, sha256 } => {
                 if let Err(why) = receiver.begin(group, index, bytes, sha256) {
                     tracing::warn!(%group, %index, why, "a snapshot cannot be received");
@@ -159,13 +152,10 @@ impl TransferThread {
             TransferJob::Build { group, index, state_dir } => {
                 let file = match receiver.finish(group, index) {
                     Ok(file) => file,
-                    Err(why) => {
-                        self.not_built(group, index, why, None);
-                        return None;
-                    }
+                    Err(why) => return self.not_built(group, index, why, None),
                 };
                 match BuildTask::begin(&self.files, file.clone(), &state_dir) {
-                    Ok(task) => return Some((file, task)),
+                    Ok(task) => work.builds.push((file, task)),
                     Err(why) => self.not_built(group, index, why, Some(file)),
                 }
             }
@@ -175,13 +165,11 @@ impl TransferThread {
             }
             TransferJob::RemoveState(name, state) => {
                 drop(state);
-                if name.is_empty() {
-                    return None;
+                if !name.is_empty() {
+                    warn_unless_gone(self.files.states.remove(&name), Path::new(&name));
                 }
-                warn_unless_gone(self.files.states.remove(&name), Path::new(&name));
             }
         }
-        None
     }
 
     /// Sends a chunk. False where it cannot be read: then the receiver hears that the export is gone.
@@ -207,10 +195,19 @@ impl TransferThread {
     }
 }
 
-/// Begins to check an export, unless that has begun.
-fn check(checks: &mut Vec<CheckTask>, file: ExportFile) {
-    if checks.iter().all(|task| task.file().path != file.path) {
-        checks.push(CheckTask::new(file));
+/// What the thread is in the middle of.
+struct Work {
+    receiver: ExportReceiver,
+    builds: Vec<(ExportFile, BuildTask)>,
+    checks: Vec<CheckTask>,
+}
+
+impl Work {
+    /// Begins to check an export, unless that has begun.
+    fn check(&mut self, file: ExportFile) {
+        if self.checks.iter().all(|task| task.file().path != file.path) {
+            self.checks.push(CheckTask::new(file));
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 mod real;
 mod sim;
 
-pub use real::RealDisk;
+pub use real::{DIR_MODE, FILE_MODE, RealDisk};
 pub use sim::{Operation, SimCounters, SimDisk};
 
 use std::fmt;

@@ -8,9 +8,9 @@ use std::path::Path;
 use super::{Disk, DiskFile, OpenMode, parent_of};
 
 /// Who may read what is created here: its owner alone, as with private keys.
-const FILE_MODE: u32 = 0o600;
+pub const FILE_MODE: u32 = 0o600;
 /// The same for directories.
-const DIR_MODE: u32 = 0o700;
+pub const DIR_MODE: u32 = 0o700;
 
 /// The file system of the machine. Only the owner can read what it creates.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,7 +12,7 @@ use prost::Message;
 use proto::log;
 
 use super::writer::RECORD_BYTES_MAX;
-use crate::numbers::u32_at;
+use crate::numbers::{u32_at, u64_at};
 
 /// Up to this many bytes of records are put into one chunk.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
@@ -95,7 +95,7 @@ pub(super) fn decode(
     if u32_at(bytes, CRC_AT) != crc32c::crc32c_append(seed, &bytes[COVERED_FROM..]) {
         return Err("the checksum of the chunk does not match".to_owned());
     }
-    let found = u64::from_le_bytes(bytes[8..16].try_into().expect("a slice of eight bytes"));
+    let found = u64_at(bytes, 8);
     if found != number {
         return Err(format!("chunk {found} stands in the place of chunk {number}"));
     }

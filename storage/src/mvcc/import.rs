@@ -22,7 +22,8 @@ use super::version::{Head, Version};
 use super::{directory, item, pack};
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
 
-/// Bytes of items after which an import or a renewal makes them durable: what was not flushed, an engine keeps in
+/// Bytes of items after which an import or a renewal makes them durable: what was not flushed, an engine
+/// keeps in
 /// memory.
 pub(super) const FLUSH_BYTES: usize = 32 * 1024 * 1024;
 

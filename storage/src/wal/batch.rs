@@ -251,8 +251,7 @@ pub(super) fn begun(bytes: &[u8], segment: u64) -> Option<u64> {
     if header[..4] != MAGIC || header[8..16] != segment.to_le_bytes() {
         return None;
     }
-    let length = header[24..28].try_into().expect("a slice of four bytes");
-    let disk_bytes = padded(BATCH_HEADER_BYTES + u32::from_le_bytes(length) as usize);
+    let disk_bytes = padded(BATCH_HEADER_BYTES + u32_at(header, 24) as usize);
     Some(if disk_bytes <= bytes.len() as u64 { disk_bytes } else { SECTOR_BYTES })
 }
 

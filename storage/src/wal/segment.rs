@@ -111,8 +111,7 @@ impl Header {
         let named = file
             .get(..HEADER_BYTES)
             .filter(|bytes| bytes[CRC_AT..] == crc32c::crc32c(&bytes[..CRC_AT]).to_le_bytes());
-        let named = named.map(|bytes| bytes[40..48].try_into().expect("a slice of eight bytes"));
-        match named.map(u64::from_le_bytes) {
+        match named.map(|bytes| u64_at(bytes, 40)) {
             Some(length) => length != file.len() as u64,
             None => !(file.len() as u64).is_multiple_of(DATA_START),
         }

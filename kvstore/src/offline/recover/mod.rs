@@ -45,8 +45,8 @@ const EXPORTS: &str = "exports";
 /// Recovers what the node of this configuration holds.
 ///
 /// # Errors
-/// 2 without `yes`, with what would be recovered; 3 when the directory does not exist, 1 while a node runs in it or the disk fails, 9
-/// when nothing of it can be used. In all these cases nothing was changed.
+/// 2 without `yes`, with what would be recovered; 3 when the directory does not exist, 1 while a node runs in
+/// it or the disk fails, 9 when nothing of it can be used. In all these cases nothing was changed.
 pub fn recover(config: &Path, yes: bool) -> Result<String, OfflineError> {
     let config = Config::load(config)?;
     let (data_dir, name) = (&config.node.data_dir, &config.node.name);
@@ -57,10 +57,10 @@ pub fn recover(config: &Path, yes: bool) -> Result<String, OfflineError> {
     let directory = OfflineDir::lock(Arc::clone(&disk), data_dir)?;
     let failed = OfflineError::io("look into", data_dir);
     let archive = Archive::of(&*disk, data_dir).map_err(failed)?;
-    let mut says = BEGUN_BEFORE.to_owned();
-    if !archive.has_begun() {
-        says = write_export(&disk, &directory, &config)?;
-    }
+    let says = match archive.has_begun() {
+        true => BEGUN_BEFORE.to_owned(),
+        false => write_export(&disk, &directory, &config)?,
+    };
     if !yes {
         if !archive.has_begun() {
             let recovered = data_dir.join(RECOVERED);
@@ -140,7 +140,7 @@ fn newest_export(disk: &dyn Disk, data_dir: &Path) -> Option<ExportFile> {
 
 /// Instead of what is found, where everything was moved aside by an earlier recovery.
 const BEGUN_BEFORE: &str =
-    "an earlier recovery has read this directory; what was left of it to do is done\n";
+    "an earlier recovery has read this directory: it is only completed, where that is left to do\n";
 
 /// What the operator has to know before.
 const WARNING: &str = "this is the last resort when a majority of the nodes is lost for good. It \

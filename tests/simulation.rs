@@ -179,6 +179,23 @@ fn b33_three_full_disks_end_no_reads() {
     trio.until("writes go on", |trio| trio.write(0, 2).is_ok());
 }
 
+/// A node without room has written the entry, but its acknowledgement was lost, and nobody else is there.
+#[test]
+fn b33_a_full_disk_acknowledges_again_what_it_holds() {
+    let mut trio = Trio::led_by(1);
+    trio.cut(1, 2);
+    trio.cut(0, 1);
+    let written = trio.begin_write(1, 1);
+    trio.fill(0);
+    let full = (2..1_000).find(|number| {
+        trio.begin_write(1, *number);
+        trio.summary(0).read_only
+    });
+    assert!(full.is_some(), "its disk is found full");
+    trio.mend(0, 1);
+    assert!(trio.answer(written).is_ok(), "two of three hold it");
+}
+
 #[test]
 fn a_follower_that_fell_behind_gets_a_snapshot_whatever_crashes() {
     let events = [

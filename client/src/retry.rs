@@ -3,11 +3,11 @@
 //! An attempt ends in one of four ways: an answer; *unreached*, nothing was sent; *refused*, a node
 //! answered with a typed error that says whether the write was applied; *lost*, it was sent and no
 //! typed answer came. What may help is tried again until the deadline: at the leader that a refusal
-//! names, else at the next endpoint, with a growing pause after each round. All attempts of a write
-//! carry one id, so that at most one of them executes. What changes the cluster itself has no such id:
-//! it is repeated only while it was certainly not applied, and ends as unknown at the first attempt
-//! of which that is not certain. At the end a write is reported as not applied only if that is
-//! certain of every attempt (etcd-io/etcd#18424, catalogue id B22; B66).
+//! names, else at the next endpoint, after the time that the refusal asks for or with a growing pause
+//! after each round. All attempts of a write carry one id, so that at most one of them executes. What
+//! changes the cluster itself has no such id: it is repeated only while it was certainly not applied,
+//! and ends as unknown at the first attempt of which that is not certain. At the end a write is reported
+//! as not applied only if that is certain of every attempt (etcd-io/etcd#18424, catalogue id B22; B66).
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(50);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between rounds.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A node that asks for time is given up to this many times as much.
+const ASKED_TIMES_MAX: f64 = 1.25;
 
 /// How one attempt failed.
 enum AttemptError {
@@ -290,7 +292,8 @@ fn may_pass(code: Code) -> bool {
     }
 }
 
-/// The pause before the next attempt: none within a round over the endpoints.
+/// The pause before the next attempt: what the node asked for, which knows best. If it asked for nothing,
+/// none within a round over the endpoints, and after each round twice as long as after the one before.
 #[derive(Default)]
 struct Pauses {
     attempts: usize,
@@ -306,9 +309,11 @@ impl Pauses {
             pause = PAUSE_MAX.min(PAUSE_MIN * 2u32.saturating_pow(self.rounds));
             self.rounds = (self.rounds + 1).min(16);
         }
-        let pause = pause.max(asked.unwrap_or_default());
-        // Jitter on the upper half keeps clients that failed together from coming back together.
-        pause.mul_f64(rand::random_range(0.5..=1.0)).max(asked.unwrap_or_default())
+        // Jitter keeps clients that failed together from coming back together.
+        match asked {
+            Some(asked) => asked.mul_f64(rand::random_range(1.0..=ASKED_TIMES_MAX)),
+            None => pause.mul_f64(rand::random_range(0.5..=1.0)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Three machines, no chance. The script fills disks, moves leadership and asks the nodes; how far the
 //! nodes get with that is for the test to say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kvstore::node::{Input, NodeBounds, Reply, Request, RequestId, Summary, Ticks};
@@ -34,6 +34,8 @@ pub struct Trio {
     ticks: u64,
     /// Hosts with a batch that no segment has room for.
     stuck: [bool; 3],
+    /// What is sent from one host to another is lost.
+    cut: BTreeSet<(usize, usize)>,
     counters: Counters,
 }
 
@@ -55,6 +57,7 @@ impl Trio {
             requests: 0,
             ticks: 0,
             stuck: [false; 3],
+            cut: BTreeSet::new(),
             counters: Counters::default(),
         };
         for host in 0..3 {
@@ -84,6 +87,21 @@ impl Trio {
     /// Gives a disk its room back.
     pub fn empty(&mut self, host: usize) {
         self.hosts[host].disk.set_quota_bytes(None);
+    }
+
+    /// What one host sends to another is lost from now on.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    /// What one host sends to another arrives again, over a link that both make anew.
+    pub fn mend(&mut self, from: usize, to: usize) {
+        self.cut.remove(&(from, to));
+        for (host, peer) in [(from, to), (to, from)] {
+            let peer = self.hosts[peer].id;
+            self.step(host, Input::LinkDown(peer));
+            self.step(host, Input::LinkUp(peer));
+        }
     }
 
     /// Asks who leads to hand over.
@@ -116,7 +134,8 @@ impl Trio {
     pub fn read(&mut self, host: usize) -> Result<Reply, Failure> {
         let key = Bytes::from_static(b"key-1");
         let get = v1::GetRequest { keyspace: "default".into(), key, ..v1::GetRequest::default() };
-        self.ask(host, Request::Get(get))
+        let id = self.ask(host, Request::Get(get));
+        self.answer(id)
     }
 
     /// A write, asked of one node.
@@ -124,6 +143,12 @@ impl Trio {
     /// # Errors
     /// What the node answers.
     pub fn write(&mut self, host: usize, number: u64) -> Result<Reply, Failure> {
+        let id = self.begin_write(host, number);
+        self.answer(id)
+    }
+
+    /// Asks a node for a write, and does not wait.
+    pub fn begin_write(&mut self, host: usize, number: u64) -> RequestId {
         let key = Bytes::from(format!("key-{}", number % 100));
         let value = Bytes::from(vec![number as u8; VALUE_BYTES]);
         let op = v1::Op { op: Some(Op::Put(v1::PutOp { key, value, prev: false })) };
@@ -131,14 +156,22 @@ impl Trio {
         self.ask(host, Request::Write { keyspace: "default".into(), write })
     }
 
-    fn ask(&mut self, host: usize, request: Request) -> Result<Reply, Failure> {
-        self.requests += 1;
-        let id = RequestId(self.requests);
-        self.step(host, Input::Client { id, request, patience: Ticks(100) });
+    /// Lets time pass until a request is answered.
+    ///
+    /// # Errors
+    /// What the node answers.
+    pub fn answer(&mut self, id: RequestId) -> Result<Reply, Failure> {
         while !self.replies.contains_key(&id) {
             self.tick();
         }
         self.replies.remove(&id).expect("it was just there")
+    }
+
+    fn ask(&mut self, host: usize, request: Request) -> RequestId {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.step(host, Input::Client { id, request, patience: Ticks(100) });
+        id
     }
 
     fn step(&mut self, host: usize, input: Input) {
@@ -222,6 +255,9 @@ impl Trio {
 
     fn send(&mut self, from: usize, to: NodeId, message: peer::PeerMessage) {
         let index = self.hosts.iter().position(|host| host.id == to).expect("a member");
+        if self.cut.contains(&(from, index)) {
+            return;
+        }
         self.queue.push_back((index, self.hosts[from].id, message));
     }
 }

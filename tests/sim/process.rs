@@ -14,13 +14,13 @@ use kvstore::durable::{
 };
 use kvstore::node::{
     CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, NotBuilt, RenewFailed,
-    RequestId, Ticket,
+    RenewOrder, RequestId, Ticket,
 };
 use proto::log::frame::Body as FrameBody;
 use proto::peer::peer_message::Body;
 use proto::{GroupId, LogIndex, NodeId, log, peer};
 use storage::export::{ExportFile, ExportHeader};
-use storage::mvcc::{CheckpointJob, CheckpointProgress, RenewJob};
+use storage::mvcc::{CheckpointJob, CheckpointProgress};
 use storage::state::StateStore;
 use storage::wal::{Wal, WalError};
 
@@ -33,7 +33,7 @@ use super::mutant::{self, Mutant};
 enum StoreJob {
     Checkpoint { id: CheckpointId, job: Box<CheckpointJob>, store: Arc<dyn StateStore> },
     Export { header: ExportHeader, source: Box<ExportSource> },
-    Renew { job: Box<RenewJob>, store: Arc<dyn StateStore>, state_dir: String },
+    Renew(Box<RenewOrder>),
 }
 
 /// Work on the store that has begun.
@@ -193,9 +193,9 @@ impl Process {
                 self.abort_export = true;
                 None
             }
-            Effect::Renew { job, store, state_dir } => {
+            Effect::Renew(order) => {
                 self.abort_renewal = false;
-                self.on_store(StoreJob::Renew { job: Box::new(job), store, state_dir })
+                self.on_store(StoreJob::Renew(Box::new(order)))
             }
             Effect::AbortRenewal => {
                 self.abort_renewal = true;
@@ -446,8 +446,9 @@ impl Process {
                     Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
                 }
             }
-            StoreJob::Renew { job, store, state_dir } => {
-                match RenewTask::begin(&self.files, *job, store, &state_dir) {
+            StoreJob::Renew(order) => {
+                let state_dir = order.state_dir.clone();
+                match RenewTask::begin(&self.files, *order) {
                     Ok(task) => {
                         self.work = Some(StoreWork::Renewal { state_dir, task });
                         None

@@ -199,6 +199,24 @@ async fn a_node_that_asks_for_time_gets_it_unless_there_is_none() {
     assert_eq!(call.0.seen().len(), 1);
 }
 
+/// During an election every node asks for the time of a heartbeat. A pause that grew meanwhile would outlast
+/// the election.
+#[tokio::test(start_paused = true)]
+async fn nodes_that_ask_for_little_time_again_and_again_are_asked_as_often() {
+    const ASKED: Duration = Duration::from_millis(100);
+    let act = |number| {
+        let asked = Failure { retry_after: Some(ASKED), ..no_leader() };
+        if number < 15 { Act::Refuse(asked) } else { Act::Answer }
+    };
+    let (outcome, _, call) = ask(3, Duration::from_secs(10), || Writing(Desk::new(act))).await;
+    outcome.unwrap();
+    for pair in call.0.seen().windows(2) {
+        let pause = pair[1].at - pair[0].at;
+        let most = ASKED.mul_f64(ASKED_TIMES_MAX) + TICK;
+        assert!(pause >= ASKED && pause <= most, "{pause:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_has_no_id_is_sent_once_and_waited_for_to_the_end() {
     let timeout = Duration::from_secs(6);

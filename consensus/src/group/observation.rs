@@ -37,6 +37,13 @@ impl Group {
         LogIndex(self.raw.raft.raft_log.last_index())
     }
 
+    /// Whether the log has the entry of this index and term, durable or not. Such an entry holds the same
+    /// everywhere (Raft thesis, section 3.5: log matching).
+    #[must_use]
+    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
+        self.raw.raft.raft_log.match_term(index.get(), term.get())
+    }
+
     /// The group at this moment.
     #[must_use]
     pub fn status(&self) -> GroupStatus {

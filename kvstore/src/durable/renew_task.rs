@@ -6,7 +6,7 @@ use storage::mvcc::{RenewError, RenewJob, RenewProgress};
 use storage::state::StateStore;
 
 use super::DataFiles;
-use crate::node::RenewFailed;
+use crate::node::{RenewFailed, RenewOrder};
 
 /// A state store that is being copied. Whatever becomes of it, its directory stays: the node has it
 /// removed, or the next start does.
@@ -27,21 +27,23 @@ pub enum RenewStep {
 }
 
 impl RenewTask {
-    /// Begins to copy `from`, the store of the machine that gave the job, into this directory, which is
-    /// emptied first.
+    /// Begins to copy the store into a directory, which is emptied first.
     ///
     /// # Errors
-    /// [`RenewFailed::Copy`].
-    pub fn begin(
-        files: &DataFiles,
-        job: RenewJob,
-        from: Arc<dyn StateStore>,
-        state_dir: &str,
-    ) -> Result<Self, RenewFailed> {
+    /// [`RenewFailed::Copy`], also where the disk has too little room: a copy that filled it would stop the
+    /// log.
+    pub fn begin(files: &DataFiles, order: RenewOrder) -> Result<Self, RenewFailed> {
         let failed = |error: &dyn std::fmt::Display| RenewFailed::Copy(error.to_string());
-        files.states.remove(state_dir).map_err(|error| failed(&error))?;
-        let to = files.states.open(state_dir).map_err(|error| failed(&error))?;
-        Ok(Self { job, from, to })
+        files.states.remove(&order.state_dir).map_err(|error| failed(&error))?;
+        let (free, wanted) =
+            (files.states.free_bytes().map_err(|error| failed(&error))?, order.room_bytes);
+        if free < wanted {
+            return Err(failed(&format!(
+                "it may take {wanted} bytes of disk, and {free} are free"
+            )));
+        }
+        let to = files.states.open(&order.state_dir).map_err(|error| failed(&error))?;
+        Ok(Self { job: order.job, from: order.store, to })
     }
 
     /// Takes one step.
@@ -57,5 +59,42 @@ impl RenewTask {
                 Err(RenewFailed::Copy(error.to_string()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{LogIndex, Term};
+    use storage::disk::SimDisk;
+    use storage::mvcc::{CheckpointProgress, Machine, MachineOptions};
+    use storage::state::MemoryStore;
+
+    use super::*;
+    use crate::durable::SledDirs;
+    use crate::shell::testing::opened;
+
+    #[test]
+    fn a_copy_for_which_there_is_no_room_is_not_begun() {
+        let (_, _, mut files) = opened(&SimDisk::new());
+        let dir = tempfile::tempdir().unwrap();
+        files.states = Arc::new(SledDirs::new(dir.path()));
+        drop(files.states.open("1-0").unwrap());
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let mut machine = Machine::open(Arc::clone(&store), MachineOptions::default()).unwrap();
+        machine.apply(LogIndex(1), Term(1), None).unwrap();
+        let mut checkpoint = machine.begin_checkpoint().unwrap();
+        while checkpoint.step(&*store).unwrap() == CheckpointProgress::Continue {}
+        machine.finish_checkpoint(checkpoint.index());
+        let mut begin = |room_bytes| {
+            let (job, store) = (machine.begin_renewal().unwrap(), Arc::clone(&store));
+            machine.end_renewal(None);
+            let order = RenewOrder { job, store, state_dir: "1-1".to_owned(), room_bytes };
+            RenewTask::begin(&files, order)
+        };
+        let Err(RenewFailed::Copy(why)) = begin(u64::MAX) else { panic!("there is no such disk") };
+        assert!(why.contains("are free"), "{why}");
+        assert_eq!(files.states.list().unwrap(), ["1-0"]);
+        begin(1).unwrap();
+        assert_eq!(files.states.list().unwrap(), ["1-0", "1-1"]);
     }
 }

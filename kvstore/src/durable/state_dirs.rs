@@ -81,6 +81,12 @@ pub trait StateDirs: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the system reports.
     fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Bytes that may still be written where the stores are.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// What the name of a store ends in that is kept for inspection.
@@ -165,6 +171,11 @@ impl StateDirs for SledDirs {
         names.sort();
         Ok(names)
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let system = rustix::fs::statvfs(&self.root)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
 }
 
 /// Stores in memory, for tests and the simulator. They belong to a machine, not to a process: clones
@@ -221,6 +232,10 @@ impl StateDirs for MemoryDirs {
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(self.stores().keys().cloned().collect())
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -247,6 +262,15 @@ mod tests {
             (states.names().unwrap(), states.list().unwrap()),
             (vec!["1-2.damaged".to_owned()], vec![])
         );
+    }
+
+    #[test]
+    fn the_room_is_that_of_the_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let states = SledDirs::new(dir.path());
+        assert!(states.free_bytes().is_err(), "there is no directory yet");
+        states.open("1-0").unwrap();
+        assert!((1..u64::MAX).contains(&states.free_bytes().unwrap()));
     }
 
     #[test]

@@ -255,6 +255,16 @@ impl Exports {
         if self.newest.get(&group).is_some_and(|newest| newest.header.index >= file.header.index) {
             return false;
         }
+        // The log may begin behind the newest, also where that was found damaged.
+        let begins_behind = |older: &Older| {
+            let header = &older.file.header;
+            older.until == Some(NO_APPEND)
+                && header.group == group
+                && header.index > file.header.index
+        };
+        if self.older.iter().any(begins_behind) {
+            return false;
+        }
         // A damaged file of the same index has just been replaced.
         self.older.retain(|older| older.file.path != file.path);
         for older in self.older.iter_mut().filter(|older| older.file.header.group == group) {
@@ -399,16 +409,36 @@ mod tests {
     use proto::log;
 
     fn file(bytes: u64) -> ExportFile {
+        file_at(9, bytes)
+    }
+
+    fn file_at(index: u64, bytes: u64) -> ExportFile {
         let header = storage::export::ExportHeader {
             cluster: proto::ClusterId([1; 16]),
             epoch: 0,
             group: GroupId::DATA,
-            index: LogIndex(9),
+            index: LogIndex(index),
             term: proto::Term(1),
             conf_state: log::ConfState::default(),
             change: 0,
         };
-        ExportFile { path: "9.exp".into(), header, bytes, records: 1, sha256: [3; 32] }
+        ExportFile {
+            path: format!("{index}.exp").into(),
+            header,
+            bytes,
+            records: 1,
+            sha256: [3; 32],
+        }
+    }
+
+    #[test]
+    fn where_the_newest_is_damaged_an_older_one_does_not_take_its_place() {
+        let mut exports = Exports::new(vec![file_at(9, 1)], 0);
+        assert!(exports.damaged(GroupId::DATA, LogIndex(9)));
+        assert!(!exports.add(file_at(8, 1), Ticks(1), Ticket(1)), "the log may begin at 10");
+        assert!(exports.newest(GroupId::DATA).is_none());
+        assert!(exports.add(file_at(9, 1), Ticks(1), Ticket(2)), "the same one, written anew");
+        assert!(exports.add(file_at(10, 1), Ticks(1), Ticket(3)));
     }
 
     #[test]

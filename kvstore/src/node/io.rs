@@ -235,6 +235,19 @@ pub enum Input {
     Stop,
 }
 
+/// A copy of the data group's store that is to be made.
+#[derive(Debug)]
+pub struct RenewOrder {
+    /// Copies it item by item.
+    pub job: RenewJob,
+    /// The store to copy.
+    pub store: Arc<dyn StateStore>,
+    /// Name of the new one's directory below `state/`; unused so far.
+    pub state_dir: String,
+    /// Without this much room on the disk it is not begun.
+    pub room_bytes: u64,
+}
+
 /// Everything a node wants done. Effects of one poll are carried out in their order.
 #[derive(Debug)]
 pub enum Effect {
@@ -284,14 +297,7 @@ pub enum Effect {
     AbortExport,
     /// Copy the data group's store into a new one beside everything else, then report
     /// [`Input::Renewed`].
-    Renew {
-        /// Copies it item by item.
-        job: RenewJob,
-        /// The store to copy.
-        store: Arc<dyn StateStore>,
-        /// Name of the new one's directory below `state/`; unused so far.
-        state_dir: String,
-    },
+    Renew(RenewOrder),
     /// Give up the renewal that runs or is about to, and report it as failed.
     AbortRenewal,
     /// Read a chunk of an export and send it. Where that fails, send that the export is gone, and check

@@ -47,7 +47,7 @@ pub use config::{
 };
 pub use io::{
     Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, NotBuilt,
-    RenewFailed, Reply, Request, RequestId, Summary, Ticket, Ticks,
+    RenewFailed, RenewOrder, Reply, Request, RequestId, Summary, Ticket, Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
 pub use strain::Strain;
@@ -387,7 +387,11 @@ impl Node {
         }
         let body = match body {
             Body::Raft(message) if !self.takes_entries(group) => {
-                let Some(message) = without_content(message) else { return };
+                let holds = |index, term| match group {
+                    GroupId::META => self.meta.holds(index, term),
+                    _ => self.data.holds(index, term),
+                };
+                let Some(message) = without_new_content(message, holds) else { return };
                 Body::Raft(message)
             }
             body => body,
@@ -541,18 +545,24 @@ impl Node {
 }
 
 /// What a node takes of a message while its log has little room: of the entries only those in front that
-/// hold nothing, such as the first one of a new leader, without which nobody could read. They are few and
-/// fit into what is left of the segment; where they do not they wait, unacknowledged.
+/// the log holds already, and those that hold nothing, such as the first one of a new leader, without which
+/// nobody could read. The former are only acknowledged, as their first acknowledgement may have been lost.
+/// The latter are few and fit into what is left of the segment; where they do not they wait, unacknowledged.
 ///
-/// `None` where the entries begin with one that holds something. What cannot be written is not taken, so
-/// it is not acknowledged either; the leader goes on probing.
-fn without_content(mut message: peer::RaftMessage) -> Option<peer::RaftMessage> {
+/// `None` where the first entry is neither. What cannot be written is not taken, so it is not acknowledged
+/// either; the leader goes on probing.
+fn without_new_content(
+    mut message: peer::RaftMessage,
+    holds: impl Fn(LogIndex, Term) -> bool,
+) -> Option<peer::RaftMessage> {
     if message.kind() != RaftKind::Append || message.entries.is_empty() {
         return Some(message);
     }
-    let empty = message.entries.iter().take_while(|entry| entry.data.is_empty()).count();
-    message.entries.truncate(empty);
-    (empty > 0).then_some(message)
+    let held = |entry: &&log::Entry| holds(LogIndex(entry.index), Term(entry.term));
+    let held = message.entries.iter().take_while(held).count();
+    let empty = message.entries[held..].iter().take_while(|entry| entry.data.is_empty()).count();
+    message.entries.truncate(held + empty);
+    (held + empty > 0).then_some(message)
 }
 
 fn role(node: NodeId, status: &GroupStatus) -> v1::Role {

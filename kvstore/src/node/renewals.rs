@@ -20,7 +20,7 @@ use proto::{GroupId, log};
 use storage::state::StateStore;
 
 use super::config::NodeBounds;
-use super::io::{Effect, RenewFailed, Ticks};
+use super::io::{Effect, RenewFailed, RenewOrder, Ticks};
 use super::{Node, Strain};
 use crate::replication::Retired;
 
@@ -140,7 +140,9 @@ impl Node {
             orphaned: false,
             aborted: false,
         });
-        self.effects.push(Effect::Renew { job, store, state_dir });
+        // A copy takes less than what a store may have before it is copied.
+        let order = RenewOrder { job, store, state_dir, room_bytes: limit };
+        self.effects.push(Effect::Renew(order));
     }
 
     /// Checkpoints and exports must not wait for too long, and a full disk has no room for a copy.

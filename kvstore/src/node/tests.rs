@@ -167,8 +167,9 @@ impl Alone {
                 self.exports_removed += 1;
             }
             Effect::SuspectState(name) => self.suspects.push(name),
-            Effect::Renew { job, store, state_dir } => {
-                let task = RenewTask::begin(&self.files, job, store, &state_dir).unwrap();
+            Effect::Renew(order) => {
+                let state_dir = order.state_dir.clone();
+                let task = RenewTask::begin(&self.files, order).unwrap();
                 self.renewing = Some((state_dir, task));
             }
             Effect::AbortRenewal => {
@@ -754,17 +755,28 @@ fn a_log_that_ends_between_entries_and_their_term_starts() {
 }
 
 #[test]
-fn a_node_without_room_takes_only_entries_that_hold_nothing() {
-    let entry = |data: &'static [u8]| log::Entry { data: data.into(), ..log::Entry::default() };
+fn a_node_without_room_takes_only_entries_that_it_has_or_that_hold_nothing() {
+    let entry = |index, term, data: &'static [u8]| log::Entry {
+        index,
+        term,
+        data: data.into(),
+        ..log::Entry::default()
+    };
     let append = |entries: &[log::Entry]| peer::RaftMessage {
         kind: RaftKind::Append.into(),
         entries: entries.to_vec(),
         ..peer::RaftMessage::default()
     };
-    let (full, empty) = (entry(b"x"), entry(b""));
-    let taken = |entries: &[log::Entry]| without_content(append(entries)).map(|m| m.entries.len());
+    let in_log = |index, term| index <= LogIndex(5) && term == Term(1);
+    let taken = |entries: &[log::Entry]| {
+        without_new_content(append(entries), in_log).map(|m| m.entries.len())
+    };
+    let (held, full, empty) = (entry(5, 1, b"x"), entry(6, 2, b"x"), entry(6, 2, b""));
     assert_eq!(taken(&[]), Some(0), "a probe, or news of what is committed");
     assert_eq!(taken(std::slice::from_ref(&empty)), Some(1));
     assert_eq!(taken(&[empty.clone(), full.clone(), empty.clone()]), Some(1));
-    assert_eq!(taken(&[full, empty]), None);
+    assert_eq!(taken(&[full.clone(), empty.clone()]), None);
+    assert_eq!(taken(&[held.clone(), full]), Some(1));
+    assert_eq!(taken(&[held, empty]), Some(2));
+    assert_eq!(taken(&[entry(5, 2, b"x")]), None, "another leader's entry of an index that it has");
 }

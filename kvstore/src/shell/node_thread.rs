@@ -206,10 +206,10 @@ impl Turns {
                 Effect::AbortExport => {
                     self.store_signals.abort_export.store(true, Ordering::Release);
                 }
-                Effect::Renew { job, store, state_dir } => {
+                Effect::Renew(order) => {
                     // As above: the one before has been reported.
                     self.store_signals.abort_renewal.store(false, Ordering::Release);
-                    self.on_store(StoreJob::Renew { job: Box::new(job), store, state_dir });
+                    self.on_store(StoreJob::Renew(Box::new(order)));
                 }
                 Effect::AbortRenewal => {
                     self.store_signals.abort_renewal.store(true, Ordering::Release);

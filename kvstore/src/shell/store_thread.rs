@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use proto::GroupId;
 use storage::export::{ExportFile, ExportHeader};
-use storage::mvcc::{CheckpointJob, CheckpointProgress, RenewJob};
+use storage::mvcc::{CheckpointJob, CheckpointProgress};
 use storage::state::{StateError, StateStore};
 
 use super::event::Event;
 use crate::durable::{DataFiles, ExportStep, ExportTask, RenewStep, RenewTask};
-use crate::node::{CheckpointId, ExportFailed, ExportSource, Input, RenewFailed};
+use crate::node::{CheckpointId, ExportFailed, ExportSource, Input, RenewFailed, RenewOrder};
 
 /// The pause between two small batches: a batch stops every read of the store for its duration.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -25,7 +25,7 @@ pub(super) enum StoreJob {
     /// Writes an export.
     Export { header: ExportHeader, source: Box<ExportSource> },
     /// Copies the store into a new one.
-    Renew { job: Box<RenewJob>, store: Arc<dyn StateStore>, state_dir: String },
+    Renew(Box<RenewOrder>),
 }
 
 /// What tells the thread to stop what it does.
@@ -74,8 +74,9 @@ impl StoreThread {
                         None => return,
                     }
                 }
-                StoreJob::Renew { job, store, state_dir } => {
-                    match self.renew(*job, store, &state_dir) {
+                StoreJob::Renew(order) => {
+                    let state_dir = order.state_dir.clone();
+                    match self.renew(*order) {
                         Some(result) => Input::Renewed { state_dir, result },
                         None => return,
                     }
@@ -136,13 +137,8 @@ impl StoreThread {
     }
 
     /// `None` when it was told to stop.
-    fn renew(
-        &self,
-        job: RenewJob,
-        store: Arc<dyn StateStore>,
-        state_dir: &str,
-    ) -> Option<Result<Arc<dyn StateStore>, RenewFailed>> {
-        let mut task = match RenewTask::begin(&self.files, job, store, state_dir) {
+    fn renew(&self, order: RenewOrder) -> Option<Result<Arc<dyn StateStore>, RenewFailed>> {
+        let mut task = match RenewTask::begin(&self.files, order) {
             Ok(task) => task,
             Err(failed) => return Some(Err(failed)),
         };

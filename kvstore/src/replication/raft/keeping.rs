@@ -2,7 +2,7 @@
 
 use consensus::{GroupStatus, ProposeError, SnapshotMeta};
 use proto::peer::peer_message::Body;
-use proto::{LogIndex, NodeId, log, peer};
+use proto::{LogIndex, NodeId, Term, log, peer};
 
 use super::{RaftReplica, StateMachine};
 use crate::node::NodeBounds;
@@ -104,6 +104,11 @@ impl<S: StateMachine> RaftReplica<S> {
     /// The state lies in this directory now. Returns the name of the one before.
     pub fn move_state(&mut self, dir: String) -> String {
         std::mem::replace(&mut self.state_dir, dir)
+    }
+
+    /// Whether the log has this entry, durable or not.
+    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
+        self.group.holds(index, term)
     }
 
     /// The members as applied.

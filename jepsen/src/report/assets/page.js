@@ -129,7 +129,7 @@
   element("failing").addEventListener("click", all);
   element("failing-next").addEventListener("click", keys.n);
   element("failing-previous").addEventListener("click", keys.p);
-  element("failing-tools").hidden = failing.length === 0;
+  for (const id of ["failing-tools", "failing-key"]) element(id).hidden = failing.length === 0;
 
   for (const chart of charts) {
     chart.canvas.addEventListener("pointermove", (event) => tell(chart.about(event.offsetX), event));

@@ -369,7 +369,7 @@
         fault.until + near >= time);
       return hits.map((fault) => `${fault.what} ${fault.nodes}\nfrom ${lab.time(fault.begin)} ` +
         (fault.end === null ? "on, did not end" : `for ${lab.time(fault.end - fault.begin)}`) +
-        (fault.effects === null ? "" : `\n${fault.effects} effects`)).join("\n\n");
+        (fault.effects === null ? "" : `\neffects: ${fault.effects}`)).join("\n\n");
     }
   }
 

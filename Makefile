@@ -6,7 +6,7 @@ KILLS ?= 30
 MINUTES ?= 30
 SEED ?= 4
 
-.PHONY: verify fix format lint docs test lab-verify lab-matrix sim mutants lab-server power-loss process failover soak overload limits licences
+.PHONY: verify fix format lint docs test release lab-verify lab-matrix sim mutants lab-server power-loss process failover soak overload limits licences
 
 verify: format lint docs test
 
@@ -25,6 +25,10 @@ test:
 fix:
 	cargo fmt --all
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# The server and `kv`, which say the commit that they were built from.
+release:
+	KVSTORE_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) cargo build --release --locked --bin kvstore --bin kv
 
 # The checkers of the lab against porcupine and brute force, on many histories. Five minutes, after the build.
 lab-verify:

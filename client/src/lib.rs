@@ -11,11 +11,13 @@
 //! - [`Pages`]: a range, page by page, at one revision.
 //! - [`Members`], [`Keyspaces`], [`NodeClient`], [`SnapshotParts`]: what operators need.
 //! - [`pki`]: certificates; the server uses it too.
+//! - [`version`]: which build this is.
 //! - [`cli`]: the `kv` command. [`bench`](mod@bench): its load generator.
 
 pub mod bench;
 pub mod cli;
 pub mod pki;
+pub mod version;
 
 mod calls;
 mod client;

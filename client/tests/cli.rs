@@ -192,7 +192,10 @@ fn ls_lists_all_pages() {
     assert_eq!((&listing["more"], &listing["items"][0]["key"]), (&true.into(), &"a".into()));
     let lines = setup.pipe("ls -o jsonl");
     assert_eq!(lines.text().lines().count(), 8);
-    assert_eq!(json(lines.text().lines().nth(7).unwrap())["size"], 7);
+    let last = json(lines.text().lines().nth(7).unwrap());
+    assert_eq!((&last["size"], &last["schema"]), (&7.into(), &1.into()));
+    let keys = setup.pipe("ls g --keys-only -o jsonl");
+    assert_eq!(json(keys.text()), json(r#"{"schema":1,"key":"g"}"#));
 }
 
 #[test]
@@ -396,6 +399,21 @@ fn certificates_are_made_and_listed() {
     assert_eq!(run("cert issue client alice").exit, 0);
     let again = run("cert issue client alice");
     assert_eq!((again.exit, again.err.contains("not overwritten")), (2, true), "{again:?}");
+    assert!(again.err.contains("--renew"), "{again:?}");
+    let serial = |name: &str| pki::CertificateInfo::from_pem_file(&pki.join(name)).unwrap().serial;
+    for (line, file) in [("client alice", "alice.crt"), ("node n1", "n1.crt")] {
+        let before = serial(file);
+        let renewed = run(&format!("cert issue {line} --renew"));
+        renewed.prints(&format!(
+            "{0}/{file}\n{0}/{1}\n",
+            pki.display(),
+            file.replace("crt", "key")
+        ));
+        assert_ne!(serial(file), before);
+    }
+    assert_eq!(run("cert issue client bob --renew").exit, 3);
+    let other = run("cert issue node alice --renew");
+    assert_eq!((other.exit, other.err.contains("not the certificate of node alice")), (2, true));
     assert_eq!(run("cert issue node n2").exit, 2);
     let listed = run("cert ls");
     let names: Vec<_> =
@@ -413,8 +431,11 @@ fn pages_versions_and_completions_are_printed() {
     assert!(page.text().starts_with("KV1201  no quorum\n  cause: "), "{page:?}");
     assert_eq!(json(run("explain 1201 -o json").text())["exit"], 5);
     assert_eq!(run("explain KV9999").exit, 2);
-    run("version").prints(&format!("kv {}\n", env!("CARGO_PKG_VERSION")));
-    assert_eq!(json(run("version --json").text())["version"], env!("CARGO_PKG_VERSION"));
+    run("version").prints(&format!("kv {}\n", client::version::text()));
+    run("--version").prints(&format!("kv {}\n", client::version::text()));
+    let version = json(run("version --json").text());
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(version["commit"], client::version::COMMIT);
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let script = run(&format!("completion {shell}"));
         assert!(script.exit == 0 && script.text().contains("cluster"), "{shell}");
@@ -473,7 +494,8 @@ fn cluster_status_is_a_verdict_and_a_table() {
     );
     let lines = setup.pipe("cluster status");
     assert_eq!(lines.text().lines().count(), 3);
-    assert_eq!(json(lines.text().lines().next().unwrap())["role"], "leader");
+    let first = json(lines.text().lines().next().unwrap());
+    assert_eq!((&first["role"], &first["schema"]), (&"leader".into(), &1.into()));
 
     let mut slow = status();
     slow.nodes[2].state = "slow".into();

@@ -59,7 +59,9 @@ fn keyspaces_are_created_shown_and_listed() {
     let found = json(setup.pipe("keyspace show orders -o json").text());
     assert_eq!((&found["schema"], &found["max_bytes"]), (&1.into(), &2_147_483_648_u64.into()));
     assert_eq!((&found["keys"], &found["rev"]), (&3.into(), &1_204.into()));
-    assert_eq!(setup.pipe("keyspace ls -o jsonl").text().lines().count(), 2);
+    let lines = setup.pipe("keyspace ls -o jsonl");
+    assert_eq!(lines.text().lines().count(), 2);
+    assert!(lines.text().lines().all(|line| json(line)["schema"] == 1), "{lines:?}");
     let found = json(setup.pipe("keyspace create b --kind linearizable -o json").text());
     assert_eq!((&found["name"], &found["state"]), (&"b".into(), &"ready".into()));
     assert!(found.get("keys").is_none());
@@ -200,7 +202,9 @@ fn members_are_listed_with_the_change_under_way() {
         (&found["members"][0]["leader"], &found["members"][2]["promote"]),
         (&true.into(), &true.into())
     );
-    assert_eq!(setup.pipe("cluster members -o jsonl").text().lines().count(), 3);
+    let lines = setup.pipe("cluster members -o jsonl");
+    assert_eq!(lines.text().lines().count(), 3);
+    assert!(lines.text().lines().all(|line| json(line)["schema"] == 1), "{lines:?}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn history_shows_all_versions_newest_first() {
     let lines = setup.pipe("history a --limit 1 --keys-only -o jsonl");
     let found = json(lines.text());
     assert!(found.get("value").is_none() && found["size"] == 2, "{found}");
+    assert_eq!(found["schema"], 1);
 
     let none = setup.pipe("history nope");
     assert_eq!((none.exit, none.text()), (3, ""));

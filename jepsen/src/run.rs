@@ -14,8 +14,9 @@
 //! as well: what was seen until then is judged, and the verdict is at best unknown.
 //!
 //! - `parameters`: what a run is, and the command that repeats it. `report`: the files.
-//!   `progress`: what is said meanwhile.
+//!   `progress`: what is said meanwhile. `keyspace`: where clients of a given cluster work.
 
+mod keyspace;
 mod parameters;
 mod progress;
 mod report;
@@ -28,11 +29,12 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::keyspace::{KeyspaceState, RunKeyspace};
 pub use self::parameters::{Parameters, System, parse_title, title};
 pub use self::report::{has_lab_faults, server_version};
 use crate::checker::{self, ModelOptions};
@@ -95,6 +97,12 @@ pub struct RunResult {
     pub failure: Option<LabError>,
     /// Whether it was stopped before its time.
     pub interrupted: bool,
+    /// When it began.
+    pub begun: SystemTime,
+    /// SHA-256 of the server binary, in hex, as it was at the begin; `None` on a given cluster.
+    pub server_sha256: Option<String>,
+    /// The keyspace in which clients worked on a given cluster.
+    pub keyspace: Option<RunKeyspace>,
 }
 
 impl RunResult {
@@ -117,11 +125,14 @@ struct Stage {
 }
 
 /// What is known of a run while it goes on, whatever becomes of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Course {
     recorder: Recorder,
     faults: Faults,
     interrupted: bool,
+    begun: SystemTime,
+    server_sha256: Option<String>,
+    keyspace: Option<RunKeyspace>,
 }
 
 /// Does a run. `interrupt` ends it early; what was done until then is judged.
@@ -144,16 +155,16 @@ async fn run_within(
 ) -> Result<RunResult, LabError> {
     let parameters = &options.parameters;
     parameters.validate()?;
-    let mut course = Course::default();
+    let mut course = Course::begin();
     let mut interrupt = std::pin::pin!(interrupt);
     let acted = match &parameters.system {
         System::Given(given) => {
             fs::create_dir_all(&options.dir).map_err(LabError::io(&options.dir))?;
-            let stage = Stage { target: given.clone(), field: None };
-            act(options, patience, &stage, &mut course, interrupt).await
+            act_on_given(options, patience, given, &mut course, interrupt).await
         }
         System::Own { binary, nodes } => {
             report::check_features(parameters, binary).await?;
+            course.server_sha256 = Some(hashed(binary).await?);
             let mut cluster = create(options, binary, *nodes)?;
             cluster.start_all()?;
             let booted = tokio::select! {
@@ -193,7 +204,57 @@ fn create(options: &RunOptions, binary: &Path, nodes: usize) -> Result<Cluster, 
     }
 }
 
+/// The hash of the server binary, before it is started.
+async fn hashed(binary: &Path) -> Result<String, LabError> {
+    let path = binary.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || report::sha256(&path)).await;
+    hashed.map_err(LabError::client("hash the server binary"))?
+}
+
+/// A time as part of a name: `20261121T180436Z`.
+pub(crate) fn compact_time(time: SystemTime) -> String {
+    let time = humantime::format_rfc3339_seconds(time).to_string();
+    time.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect()
+}
+
+/// Works on a cluster that was there before, in a keyspace that it makes or was told.
+async fn act_on_given(
+    options: &RunOptions,
+    patience: Patience,
+    given: &Given,
+    course: &mut Course,
+    mut interrupt: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), LabError> {
+    let mut keyspace = RunKeyspace::plan(given, options.parameters.seed, course.begun);
+    // Noted before it is made: whatever happens, it is said that it may be there.
+    course.keyspace = Some(keyspace.clone());
+    let opened = tokio::select! {
+        opened = keyspace.open(given, patience.recovery) => opened,
+        () = interrupt.as_mut() => return Err(course.stopped("the keyspace was there")),
+    };
+    let target = Given { keyspace: Some(keyspace.name.clone()), ..given.clone() };
+    if options.progress && opened.is_ok() {
+        eprintln!("keyspace {}", keyspace.name);
+    }
+    course.keyspace = Some(keyspace);
+    opened?;
+    let stage = Stage { target, field: None };
+    act(options, patience, &stage, course, interrupt).await
+}
+
 impl Course {
+    /// Of a run that begins now.
+    fn begin() -> Self {
+        Self {
+            recorder: Recorder::default(),
+            faults: Faults::default(),
+            interrupted: false,
+            begun: SystemTime::now(),
+            server_sha256: None,
+            keyspace: None,
+        }
+    }
+
     /// Notes that the user asked for the end before the clients could begin.
     fn stopped(&mut self, before: &str) -> LabError {
         self.interrupted = true;
@@ -207,7 +268,7 @@ async fn conclude(
     course: Course,
     failure: Option<LabError>,
 ) -> Result<RunResult, LabError> {
-    let Course { recorder, faults, interrupted } = course;
+    let Course { recorder, faults, interrupted, begun, server_sha256, keyspace } = course;
     let history = recorder.take();
     let summary = RegisterSummary::of(&history);
     let path = options.dir.join("history.jsonl");
@@ -222,7 +283,22 @@ async fn conclude(
         judgements.push(Judgement::unknown(RUN_MODEL, &history, &failure.to_string()));
     }
     let faults = faults.list();
-    let result = RunResult { judgements, summary, faults, failure, interrupted };
+    let mut result = RunResult {
+        judgements,
+        summary,
+        faults,
+        failure,
+        interrupted,
+        begun,
+        server_sha256,
+        keyspace,
+    };
+    if let System::Given(given) = &options.parameters.system
+        && result.worst().verdict == Word::Valid
+        && let Some(keyspace) = &mut result.keyspace
+    {
+        keyspace.remove(given).await;
+    }
     report::write(options, &result).await?;
     let dir = options.dir.clone();
     let page = move || crate::report::write_with(&dir, &history);

@@ -31,6 +31,9 @@ pub struct Given {
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// The keyspace in which clients work; without one `default`. A run that is given a cluster
+    /// without one makes its own.
+    pub keyspace: Option<String>,
 }
 
 impl Target for Given {
@@ -41,7 +44,10 @@ impl Target for Given {
     fn client(&self, endpoints: Vec<String>, timeout: Duration) -> Result<Client, LabError> {
         let credentials = pki::load(&self.ca, &self.cert, &self.key)
             .map_err(LabError::client("load certificates"))?;
-        let config = Config { timeout, discover: false, ..Config::new(endpoints, credentials) };
+        let mut config = Config { timeout, discover: false, ..Config::new(endpoints, credentials) };
+        if let Some(keyspace) = &self.keyspace {
+            config.keyspace.clone_from(keyspace);
+        }
         Client::connect(config).map_err(LabError::client("set up a client"))
     }
 }

@@ -6,6 +6,7 @@ mod fake;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
 
 use fake::{interrupt_twice, lives, nodes, server, until};
 
@@ -63,6 +64,19 @@ fn a_node_that_does_not_start_makes_the_verdict_unknown_with_a_reason() {
         text.lines().find(|line| line.starts_with("replay = ")).unwrap().to_owned()
     };
     assert_eq!(parameters(&third), parameters(&run));
+
+    // The files say which binary it was, and when.
+    let hash = Command::new("sha256sum").arg(server("broken")).output().unwrap();
+    let hash = String::from_utf8(hash.stdout).unwrap();
+    assert_eq!(result["server_sha256"].as_str(), hash.split_whitespace().next());
+    let text = fs::read_to_string(run.join("run.toml")).unwrap();
+    let stored: toml::Table = text.parse().unwrap();
+    assert_eq!(stored["server_sha256"].as_str(), result["server_sha256"].as_str());
+    assert_eq!(stored["begun"].as_str(), result["begun"].as_str());
+    let begun = humantime::parse_rfc3339(stored["begun"].as_str().unwrap()).unwrap();
+    let age = SystemTime::now().duration_since(begun).unwrap();
+    assert!(age < Duration::from_secs(600), "{begun:?}");
+    assert!(page.contains(stored["begun"].as_str().unwrap()), "{page}");
     let listed = Command::new(env!("CARGO_BIN_EXE_kv-lab")).args(["ls", runs]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     let shown = format!("{} unknown: bank:partition, seed 5", run.display());

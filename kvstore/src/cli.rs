@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use storage::disk::RealDisk;
 
-use crate::config::{Address, Effective, effective, example};
+use crate::config::{Address, Config, Effective, effective, example};
 use crate::dev;
 use crate::offline::{self, recover, restore, verify};
 use crate::peer::check_certificate_cluster;
@@ -17,7 +17,8 @@ use crate::tls::Material;
 
 /// A replicated key-value store.
 #[derive(Debug, Parser)]
-#[command(name = "kvstore", version, about, disable_help_subcommand = true)]
+#[command(name = "kvstore", version = client::version::text(), about)]
+#[command(disable_help_subcommand = true)]
 #[command(after_help = "The log goes to stderr; KVSTORE_LOG sets its level, such as `debug`.")]
 struct Cli {
     #[command(subcommand)]
@@ -77,7 +78,8 @@ struct DevArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check a configuration file, the environment over it and the files that it names; exits as
-    /// `serve` would: 2 for the configuration and the modes of files, 7 for the certificate.
+    /// `serve` would: 2 for the configuration and the modes of files, 7 for the certificate. Warns
+    /// where the certificate is not good for a host by which the node is told to be reached.
     Check {
         /// The configuration file.
         #[arg(value_name = "FILE")]
@@ -144,7 +146,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Dev(DevArgs { nodes, keep, command }) => {
             dev::run(dev::DevOptions { nodes, keep, command })
         }
-        Command::Config(ConfigCommand::Check { config }) => print_or_fail(check(&config)),
+        Command::Config(ConfigCommand::Check { config }) => {
+            let checked = check(&config);
+            if let Ok(Checked { warnings, .. }) = &checked {
+                complain(warnings);
+            }
+            print_or_fail(checked.map(|checked| checked.text))
+        }
         Command::Config(ConfigCommand::Show { config, origin }) => {
             let shown = effective(&config).map(|effective| effective.to_toml(origin));
             print_or_fail(shown.map_err(ServerError::from))
@@ -163,13 +171,38 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// A configuration with which `serve` would start.
+#[derive(Debug)]
+struct Checked {
+    /// What was checked.
+    text: String,
+    /// What `serve` does not mind and others may, a line each.
+    warnings: String,
+}
+
 /// Checks what `serve` would check before it touches the data directory, and says what that was.
-fn check(path: &Path) -> Result<String, ServerError> {
+fn check(path: &Path) -> Result<Checked, ServerError> {
     let effective = effective(path)?;
     let config = &effective.config;
     let material = Material::load(&config.tls, &config.node.name)?;
     check_certificate_cluster(&material, &config.cluster.name)?;
-    Ok(checked(path, &effective, &material))
+    let warnings = host_warnings(config, &material);
+    Ok(Checked { text: checked(path, &effective, &material), warnings })
+}
+
+/// What clients and other nodes dial must stand in the certificate, or they refuse it. It is no error:
+/// they may have been given other addresses that do.
+fn host_warnings(config: &Config, material: &Material) -> String {
+    let wrong = config.told_hosts().into_iter().filter(|(_, host)| !material.is_for_host(host));
+    wrong
+        .map(|(key, host)| {
+            let (cert, hosts) = (config.tls.cert.display(), material.info().hosts.join(", "));
+            format!(
+                "warning: {cert} is not good for {host} (`{key}`), so those who dial it will refuse \
+                 it; it names {hosts}\n"
+            )
+        })
+        .collect()
 }
 
 fn checked(path: &Path, effective: &Effective, material: &Material) -> String {
@@ -219,16 +252,15 @@ fn print_or_fail(text: Result<String, ServerError>) -> ExitCode {
 }
 
 fn version(json: bool) -> String {
-    let version = env!("CARGO_PKG_VERSION");
     if !json {
-        return format!("kvstore {version}\n");
+        return format!("kvstore {}\n", client::version::text());
     }
     #[cfg_attr(not(feature = "lab"), expect(unused_mut, reason = "only the lab adds to it"))]
     let mut fields = serde_json::json!({
         "schema": 1,
         "name": "kvstore",
-        "version": version,
-        "commit": option_env!("KVSTORE_COMMIT").unwrap_or("unknown"),
+        "version": client::version::VERSION,
+        "commit": client::version::COMMIT,
         "features": features(),
     });
     #[cfg(feature = "lab")]
@@ -322,7 +354,8 @@ mod tests {
         let pki = Pki::new();
         pki.node("n1");
         let path = site(&pki, |text| text);
-        let text = check(&path).unwrap();
+        let Checked { text, warnings } = check(&path).unwrap();
+        assert_eq!(warnings, "");
         assert!(text.starts_with(&format!("ok: {}\n", path.display())), "{text}");
         for part in [
             "sets nothing",
@@ -334,8 +367,35 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         let joins = |text: String| text.replace("\ninitial", "\n# ").replace("# join", "join");
-        let text = check(&site(&pki, joins)).unwrap();
+        let text = check(&site(&pki, joins)).unwrap().text;
         assert!(text.contains("joins at 127.0.0.1:7611, 127.0.0.1:7621"), "{text}");
+    }
+
+    #[test]
+    fn a_check_warns_of_hosts_that_the_certificate_does_not_name() {
+        let pki = Pki::new();
+        pki.node_for("n1", &["127.0.0.1".to_owned(), "N1.example.com".to_owned()]);
+        let warnings = |changes: &[(&str, &str)]| {
+            let change =
+                |text| changes.iter().fold(text, |t: String, (from, to)| t.replace(from, to));
+            check(&site(&pki, change)).unwrap().warnings
+        };
+        let client = ("# client = \"n1.example", "client = \"n1.example");
+        let peer = ("# peer = \"n1.example.com", "peer = \"n2.example.com");
+        assert_eq!(warnings(&[client]), "");
+        let told = warnings(&[client, peer]);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        for part in [
+            "n1.crt is not good for n2.example.com (`advertise.peer`)",
+            "names 127.0.0.1, N1.example.com",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let told = warnings(&[("n1=127.0.0.1:7611", "n1=10.0.0.1:7611")]);
+        assert!(told.contains("10.0.0.1 (`cluster.initial`)"), "{told}");
+        let listens = ("client = \"127.0.0.1:7610", "client = \"127.0.0.2:7610");
+        let told = warnings(&[listens]);
+        assert!(told.contains("127.0.0.2 (`listen.client`)"), "{told}");
     }
 
     #[test]
@@ -412,6 +472,11 @@ mod tests {
     fn the_version_is_one_json_object() {
         let value: serde_json::Value = serde_json::from_str(&version(true)).unwrap();
         assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(value["commit"], client::version::COMMIT);
+        let text = version(false);
+        assert_eq!(text, format!("kvstore {}\n", client::version::text()));
+        let flag = Cli::try_parse_from(["kvstore", "--version"]).unwrap_err().to_string();
+        assert_eq!(flag, text);
         let lab = if cfg!(feature = "lab") { vec!["lab"] } else { vec![] };
         assert_eq!(value["features"], serde_json::json!(lab));
         // Bugs that can be planted are listed where they can, and nowhere else.

@@ -133,6 +133,15 @@ async fn status_fails_while_there_is_no_quorum() {
         code == 5 && out.contains("\"verdict\":\"NO QUORUM\"")
     })
     .await;
+    // It takes the node a moment longer to give up its leader; then all commands have one word for it.
+    until_async("the leader is given up", || async {
+        let (_, out, _) = kv.outcome(&["cluster", "status", "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        status["nodes"][0]["state"] == "leaderless"
+    })
+    .await;
+    let (code, out, err) = kv.outcome(&["node", "ping", "n1", "-o", "json"]);
+    assert!(code == 0 && out.contains("\"state\":\"leaderless\""), "{out}{err}");
 }
 
 /// Runs a script against a throw-away cluster and returns exit code, stdout and stderr.

@@ -6,17 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use client::CallOptions;
 use jepsen::checker::MODELS;
 use jepsen::judgement::Word;
 use jepsen::matrix::{Again, Case, MatrixOptions};
 use jepsen::nemesis::NemesisKind;
-use jepsen::run::{self, Parameters, RunOptions, RunResult, System};
+use jepsen::run::{self, KeyspaceState, Parameters, RunOptions, RunResult, System};
+use jepsen::target::Given;
 use jepsen::workload::{Load, WorkloadKind};
+use proto::v1;
 
 use crate::programs;
 
 /// How long clients work.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a call on an undisturbed cluster may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Does a run. It must come to its end, and no model that this lab can judge may be in doubt.
 async fn judged(workload: WorkloadKind, nemeses: &[NemesisKind], seed: u64) -> RunResult {
@@ -96,19 +102,39 @@ async fn sessions_never_go_back_while_files_are_damaged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_given_cluster_is_worked_on_and_left_alone() {
     let cluster = programs::cluster().await;
-    let dir = tempfile::tempdir().unwrap();
-    let parameters = Parameters {
-        system: System::Given(cluster.given()),
-        workload: WorkloadKind::Cas,
-        nemeses: Vec::new(),
-        time_limit: Duration::from_secs(3),
-        seed: 6,
-        load: Load::default(),
+    let client = cluster.client(cluster.endpoints(), PATIENCE).unwrap();
+    let (kind, settings) = (v1::keyspace::Kind::Linearizable, v1::keyspace::Settings::default());
+    let options = CallOptions::default();
+    client.keyspaces().create("orders", kind, settings, &options).await.unwrap();
+    // Of its own; one that exists; one that does not.
+    for (keyspace, exit) in [(None, 0), (Some("orders"), 0), (Some("nowhere"), 10)] {
+        let dir = tempfile::tempdir().unwrap();
+        let keyspace = keyspace.map(str::to_owned);
+        let parameters = Parameters {
+            system: System::Given(Given { keyspace: keyspace.clone(), ..cluster.given() }),
+            workload: WorkloadKind::Cas,
+            nemeses: Vec::new(),
+            time_limit: Duration::from_secs(3),
+            seed: 6,
+            load: Load::default(),
+        };
+        let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
+        let result = run::run(&options, std::future::pending()).await.unwrap();
+        assert_eq!(run::exit(&result), exit, "{result:#?}");
+        assert!(result.faults.is_empty());
+        let used = result.keyspace.unwrap();
+        let expected = if keyspace.is_some() { KeyspaceState::Found } else { KeyspaceState::Gone };
+        assert_eq!(used.state, expected, "{used:?}");
+        assert_eq!(keyspace.unwrap_or_else(|| used.name.clone()), used.name);
+    }
+    let left = client.keyspaces().list(None, &options).await.unwrap();
+    let keys = |view: &v1::KeyspaceView| {
+        let keyspace = view.keyspace.as_ref().unwrap();
+        (keyspace.name.clone(), view.live_keys > 0)
     };
-    let options = RunOptions { parameters, dir: dir.path().join("run"), progress: false };
-    let result = run::run(&options, std::future::pending()).await.unwrap();
-    assert_eq!(run::exit(&result), 0, "{result:#?}");
-    assert!(result.faults.is_empty());
+    let mut left: Vec<(String, bool)> = left.iter().map(keys).collect();
+    left.sort();
+    assert_eq!(left, [("default".to_owned(), false), ("orders".to_owned(), true)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -344,7 +344,7 @@ impl From<PkiError> for CliError {
             PkiError::Exists { path } => Self::InTheWay {
                 path,
                 why: "certificates and keys are not overwritten: move it away, or name another \
-                      --dir",
+                      --dir; kv cert issue --renew replaces a certificate",
             },
             error => Failure::new(error.code(), "certificates", error.to_string()).into(),
         }

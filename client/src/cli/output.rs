@@ -112,6 +112,18 @@ pub(crate) fn json_line(out: &mut dyn Write, value: &impl Serialize) -> io::Resu
     writeln!(out, "{line}")
 }
 
+/// Writes one row of several as a JSON object on a line of its own, with the schema number that the
+/// object around it has elsewhere.
+pub(crate) fn json_row(out: &mut dyn Write, row: &impl Serialize) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Row<'a, T> {
+        schema: u32,
+        #[serde(flatten)]
+        row: &'a T,
+    }
+    json_line(out, &Row { schema: SCHEMA, row })
+}
+
 /// A key in JSON: text where it is UTF-8, else base64 under `key_b64`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct JsonKey {

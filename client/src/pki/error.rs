@@ -29,7 +29,7 @@ pub enum PkiError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is there already; certificates and keys are never overwritten.
+    /// The file is there already; nothing is overwritten but a certificate that is renewed.
     #[error("{} exists and is not overwritten", path.display())]
     Exists {
         /// The file.
@@ -60,6 +60,16 @@ pub enum PkiError {
         /// What is wrong with its name.
         source: IdentityError,
     },
+    /// A certificate that was to be renewed belongs to somebody else.
+    #[error("{} is not the certificate of {expected}: its subject is {found}", path.display())]
+    OtherOwner {
+        /// The certificate.
+        path: PathBuf,
+        /// Whose it should be.
+        expected: String,
+        /// Its subject.
+        found: String,
+    },
     /// A name or address cannot stand in a certificate.
     #[error("{what} {text:?} cannot stand in a certificate: {why}")]
     Unfit {
@@ -86,6 +96,7 @@ impl PkiError {
             | Self::Exists { .. }
             | Self::Malformed { .. }
             | Self::Identity { .. }
+            | Self::OtherOwner { .. }
             | Self::Unfit { .. } => Code::ConfigInvalid,
             Self::Make(_) => Code::Internal,
         }

@@ -1,6 +1,6 @@
 //! Makes a CA and the certificates it signs.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -84,8 +84,7 @@ pub fn issue_node(
         let why = "a node's certificate names at least one host";
         return Err(PkiError::Unfit { what: "host", text: String::new(), why });
     }
-    let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    issue(dir, Role::Node, name, hosts, &usages, validity)
+    issue(dir, Role::Node, name, hosts, validity)
 }
 
 /// Issues the certificate of a client.
@@ -93,7 +92,39 @@ pub fn issue_node(
 /// # Errors
 /// Those of [`issue_node`], but for the hosts.
 pub fn issue_client(dir: &Path, name: &str, validity: Duration) -> Result<Issued, PkiError> {
-    issue(dir, Role::Client, name, &[], &[ExtendedKeyUsagePurpose::ClientAuth], validity)
+    issue(dir, Role::Client, name, &[], validity)
+}
+
+/// Issues a certificate anew in the place of the one of this owner, for the key that it has. Without
+/// hosts it is for those of the old one.
+///
+/// The key stays, so one rename replaces all that changes: whoever reads the two files at any moment,
+/// also after a crash, finds a certificate and the key that fits it. For another key, remove both files
+/// and issue anew.
+///
+/// # Errors
+/// [`PkiError::Read`] when a file of the CA or of the owner is missing, [`PkiError::OtherOwner`] when the
+/// certificate is somebody else's, those of [`private_key`](super::private_key), and those of
+/// [`issue_node`].
+pub fn renew(
+    dir: &Path,
+    role: Role,
+    name: &str,
+    hosts: &[String],
+    validity: Duration,
+) -> Result<Issued, PkiError> {
+    check_owner(name)?;
+    let files = Issued::named(dir, name);
+    let old = CertificateInfo::from_pem_file(&files.cert)?;
+    if !old.identity.as_ref().is_some_and(|found| found.role == role && found.name == name) {
+        let expected = format!("{role} {name}");
+        return Err(PkiError::OtherOwner { path: files.cert, expected, found: old.subject });
+    }
+    let key = KeyPair::try_from(&load::private_key(&files.key)?)?;
+    let hosts = if hosts.is_empty() { &old.hosts } else { hosts };
+    let pem = sign(dir, role, name, hosts, validity, &key)?;
+    replace(&files.cert, pem.as_bytes())?;
+    Ok(files)
 }
 
 fn issue(
@@ -101,14 +132,23 @@ fn issue(
     role: Role,
     name: &str,
     hosts: &[String],
-    usages: &[ExtendedKeyUsagePurpose],
     validity: Duration,
 ) -> Result<Issued, PkiError> {
-    check_name("name", name)?;
-    if name == CA {
-        let why = "its files would be those of the CA";
-        return Err(PkiError::Unfit { what: "name", text: name.to_owned(), why });
-    }
+    check_owner(name)?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let pem = sign(dir, role, name, hosts, validity, &key)?;
+    store(dir, name, &pem, &key)
+}
+
+/// The certificate of an owner with this key, signed by the CA in `dir`; PEM.
+fn sign(
+    dir: &Path,
+    role: Role,
+    name: &str,
+    hosts: &[String],
+    validity: Duration,
+    key: &KeyPair,
+) -> Result<String, PkiError> {
     let ca = Issued::named(dir, CA);
     let ca_der = load::certificates(&ca.cert)?.remove(0);
     let ca_key = KeyPair::try_from(&load::private_key(&ca.key)?)?;
@@ -119,7 +159,12 @@ fn issue(
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = usages.to_vec();
+    params.extended_key_usages = match role {
+        Role::Node => {
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+        }
+        Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+    };
     params.use_authority_key_identifier_extension = true;
     params.subject_alt_names.push(uri(&identity.to_string())?);
     for host in hosts {
@@ -130,9 +175,7 @@ fn issue(
         let end = OffsetDateTime::from_unix_timestamp(ca.not_after);
         params.not_after = end.map_or(params.not_after, |end| params.not_after.min(end));
     }
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate = params.signed_by(&key, &issuer)?;
-    store(dir, name, &certificate.pem(), &key)
+    Ok(params.signed_by(key, &issuer)?.pem())
 }
 
 /// Parameters that all certificates share: dates and a random serial number.
@@ -166,6 +209,16 @@ fn cluster_of(ca_der: &[u8]) -> Option<String> {
         }
         _ => None,
     })
+}
+
+/// Names of owners; their files lie beside those of the CA.
+fn check_owner(name: &str) -> Result<(), PkiError> {
+    check_name("name", name)?;
+    if name == CA {
+        let why = "its files would be those of the CA";
+        return Err(PkiError::Unfit { what: "name", text: name.to_owned(), why });
+    }
+    Ok(())
 }
 
 fn check_name(what: &'static str, text: &str) -> Result<(), PkiError> {
@@ -207,6 +260,23 @@ fn store(dir: &Path, name: &str, cert_pem: &str, key: &KeyPair) -> Result<Issued
         return Err(error);
     }
     Ok(files)
+}
+
+/// Puts a certificate in the place of another one: written beside it, and renamed once it is on disk.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    let beside = path.with_extension("crt.new");
+    // A killed process may have left it.
+    if let Err(source) = fs::remove_file(&beside)
+        && source.kind() != io::ErrorKind::NotFound
+    {
+        return Err(PkiError::Write { path: beside, source });
+    }
+    create(&beside, bytes, 0o644)?;
+    let renamed = fs::rename(&beside, path).and_then(|()| match path.parent() {
+        Some(dir) if dir != Path::new("") => File::open(dir)?.sync_all(),
+        Some(_) | None => File::open(".")?.sync_all(),
+    });
+    renamed.map_err(|source| PkiError::Write { path: path.to_owned(), source })
 }
 
 fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {

@@ -3,7 +3,8 @@
 //! A certificate names its owner by one SAN URI, `kv:///node/NAME` or `kv:///client/NAME`
 //! ([`Identity`]); a CA made for one cluster puts its name there, `kv://CLUSTER/node/NAME`. Keys
 //! are ECDSA P-256, files are PEM, private keys are written with mode 0600 and refused with any
-//! other reader ([`PkiError::KeyFileMode`]). Nothing is ever overwritten.
+//! other reader ([`PkiError::KeyFileMode`]). Nothing is ever overwritten but a certificate by
+//! [`renew`], which keeps the key, so that the two files fit each other at any moment.
 
 mod certificate;
 mod error;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub use certificate::{CertificateInfo, rfc3339};
 pub use error::PkiError;
 pub use identity::{Identity, IdentityError, Role, is_name};
-pub use issue::{Issued, init_ca, issue_client, issue_node};
+pub use issue::{Issued, init_ca, issue_client, issue_node, renew};
 pub use load::{Credentials, certificates, load, private_key};
 
 /// A certificate found in a directory.
@@ -137,6 +138,51 @@ mod tests {
         assert!(matches!(issue_client(dir.path(), "alice", DAY), Err(PkiError::Exists { .. })));
         assert_eq!(fs::read(&client.key).unwrap(), before);
         assert!(!client.cert.exists());
+    }
+
+    #[test]
+    fn a_renewal_keeps_the_key_and_what_is_not_said_anew() {
+        let dir = ca();
+        let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let issued = issue_node(dir.path(), "n1", &hosts, DAY).unwrap();
+        let key = fs::read(&issued.key).unwrap();
+        let first = CertificateInfo::from_pem_file(&issued.cert).unwrap();
+        // What a killed process left is no obstacle.
+        fs::write(dir.path().join("n1.crt.new"), "half").unwrap();
+        let renewed = renew(dir.path(), Role::Node, "n1", &[], 2 * DAY).unwrap();
+        assert_eq!(renewed, issued);
+        assert_eq!(fs::read(&issued.key).unwrap(), key);
+        let second = CertificateInfo::from_pem_file(&issued.cert).unwrap();
+        assert_ne!(second.serial, first.serial);
+        assert!(second.not_after > first.not_after, "{second}");
+        assert_eq!((&second.identity, &second.hosts[..]), (&first.identity, &hosts[..]));
+        // The key fits, and the CA vouches.
+        let loaded = load(&dir.path().join("ca.crt"), &issued.cert, &issued.key).unwrap();
+        let provider = rustls::crypto::ring::default_provider();
+        rustls::sign::CertifiedKey::from_der(loaded.chain, loaded.key, &provider).unwrap();
+        let other = ["n1.example.com".to_owned()];
+        renew(dir.path(), Role::Node, "n1", &other, DAY).unwrap();
+        assert_eq!(CertificateInfo::from_pem_file(&issued.cert).unwrap().hosts, other);
+        assert_eq!(list(dir.path()).unwrap().len(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn only_the_owners_certificate_is_renewed() {
+        let dir = ca();
+        let client = issue_client(dir.path(), "alice", DAY).unwrap();
+        let before = fs::read(&client.cert).unwrap();
+        let refused = renew(dir.path(), Role::Node, "alice", &["h".into()], DAY).unwrap_err();
+        assert!(matches!(refused, PkiError::OtherOwner { .. }), "{refused}");
+        let refused = renew(dir.path(), Role::Client, "bob", &[], DAY).unwrap_err();
+        assert!(matches!(refused, PkiError::Read { .. }), "{refused}");
+        let refused = renew(dir.path(), Role::Client, "ca", &[], DAY).unwrap_err();
+        assert!(matches!(refused, PkiError::Unfit { .. }), "{refused}");
+        assert_eq!(fs::read(&client.cert).unwrap(), before);
+        // Without its key a certificate is not renewed.
+        fs::remove_file(&client.key).unwrap();
+        let refused = renew(dir.path(), Role::Client, "alice", &[], DAY).unwrap_err();
+        assert!(matches!(refused, PkiError::Read { .. }), "{refused}");
+        assert_eq!(fs::read(&client.cert).unwrap(), before);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{EXIT_INTERRUPTED, Output, interrupts, print};
 use crate::error::LabError;
 use crate::nemesis::NemesisKind;
-use crate::run::{self, Parameters, RunOptions, System};
+use crate::run::{self, KeyspaceState, Parameters, RunOptions, System};
 use crate::target::Given;
 use crate::workload::{Load, ReadLevel, WorkloadKind};
 
@@ -66,6 +66,11 @@ pub struct RunArgs {
     /// Its key.
     #[arg(long, value_name = "FILE", requires = "endpoints")]
     key: Option<PathBuf>,
+    /// The keyspace of that cluster in which clients work; it must exist, and stays [default: one made
+    /// for the run, and removed if the run is valid].
+    #[arg(long, value_name = "NAME", requires = "endpoints",
+        value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    keyspace: Option<String>,
 }
 
 /// A workload and what disturbs it.
@@ -96,6 +101,7 @@ impl RunArgs {
                 ca: ca.clone(),
                 cert: cert.clone(),
                 key: key.clone(),
+                keyspace: self.keyspace.clone(),
             }),
             _ => {
                 let binary = self.binary.clone().map_or_else(find_server, Ok)?;
@@ -173,6 +179,10 @@ fn execute(parameters: Parameters, dir: Option<&Path>, output: Output) -> Result
         result.faults.len(),
         options.dir.display()
     );
+    if let Some(keyspace) = result.keyspace.as_ref().filter(|keyspace| keyspace.is_left()) {
+        let is = if keyspace.state == KeyspaceState::Made { "is kept" } else { "may be there" };
+        eprintln!("keyspace {0} {is}: kv keyspace rm {0}", keyspace.name);
+    }
     for judgement in &result.judgements {
         eprintln!("  {} {}", judgement.model, judgement.verdict.as_str());
     }
@@ -182,8 +192,7 @@ fn execute(parameters: Parameters, dir: Option<&Path>, output: Output) -> Result
 
 /// `lab/20261121T180436Z-SEED`.
 fn default_dir(seed: u64) -> PathBuf {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let time: String = time.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect();
+    let time = run::compact_time(SystemTime::now());
     Path::new(RUNS_DIR).join(format!("{time}-{seed}"))
 }
 

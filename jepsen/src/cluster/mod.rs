@@ -437,6 +437,7 @@ impl Cluster {
             ca: self.pki.join("ca.crt"),
             cert: self.pki.join(files::CLIENT_CERT),
             key: self.pki.join(files::CLIENT_KEY),
+            keyspace: None,
         }
     }
 

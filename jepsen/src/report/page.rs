@@ -23,6 +23,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// Operations of a failing part that the page lists; `result.json` has all.
 const FAILING_SHOWN: usize = 200;
+/// Digits of the hash of the server binary that the page shows; all are in its hint.
+const HASH_DIGITS_SHOWN: usize = 12;
 
 /// The whole page. `data` is JSON that an element `script` can hold.
 pub fn render(stored: &Stored, history: &[Operation], data: &str) -> String {
@@ -92,6 +94,16 @@ fn header(out: &mut String, stored: &Stored, worst: Word) {
     );
     if let Some(version) = &stored.run.server_version {
         push(out, format_args!(" · {}", html(version)));
+    }
+    if let Some(sha256) = &stored.run.server_sha256 {
+        let begin: String = sha256.chars().take(HASH_DIGITS_SHOWN).collect();
+        push(
+            out,
+            format_args!(" · <span title=\"{}\">sha256 {}</span>", html(sha256), html(&begin)),
+        );
+    }
+    if let Some(begun) = &stored.run.begun {
+        push(out, format_args!(" · begun {}", html(begun)));
     }
     if stored.result.interrupted {
         out.push_str(" · stopped before its time");

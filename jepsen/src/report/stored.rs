@@ -42,6 +42,10 @@ pub struct RunFile {
     pub lab_version: String,
     /// Version of the server, if it said one.
     pub server_version: Option<String>,
+    /// SHA-256 of the server binary; runs of older labs do not say it.
+    pub server_sha256: Option<String>,
+    /// When the run began; runs of older labs do not say it.
+    pub begun: Option<String>,
     /// What was done to the cluster.
     #[serde(default)]
     pub fault: Vec<Window>,

@@ -17,6 +17,8 @@ const RUN: &str = r#"
 schema = 2
 lab_version = "0.1.0"
 server_version = "kvstore 0.1.0"
+server_sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+begun = "2026-11-21T18:04:36Z"
 
 [[fault]]
 nemesis = "kill"
@@ -95,6 +97,8 @@ fn a_report_says_the_verdict_first_and_draws_the_rest() {
         "A promise was broken.",
         "seed 7",
         "kvstore 0.1.0",
+        ">sha256 ba7816bf8f01<",
+        "begun 2026-11-21T18:04:36Z",
         "<span class=\"badge\">invalid</span> register",
         "<ol class=\"failing\">",
         "<li><code>write k &quot;v&quot; rev 4 [ok of process 0, 1.000000 ms to 2.000000 ms]</code></li>",

@@ -105,13 +105,17 @@ impl Parameters {
             System::Own { binary, nodes } => {
                 format!("--binary {} --nodes {nodes}", binary.display())
             }
-            System::Given(Given { endpoints, ca, cert, key }) => format!(
-                "--endpoints {} --ca {} --cert {} --key {}",
-                endpoints.join(","),
-                ca.display(),
-                cert.display(),
-                key.display()
-            ),
+            System::Given(Given { endpoints, ca, cert, key, keyspace }) => {
+                let keyspace = keyspace.as_ref().map(|name| format!(" --keyspace {name}"));
+                format!(
+                    "--endpoints {} --ca {} --cert {} --key {}{}",
+                    endpoints.join(","),
+                    ca.display(),
+                    cert.display(),
+                    key.display(),
+                    keyspace.unwrap_or_default()
+                )
+            }
         };
         let Load { clients, keys, operations_max, level, .. } = &self.load;
         format!(
@@ -172,6 +176,8 @@ pub struct Stored {
     cert: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyspace: Option<String>,
 }
 
 impl From<&Parameters> for Stored {
@@ -198,6 +204,7 @@ impl From<&Parameters> for Stored {
             ca: given.as_ref().map(|given| given.ca.clone()),
             cert: given.as_ref().map(|given| given.cert.clone()),
             key: given.as_ref().map(|given| given.key.clone()),
+            keyspace: given.as_ref().and_then(|given| given.keyspace.clone()),
             endpoints: given.map(|given| given.endpoints),
         }
     }
@@ -223,7 +230,7 @@ impl Stored {
         let system = match (self.binary, self.nodes, self.endpoints, self.ca, self.cert, self.key) {
             (Some(binary), Some(nodes), None, ..) => System::Own { binary, nodes },
             (None, None, Some(endpoints), Some(ca), Some(cert), Some(key)) => {
-                System::Given(Given { endpoints, ca, cert, key })
+                System::Given(Given { endpoints, ca, cert, key, keyspace: self.keyspace })
             }
             _ => return Err("it names neither a binary nor a cluster".to_owned()),
         };
@@ -268,9 +275,18 @@ mod tests {
             ca: "ca".into(),
             cert: "cert".into(),
             key: "key".into(),
+            keyspace: None,
         };
-        for system in [own, System::Given(given)] {
+        let named = Given { keyspace: Some("orders".into()), ..given.clone() };
+        for (system, keyspace) in [
+            (own, None),
+            (System::Given(given), None),
+            (System::Given(named), Some(" --keyspace orders ")),
+        ] {
             let parameters = parameters(system);
+            let command = parameters.replay_command();
+            assert!(keyspace.is_none_or(|words| command.contains(words)), "{command}");
+            assert_eq!(command.contains("keyspace"), keyspace.is_some(), "{command}");
             let dir = tempfile::tempdir().unwrap();
             let text = toml::to_string(&Stored::from(&parameters)).unwrap();
             std::fs::write(dir.path().join("run.toml"), text).unwrap();
@@ -290,7 +306,8 @@ mod tests {
         assert!(twice.validate().unwrap_err().to_string().contains("twice"));
         let endpoints = vec!["a:1".to_owned()];
         let path = PathBuf::from("x");
-        let given = Given { endpoints, ca: path.clone(), cert: path.clone(), key: path };
+        let (ca, cert, key) = (path.clone(), path.clone(), path);
+        let given = Given { endpoints, ca, cert, key, keyspace: None };
         let given = parameters(System::Given(given));
         assert!(given.validate().unwrap_err().to_string().contains("the lab's own"));
         let calm = Parameters { nemeses: vec![NemesisKind::None], ..given };

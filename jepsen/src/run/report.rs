@@ -1,12 +1,15 @@
 //! The files that a run leaves besides its history.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use proto::Hex;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
+use super::keyspace::RunKeyspace;
 use super::parameters::{Parameters, Stored, System};
 use super::{RunOptions, RunResult, write_file};
 use crate::error::LabError;
@@ -16,6 +19,9 @@ use crate::workload::RegisterSummary;
 
 /// How long a server may take to say its version.
 const VERSION_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of a binary that are read at once.
+const HASHED_AT_ONCE: usize = 64 * 1024;
 
 /// The variable that plants a bug in a server built with the feature `lab`; other servers do not know it.
 const MUTANT_VARIABLE: &str = "KVLAB_MUTANT";
@@ -28,6 +34,16 @@ struct RunFile<'a> {
     lab_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_version: Option<String>,
+    /// SHA-256 of the server binary, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_sha256: Option<&'a str>,
+    /// When the run began, RFC 3339 in UTC.
+    begun: String,
+    /// The keyspace that the run made for itself, and whether it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_keyspace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_keyspace_kept: Option<bool>,
     interrupted: bool,
     /// The bug that the environment planted in the servers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +68,13 @@ struct ResultFile<'a> {
     faults: usize,
     error: Option<String>,
     interrupted: bool,
+    begun: String,
+    /// SHA-256 of the server binary, in hex; nobody knows that of a cluster that was there before.
+    server_sha256: Option<&'a str>,
+    /// The keyspace in which clients worked on a cluster that was there before.
+    keyspace: Option<&'a str>,
+    /// Whether the run made it and left it.
+    keyspace_kept: bool,
     replay: String,
 }
 
@@ -66,10 +89,17 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
         System::Own { binary, .. } => server_version(binary).await,
         System::Given(_) => None,
     };
+    let begun = humantime::format_rfc3339_seconds(result.begun).to_string();
+    let keyspace = result.keyspace.as_ref();
+    let own = keyspace.filter(|keyspace| keyspace.is_own());
     let run = RunFile {
         parameters: Stored::from(parameters),
         lab_version: env!("CARGO_PKG_VERSION"),
         server_version,
+        server_sha256: result.server_sha256.as_deref(),
+        begun: begun.clone(),
+        own_keyspace: own.map(|keyspace| keyspace.name.as_str()),
+        own_keyspace_kept: own.map(RunKeyspace::is_left),
         interrupted: result.interrupted,
         planted: planted(),
         replay: replay(parameters),
@@ -89,6 +119,10 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
         faults: result.faults.len(),
         error: result.failure.as_ref().map(LabError::to_string),
         interrupted: result.interrupted,
+        begun,
+        server_sha256: result.server_sha256.as_deref(),
+        keyspace: keyspace.map(|keyspace| keyspace.name.as_str()),
+        keyspace_kept: keyspace.is_some_and(RunKeyspace::is_left),
         replay: replay(parameters),
     };
     write_file(&options.dir.join("result.json"), |out| {
@@ -112,7 +146,26 @@ fn replay(parameters: &Parameters) -> String {
     environment.unwrap_or_default() + &parameters.replay_command()
 }
 
-/// What the server says about its version, if it says anything.
+/// The SHA-256 of a file, in hex: which binary it was, whatever lies under its path later.
+///
+/// # Errors
+///
+/// [`LabError::Io`] if it cannot be read.
+pub fn sha256(path: &Path) -> Result<String, LabError> {
+    let hash = || {
+        let mut file = fs::File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; HASHED_AT_ONCE];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Hex(&hasher.finalize()).to_string()),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    };
+    hash().map_err(LabError::io(path))
+}
+
 /// What a server says about its version, if it says anything.
 pub async fn server_version(binary: &Path) -> Option<String> {
     version(binary, &[]).await
@@ -206,6 +259,19 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binary_is_known_by_its_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kvstore");
+        fs::write(&path, "abc").unwrap();
+        // FIPS 180-2, appendix B.1.
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(&path).unwrap(), known);
+        fs::write(&path, vec![0; 2 * HASHED_AT_ONCE + 1]).unwrap();
+        assert_ne!(sha256(&path).unwrap(), known);
+        assert!(matches!(sha256(dir.path()), Err(LabError::Io { .. })));
+    }
 
     #[test]
     fn a_suite_counts_and_escapes() {

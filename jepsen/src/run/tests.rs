@@ -98,26 +98,58 @@ async fn the_end_is_heard_while_nodes_start() {
     unknown(&options, &result, "stopped before the nodes were ready");
 }
 
-#[tokio::test]
-async fn the_end_is_heard_while_a_workload_is_prepared() {
-    let home = tempfile::tempdir().unwrap();
-    let mut options = options(home.path(), "mute", WorkloadKind::Bank, LATE);
-    let pki = home.path().join("pki");
+/// A cluster that accepts connections and does not answer.
+async fn mute(home: &Path) -> (Given, tokio::net::TcpListener) {
+    let pki = home.join("pki");
     client::pki::init_ca(&pki, None, LATE).unwrap();
     client::pki::issue_client(&pki, "lab", LATE).unwrap();
-    // Accepts and does not answer.
     let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    options.parameters.system = System::Given(Given {
+    let given = Given {
         endpoints: vec![mute.local_addr().unwrap().to_string()],
         ca: pki.join("ca.crt"),
         cert: pki.join("lab.crt"),
         key: pki.join("lab.key"),
-    });
+        keyspace: None,
+    };
+    (given, mute)
+}
+
+#[tokio::test]
+async fn the_end_is_heard_while_a_workload_is_prepared() {
+    let home = tempfile::tempdir().unwrap();
+    let mut options = options(home.path(), "mute", WorkloadKind::Bank, LATE);
+    let (given, mute) = mute(home.path()).await;
+    options.parameters.system = System::Given(given.clone());
+    fs::create_dir_all(&options.dir).unwrap();
+    let mut pressed = std::pin::pin!(async { drop(mute.accept().await.unwrap()) });
+    let (stage, mut course) = (Stage { target: given, field: None }, Course::begin());
+    let acting = act(&options, patience(LATE, LATE), &stage, &mut course, pressed.as_mut());
+    let failure = timeout(Duration::from_secs(60), acting).await.unwrap().err();
+    let result = conclude(&options, course, failure).await.unwrap();
+    assert!(result.interrupted, "{result:#?}");
+    unknown(&options, &result, "stopped before the workload was prepared");
+}
+
+#[tokio::test]
+async fn a_keyspace_that_may_have_been_made_is_said_to_be_left() {
+    let home = tempfile::tempdir().unwrap();
+    let mut options = options(home.path(), "mute", WorkloadKind::Bank, LATE);
+    let (given, mute) = mute(home.path()).await;
+    options.parameters.system = System::Given(given.clone());
     let pressed = async { drop(mute.accept().await.unwrap()) };
     let run = run_within(&options, patience(LATE, LATE), pressed);
     let result = timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
     assert!(result.interrupted, "{result:#?}");
-    unknown(&options, &result, "stopped before the workload was prepared");
+    unknown(&options, &result, "stopped before the keyspace was there");
+    let keyspace = result.keyspace.unwrap();
+    assert_eq!(keyspace, RunKeyspace::plan(&given, 3, result.begun));
+    let run = fs::read_to_string(options.dir.join("run.toml")).unwrap();
+    let run: toml::Table = run.parse().unwrap();
+    assert_eq!(run["own_keyspace"].as_str(), Some(keyspace.name.as_str()));
+    assert_eq!(run["own_keyspace_kept"].as_bool(), Some(true));
+    // Done again, it makes another one.
+    let again = Parameters::load(&options.dir).unwrap();
+    assert!(matches!(again.system, System::Given(Given { keyspace: None, .. })), "{again:?}");
 }
 
 #[tokio::test]
@@ -147,7 +179,7 @@ async fn a_proxy_that_ends_makes_it_unknown() {
     cluster.start_all().unwrap();
     cluster.wait_all_ready(LATE).await.unwrap();
     cluster.network().unwrap().end_one();
-    let mut course = Course::default();
+    let mut course = Course::begin();
     let target = cluster.given();
     let (recorder, faults) = (course.recorder.clone(), course.faults.clone());
     let field = Arc::new(Field::new(cluster, recorder, faults).unwrap());

@@ -61,6 +61,17 @@ pub enum ConfigError {
         /// The key that was probably meant.
         suggestion: Option<&'static str>,
     },
+    /// A variable that spells a key with one underscore between section and key, and so would do
+    /// nothing.
+    #[error("environment variable {variable} sets nothing; did you mean {meant} (`{key}`)?")]
+    Variable {
+        /// The variable.
+        variable: String,
+        /// The key that was probably meant.
+        key: &'static str,
+        /// The variable of that key.
+        meant: String,
+    },
     /// A value of the wrong type.
     #[error("{origin}: key `{key}` expects {expected}")]
     WrongType {

@@ -4,7 +4,8 @@ use super::keys::{KEYS, Key, SECTIONS, Shape};
 
 const HEAD: &str = "\
 # The configuration of one node. Relative paths are relative to this file. Every key can be set in
-# the environment too: KVSTORE_LISTEN__CLIENT is `client` in the section `listen`.
+# the environment too: KVSTORE_LISTEN__CLIENT is `client` in the section `listen`, with two
+# underscores between them.
 ";
 
 /// A commented configuration that names every key. It can be used as it is; keys that are not

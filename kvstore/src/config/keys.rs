@@ -162,16 +162,34 @@ pub(super) fn suggest(path: &str) -> Option<&'static str> {
             KEYS.iter().map(|key| key.path).filter(|key| key.rsplit('.').next() == Some(last));
         hits.next().filter(|_| hits.next().is_none())
     };
-    let nearest = || {
-        KEYS.iter()
-            .map(|key| key.path)
-            .chain(SECTIONS.map(|section| section.name))
-            .map(|known| (edit_distance(path, known), known))
-            .min()
-            .filter(|(edits, _)| *edits <= (last.len() / LETTERS_PER_EDIT).max(1))
-            .map(|(_, known)| known)
-    };
-    nearest().or_else(same_last)
+    let sections = SECTIONS.iter().map(|section| section.name);
+    let all = KEYS.iter().map(|key| key.path).chain(sections);
+    nearest(path, all, last.len()).or_else(same_last)
+}
+
+/// The key that was probably meant by the rest of a variable, in small letters, that has one underscore
+/// where two are needed. It must begin with a section: everything else belongs to others, such as what
+/// orchestrators set for a service of our name (`service_host`, `port_7610_tcp`).
+pub(super) fn meant_by_variable(rest: &str) -> Option<&'static str> {
+    SECTIONS.iter().find_map(|section| {
+        let last = rest.strip_prefix(section.name)?.strip_prefix('_')?;
+        let of_section = |path: &&str| path.split('.').next() == Some(section.name);
+        let keys = KEYS.iter().map(|key| key.path).filter(of_section);
+        nearest(&format!("{}.{last}", section.name), keys, last.len())
+    })
+}
+
+/// The known word that is nearest to `path`, if it is near enough for a last part of so many letters.
+fn nearest(
+    path: &str,
+    known: impl Iterator<Item = &'static str>,
+    letters: usize,
+) -> Option<&'static str> {
+    known
+        .map(|known| (edit_distance(path, known), known))
+        .min()
+        .filter(|(edits, _)| *edits <= (letters / LETTERS_PER_EDIT).max(1))
+        .map(|(_, known)| known)
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours between two words (optimal string
@@ -219,6 +237,36 @@ mod tests {
             ("storage.engine.kind", None),
         ] {
             assert_eq!(suggest(typed), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn variables_with_one_underscore() {
+        for (rest, meant) in [
+            ("listen_client", Some("listen.client")),
+            ("listen_cleint", Some("listen.client")),
+            ("node_data_dir", Some("node.data_dir")),
+            ("node_datadir", Some("node.data_dir")),
+            ("tls_ca", Some("tls.ca")),
+            ("cluster_initial", Some("cluster.initial")),
+            // Not ours: of the log, of wrappers, and of orchestrators for the services kvstore,
+            // kvstore-node and kvstore-cluster.
+            ("log", None),
+            ("config", None),
+            ("service_host", None),
+            ("port_7610_tcp_addr", None),
+            ("node_service_host", None),
+            ("node_port", None),
+            ("node_port_7611_tcp", None),
+            ("cluster_service_port_client", None),
+            ("listen", None),
+            ("listen_", None),
+        ] {
+            assert_eq!(meant_by_variable(rest), meant, "{rest}");
+        }
+        // Each key is told from each other one.
+        for key in KEYS {
+            assert_eq!(meant_by_variable(&key.path.replace('.', "_")), Some(key.path));
         }
     }
 

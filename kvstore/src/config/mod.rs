@@ -143,6 +143,23 @@ impl Config {
         known.map_or_else(|| bound.to_string(), Address::to_string)
     }
 
+    /// The hosts by which clients and other nodes are told to reach this node, each with the key that
+    /// says so. That of a listener on every address is known only where it is advertised.
+    #[must_use]
+    pub fn told_hosts(&self) -> Vec<(&'static str, String)> {
+        let listed = self.cluster.address_of(&self.node.name);
+        let client = self.advertise.client.as_ref().map(|told| ("advertise.client", told));
+        let peer = self.advertise.peer.as_ref().map(|told| ("advertise.peer", told));
+        let peer = peer.or_else(|| listed.map(|told| ("cluster.initial", told)));
+        [(client, ("listen.client", self.listen.client)), (peer, ("listen.peer", self.listen.peer))]
+            .into_iter()
+            .map(|(told, (key, listens))| match told {
+                Some((key, address)) => (key, address.host.clone()),
+                None => (key, listens.ip().to_string()),
+            })
+            .collect()
+    }
+
     /// Gives settings their types. Relative paths are relative to the directory of the file.
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let reader = Reader { settings };

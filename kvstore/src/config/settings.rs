@@ -11,7 +11,7 @@ use super::keys::{self, Shape};
 
 /// Environment variables that start like this and have a `__` between section and key are
 /// settings. Others are not: orchestrators set `KVSTORE_PORT` and the like for a service of that
-/// name.
+/// name. Those that spell a key with one underscore are refused, since they would do nothing.
 const VARIABLE_PREFIX: &str = "KVSTORE_";
 const VARIABLE_SEPARATOR: &str = "__";
 
@@ -92,7 +92,14 @@ impl Settings {
     fn read_variable(&mut self, variable: String, value: &str) -> Result<(), ConfigError> {
         let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) else { return Ok(()) };
         if !name.contains(VARIABLE_SEPARATOR) {
-            return Ok(());
+            return match keys::meant_by_variable(&name.to_ascii_lowercase()) {
+                Some(key) => {
+                    let path = key.to_ascii_uppercase().replace('.', VARIABLE_SEPARATOR);
+                    let meant = format!("{VARIABLE_PREFIX}{path}");
+                    Err(ConfigError::Variable { variable, key, meant })
+                }
+                None => Ok(()),
+            };
         }
         let path = name.replace(VARIABLE_SEPARATOR, ".").to_ascii_lowercase();
         let origin = Origin::Environment { variable };

@@ -136,6 +136,8 @@ fn the_environment_stands_above_the_file() {
         ("KVSTORE_CLUSTER__INITIAL", "n2=h2:1, n3=h3:2"),
         ("KVSTORE_ADVERTISE__CLIENT", "h2:7610"),
         ("KVSTORE_PORT", "tcp://10.0.0.1:7610"),
+        ("KVSTORE_NODE_SERVICE_HOST", "10.0.0.1"),
+        ("KVSTORE_LOG", "debug"),
         ("HOME", "/root"),
     ])
     .unwrap();
@@ -166,6 +168,13 @@ fn bad_variables_are_named() {
         "environment variable KVSTORE_LISTEN__CLEINT: unknown key `listen.cleint`; did you mean \
          `listen.client`?"
     );
+    let refused = with(&[("KVSTORE_LISTEN_CLIENT", "127.0.0.1:1")]).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "environment variable KVSTORE_LISTEN_CLIENT sets nothing; did you mean \
+         KVSTORE_LISTEN__CLIENT (`listen.client`)?"
+    );
+    assert_eq!(proto::Failure::from(refused).code.exit(), 2);
     let refused = with(&[("KVSTORE_LISTEN__CLIENT", "here")]).unwrap_err().to_string();
     assert!(
         refused.starts_with("environment variable KVSTORE_LISTEN__CLIENT: key `listen.client`")

@@ -75,8 +75,8 @@ impl Default for Metrics {
         let mut r = Register(&mut registry);
         let build: Family<BuildLabels, Gauge> =
             r.family("build_info", "Version of this binary; always 1");
-        let commit = option_env!("KVSTORE_COMMIT").unwrap_or("unknown");
-        let labels = BuildLabels { version: env!("CARGO_PKG_VERSION"), commit };
+        let (version, commit) = (client::version::VERSION, client::version::COMMIT);
+        let labels = BuildLabels { version, commit };
         build.get_or_create(&labels).set(1);
         let (requests, storage) = (RequestMetrics::new(&mut r), StorageMetrics::new(&mut r));
         let (raft, network) = (RaftMetrics::new(&mut r), NetworkMetrics::new(&mut r));

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::front::{Front, Identity};
 use super::manage::Management;
+use super::state::{self, NodeState};
 use crate::config::Address;
 use crate::metrics::{Op, Outcome};
 use crate::node::{Catalogue, Member, Members, OpenChange, Summary};
@@ -17,9 +18,6 @@ use crate::peer::PeerView;
 
 /// A peer that said nothing for this long is shown as unreachable.
 const UNREACHABLE_AFTER_MS: u64 = 3_000;
-
-/// A node this many entries behind is shown as slow.
-const SLOW_LAG: u64 = 1_000;
 
 /// The handlers.
 #[derive(Clone, Debug)]
@@ -38,7 +36,8 @@ impl ClusterService {
         let summary = running.handle.summary().await?;
         let identity = self.front.identity();
         let nodes = nodes(identity, &summary, &self.front.peers());
-        let reachable = nodes.iter().filter(|node| node.state != "unreachable").count();
+        let unreachable = NodeState::Unreachable.as_str();
+        let reachable = nodes.iter().filter(|node| node.state != unreachable).count();
         Ok(v1::StatusReply {
             cluster_name: identity.cluster_name.clone(),
             cluster_id: running.cluster.0.to_vec().into(),
@@ -121,7 +120,8 @@ impl ClusterService {
                 member: Some(with_addresses(member.member.clone(), status)),
                 role: role.to_owned(),
                 promote: member.promote,
-                state: status.map_or_else(|| "unreachable".to_owned(), |s| s.state.clone()),
+                state: status
+                    .map_or_else(|| NodeState::Unreachable.to_string(), |s| s.state.clone()),
                 leader: member.id().is_some() && member.id() == summary.leader,
                 lag: status.map_or(0, |status| status.lag),
             }
@@ -290,12 +290,7 @@ async fn move_leader(call: &Management, to: &str) -> Result<v1::MoveLeaderReply,
 }
 
 /// This node as it tells its peers and its clients.
-pub fn own_status(identity: &Identity, summary: &Summary) -> v1::NodeStatus {
-    let state = match (summary.ready, summary.overloaded) {
-        (false, _) => "starting",
-        (true, true) => "overloaded",
-        (true, false) => "serving",
-    };
+pub fn own_status(identity: &Identity, summary: &Summary, state: NodeState) -> v1::NodeStatus {
     let member = v1::Member {
         id: identity.id.get(),
         name: identity.name.clone(),
@@ -305,7 +300,7 @@ pub fn own_status(identity: &Identity, summary: &Summary) -> v1::NodeStatus {
     v1::NodeStatus {
         member: Some(member),
         role: summary.role.into(),
-        state: state.to_owned(),
+        state: state.to_string(),
         term: summary.term,
         applied: summary.applied,
         lag: summary.commit.saturating_sub(summary.applied),
@@ -318,13 +313,19 @@ pub fn own_status(identity: &Identity, summary: &Summary) -> v1::NodeStatus {
 }
 
 /// All members as this node sees them, by name.
-fn nodes(identity: &Identity, summary: &Summary, peers: &[PeerView]) -> Vec<v1::NodeStatus> {
+pub(super) fn nodes(
+    identity: &Identity,
+    summary: &Summary,
+    peers: &[PeerView],
+) -> Vec<v1::NodeStatus> {
     let mut nodes: Vec<v1::NodeStatus> = summary
         .members
         .iter()
         .map(|member| {
             if member.id == identity.id.get() {
-                return own_status(identity, summary);
+                // It has just answered.
+                let state = NodeState::of_running(true, summary);
+                return own_status(identity, summary, state);
             }
             let view = peers.iter().find(|peer| peer.node == NodeId(member.id));
             // The leader knows exactly; elsewhere there is what the peer said of itself.
@@ -371,14 +372,9 @@ fn peer_status(member: &v1::Member, view: Option<&PeerView>, lag: Option<u64>) -
     let reachable =
         view.is_some_and(|view| view.connected && view.silent_ms < UNREACHABLE_AFTER_MS);
     let lag = lag.unwrap_or(said.lag);
-    let (role, state) = match (reachable, said.state.as_str()) {
-        // What it was when it was last heard may be wrong by now.
-        (false, _) => (Role::Unspecified.into(), "unreachable"),
-        (true, "") => (said.role, "starting"),
-        (true, "serving") if lag > SLOW_LAG => (said.role, "slow"),
-        (true, other) => (said.role, other),
-    };
-    let state = state.to_owned();
+    // What it was when it was last heard may be wrong by now.
+    let role = if reachable { said.role } else { Role::Unspecified.into() };
+    let state = state::of_peer(reachable, &said.state, lag).to_owned();
     v1::NodeStatus {
         member: Some(with_addresses(member.clone(), Some(&said))),
         role,
@@ -472,22 +468,6 @@ mod tests {
         let summary = Summary { lag: vec![(NodeId(2), 7)], leader: Some(NodeId(1)), ..summary() };
         let nodes = nodes(&identity(), &summary, &[peer(2, said(Role::Follower, 9_999))]);
         assert_eq!((nodes[1].lag, nodes[1].state.as_str()), (7, "serving"));
-    }
-
-    #[test]
-    fn a_peer_says_itself_what_it_is_busy_with() {
-        for (says, shown) in [
-            ("", "starting"),
-            ("starting", "starting"),
-            ("repairing", "repairing"),
-            ("overloaded", "overloaded"),
-            ("serving", "slow"),
-        ] {
-            let status =
-                v1::NodeStatus { state: says.to_owned(), ..said(Role::Follower, SLOW_LAG + 1) };
-            let status = peer_status(&member(2), Some(&peer(2, status)), None);
-            assert_eq!(status.state, shown, "{says}");
-        }
     }
 
     #[test]

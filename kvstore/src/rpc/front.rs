@@ -7,6 +7,8 @@ use proto::v1;
 use proto::{Applied, ClusterId, Code, Failure, NodeId};
 use tokio::sync::watch;
 
+use super::cluster::nodes;
+use super::state::NodeState;
 use crate::metrics::Metrics;
 use crate::node::Summary;
 use crate::peer::PeerView;
@@ -153,9 +155,16 @@ impl Front {
         Err(Failure::new(code, "request", why).applied(Applied::No))
     }
 
-    /// Whether the node is fetching what it lost.
-    pub fn is_repairing(&self) -> bool {
-        matches!(&*self.stage.borrow(), Stage::Repairing(_))
+    /// What the node is doing.
+    pub fn state(&self) -> NodeState {
+        match &*self.stage.borrow() {
+            Stage::Running(Running { handle, .. }) if handle.has_begun() => {
+                NodeState::of_running(handle.is_alive(), &handle.summaries().borrow())
+            }
+            Stage::Forming | Stage::Opening | Stage::Running(_) => NodeState::Starting,
+            Stage::Repairing(_) => NodeState::Repairing,
+            Stage::Stopping => NodeState::Stopping,
+        }
     }
 
     /// A handle to the running node.
@@ -181,6 +190,7 @@ impl Front {
         let running = self.running()?;
         let summary = running.handle.summary().await?;
         let leader = summary.leader;
+        let nodes = nodes(&self.identity, &summary, &self.peers());
         Ok(v1::HelloReply {
             cluster_name: self.identity.cluster_name.clone(),
             cluster_id: running.cluster.0.to_vec().into(),
@@ -188,7 +198,7 @@ impl Front {
             node_id: self.identity.id.get(),
             leader: leader.map_or(0, NodeId::get),
             born: summary.applied,
-            members: summary.members,
+            members: nodes.into_iter().filter_map(|status| status.member).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }

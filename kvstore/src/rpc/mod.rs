@@ -16,6 +16,7 @@ pub mod kv;
 mod manage;
 pub mod node;
 pub mod patience;
+pub mod state;
 pub mod wrap;
 
 #[cfg(test)]

@@ -46,17 +46,6 @@ impl NodeService {
         Err(Failure::new(Code::WrongNode, "", why))
     }
 
-    fn state(&self) -> String {
-        let checks = self.front.checks();
-        let state = match checks.running.is_ok() {
-            true if checks.linearizable() => "serving",
-            true => "starting",
-            false if self.front.is_repairing() => "repairing",
-            false => "starting",
-        };
-        state.to_owned()
-    }
-
     async fn write_export(call: &Management) -> Result<ExportFile, Failure> {
         match call.ask(NodeRequest::Export).await? {
             Reply::Export(file) => Ok(file),
@@ -94,7 +83,7 @@ impl Node for NodeService {
         let reply = self.check_name(&request.node).map(|node| v1::PingReply {
             node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: self.state(),
+            state: self.front.state().to_string(),
             uptime_ms: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         call.finish(reply)

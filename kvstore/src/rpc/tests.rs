@@ -253,6 +253,26 @@ async fn replies_carry_what_they_prove() {
 }
 
 #[tokio::test]
+async fn status_and_ping_have_one_word_for_a_state() {
+    async fn ping(port: &mut Port) -> String {
+        let ping = v1::PingRequest::default();
+        port.call("/kv.v1.Node/Ping", &ping).await.message::<v1::PingReply>().state
+    }
+    let mut port = Port::forming().await;
+    assert_eq!(ping(&mut port).await, "starting");
+    port.front.set_stage(Stage::Repairing("its log".into()));
+    assert_eq!(ping(&mut port).await, "repairing");
+    let (mut port, node) = Port::serving().await;
+    let status: v1::StatusReply =
+        port.call("/kv.v1.Cluster/Status", &v1::StatusRequest {}).await.message();
+    assert_eq!(status.nodes[0].state, ping(&mut port).await);
+    assert!(port.front.checks().linearizable());
+    node.stop().await;
+    port.front.set_stage(Stage::Stopping);
+    assert_eq!(ping(&mut port).await, "stopping");
+}
+
+#[tokio::test]
 async fn refusals_have_their_codes() {
     let (mut port, node) = Port::serving().await;
     let no = Some(Applied::No);

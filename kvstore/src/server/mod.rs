@@ -25,7 +25,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use proto::Failure;
-use proto::v1;
 use storage::disk::RealDisk;
 use storage::wal::SEGMENT_BYTES_DEFAULT;
 use tokio::net::TcpListener;
@@ -313,14 +312,12 @@ async fn serve_clients(front: Arc<Front>, acceptor: Acceptor, stopped: oneshot::
 /// Keeps what pings tell the peers about this node up to date.
 async fn tell_peers(front: Arc<Front>, network: Arc<Network>) {
     let mut period = tokio::time::interval(STATUS_PERIOD);
+    let mut last = Summary::default();
     loop {
         period.tick().await;
-        if let Some(summary) = front.summary() {
-            network.set_status(own_status(front.identity(), &summary));
-        } else if front.is_repairing() {
-            let status = own_status(front.identity(), &Summary::default());
-            network.set_status(v1::NodeStatus { state: "repairing".to_owned(), ..status });
-        }
+        // Without a node there is nothing newer to say than what it was doing last.
+        last = front.summary().unwrap_or(last);
+        network.set_status(own_status(front.identity(), &last, front.state()));
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use client::pki::{self, CertificateInfo, Credentials, Role};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{
+    Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
@@ -77,6 +79,14 @@ impl Material {
     #[must_use]
     pub fn info(&self) -> &CertificateInfo {
         &self.info
+    }
+
+    /// Whether whoever dials this host, a name or an address, will take the certificate.
+    #[must_use]
+    pub fn is_for_host(&self, host: &str) -> bool {
+        let Ok(name) = ServerName::try_from(host) else { return false };
+        let parsed = self.certified.end_entity_cert().and_then(ParsedCertificate::try_from);
+        parsed.is_ok_and(|certificate| verify_server_name(&certificate, &name).is_ok())
     }
 
     /// The one cluster that the certificate is good for; `None` when its CA was made for no

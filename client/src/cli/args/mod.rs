@@ -59,7 +59,7 @@ One JSON object with the lists `if`, `then` and `else`, each of which may be lef
 #[derive(Debug, Parser)]
 #[command(
     name = "kv",
-    version,
+    version = crate::version::text(),
     about = "Client of a kvstore cluster",
     after_help = "`kv options` lists the flags that every command takes; `kv explain CODE` explains \
                   an error.",
@@ -416,8 +416,9 @@ pub(crate) enum IssueCommand {
     Node {
         /// Its configured name
         name: String,
-        /// An address or DNS name it is reached by; repeat for more
-        #[arg(long, required = true)]
+        /// An address or DNS name it is reached by; repeat for more. A renewal keeps those it has
+        /// unless some are named
+        #[arg(long, required_unless_present = "renew")]
         host: Vec<String>,
         #[command(flatten)]
         issue: IssueArgs,
@@ -440,6 +441,9 @@ pub(crate) struct IssueArgs {
     /// How long it is valid, at most as long as the CA
     #[arg(long, value_name = "DURATION", default_value = "365days", value_parser = duration)]
     pub(crate) validity: Duration,
+    /// Replace the certificate that is there, for the same key; the files fit each other all the time
+    #[arg(long)]
+    pub(crate) renew: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,20 +9,23 @@ use crate::cli::args::{Cli, GlobalArgs, ShellArg};
 use crate::cli::errors::CliError;
 use crate::cli::output::{SCHEMA, json_line};
 use crate::cli::run::Run;
+use crate::version;
 
 #[derive(Serialize)]
 struct VersionJson {
     schema: u32,
     name: &'static str,
     version: &'static str,
+    /// Of the build, or `unknown`.
+    commit: &'static str,
 }
 
-pub(super) fn version(json: bool, run: &mut Run<'_>) -> Result<(), CliError> {
-    let version = env!("CARGO_PKG_VERSION");
+pub(super) fn show_version(json: bool, run: &mut Run<'_>) -> Result<(), CliError> {
     if json || run.form.is_json() {
-        json_line(run.out(), &VersionJson { schema: SCHEMA, name: "kv", version })?;
+        let (version, commit) = (version::VERSION, version::COMMIT);
+        json_line(run.out(), &VersionJson { schema: SCHEMA, name: "kv", version, commit })?;
     } else {
-        writeln!(run.out(), "kv {version}")?;
+        writeln!(run.out(), "kv {}", version::text())?;
     }
     Ok(())
 }

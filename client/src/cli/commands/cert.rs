@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::cli::args::{CertCommand, IssueCommand};
+use crate::cli::args::{CertCommand, IssueArgs, IssueCommand};
 use crate::cli::errors::CliError;
 use crate::cli::output::{Form, SCHEMA, json_line, table};
 use crate::cli::run::Run;
-use crate::pki::{self, CertificateInfo, Issued, Listed, rfc3339};
+use crate::pki::{self, CertificateInfo, Issued, Listed, Role, rfc3339};
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -41,11 +41,19 @@ pub(super) fn cert(command: CertCommand, run: &mut Run<'_>) -> Result<(), CliErr
             print_issued(&issued, run)
         }
         CertCommand::Issue(IssueCommand::Node { name, host, issue }) => {
-            let issued = pki::issue_node(&issue.dir, &name, &host, issue.validity)?;
+            let IssueArgs { dir, validity, renew } = issue;
+            let issued = match renew {
+                true => pki::renew(&dir, Role::Node, &name, &host, validity)?,
+                false => pki::issue_node(&dir, &name, &host, validity)?,
+            };
             print_issued(&issued, run)
         }
         CertCommand::Issue(IssueCommand::Client { name, issue }) => {
-            let issued = pki::issue_client(&issue.dir, &name, issue.validity)?;
+            let IssueArgs { dir, validity, renew } = issue;
+            let issued = match renew {
+                true => pki::renew(&dir, Role::Client, &name, &[], validity)?,
+                false => pki::issue_client(&dir, &name, validity)?,
+            };
             print_issued(&issued, run)
         }
         CertCommand::Ls { dir } => print_list(&pki::list(&dir)?, run),

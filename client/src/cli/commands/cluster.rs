@@ -10,7 +10,7 @@ use super::cert::time_left;
 use super::members;
 use crate::cli::args::ClusterCommand;
 use crate::cli::errors::CliError;
-use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line, size, table, time};
+use crate::cli::output::{Form, SCHEMA, grouped, json_line, json_row, one_line, size, table, time};
 use crate::cli::run::Run;
 
 /// Entries behind the leader from which on a note is due: fewer are on their way at any time.
@@ -110,7 +110,7 @@ fn show(reply: &v1::StatusReply, run: &mut Run<'_>) -> Result<Verdict, CliError>
         Form::Json => json_line(run.out(), &status)?,
         Form::JsonLines | Form::Raw => {
             for node in &status.nodes {
-                json_line(run.out(), node)?;
+                json_row(run.out(), node)?;
             }
         }
         Form::People => print(&status, now, run)?,

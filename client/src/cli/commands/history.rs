@@ -8,8 +8,8 @@ use super::get::key_of;
 use crate::cli::args::HistoryArgs;
 use crate::cli::errors::CliError;
 use crate::cli::output::{
-    Form, JsonItem, JsonKey, SCHEMA, escaped, hex_lines, is_showable, json_line, level_name, size,
-    table,
+    Form, JsonItem, JsonKey, SCHEMA, escaped, hex_lines, is_showable, json_line, json_row,
+    level_name, size, table,
 };
 use crate::cli::run::Run;
 
@@ -75,7 +75,7 @@ pub(super) async fn history(args: HistoryArgs, run: &mut Run<'_>) -> Result<(), 
         }
         Form::JsonLines => {
             for version in &found.versions {
-                json_line(run.out(), &json(version, &found.key, &args))?;
+                json_row(run.out(), &json(version, &found.key, &args))?;
             }
         }
         Form::Raw => {

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::cli::args::{CreateArgs, KeyspaceCommand, LimitArgs};
 use crate::cli::errors::CliError;
-use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line, shell_quoted, size, table};
+use crate::cli::output::{
+    Form, SCHEMA, grouped, json_line, json_row, one_line, shell_quoted, size, table,
+};
 use crate::cli::run::Run;
 use crate::config::CallOptions;
 use crate::error::ClientError;
@@ -244,7 +246,7 @@ fn list(keyspaces: Vec<KeyspaceJson>, run: &mut Run<'_>) -> Result<(), CliError>
         Form::Json => json_line(run.out(), &ListJson { schema: SCHEMA, keyspaces })?,
         Form::JsonLines => {
             for keyspace in &keyspaces {
-                json_line(run.out(), keyspace)?;
+                json_row(run.out(), keyspace)?;
             }
         }
         Form::Raw => {

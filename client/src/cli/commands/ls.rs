@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::args::LsArgs;
 use crate::cli::errors::CliError;
 use crate::cli::output::{
-    Form, JsonItem, JsonKey, SCHEMA, bytes_of, escaped, grouped, json_line, size, table,
+    Form, JsonItem, JsonKey, SCHEMA, bytes_of, escaped, grouped, json_line, json_row, size, table,
 };
 use crate::cli::run::Run;
 use crate::pages::{Pages, prefix_end};
@@ -51,7 +51,7 @@ pub(super) async fn ls(args: LsArgs, run: &mut Run<'_>) -> Result<(), CliError> 
         for item in &page.items {
             match run.form {
                 Form::Json => listing.items.push(entry(item, &args)),
-                Form::JsonLines => json_line(run.out(), &entry(item, &args))?,
+                Form::JsonLines => json_row(run.out(), &entry(item, &args))?,
                 Form::Raw => print_plain(item, &args, run)?,
                 Form::People if args.keys_only || args.null => print_plain(item, &args, run)?,
                 Form::People => people.add(item),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::args::AddArgs;
 use crate::cli::errors::CliError;
-use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line, table};
+use crate::cli::output::{Form, SCHEMA, grouped, json_line, json_row, one_line, table};
 use crate::cli::run::Run;
 use crate::error::ClientError;
 
@@ -80,7 +80,7 @@ pub(super) async fn list(run: &mut Run<'_>) -> Result<(), CliError> {
         Form::Json => json_line(run.out(), &members)?,
         Form::JsonLines => {
             for member in &members.members {
-                json_line(run.out(), member)?;
+                json_row(run.out(), member)?;
             }
         }
         Form::Raw => {

@@ -45,6 +45,6 @@ pub(crate) async fn dispatch(command: Command, run: &mut Run<'_>) -> Result<(), 
         Command::Explain { code } => about::explain(&code, run),
         Command::Options => about::options(run),
         Command::Completion { shell } => about::completion(shell, run),
-        Command::Version { json } => about::version(json, run),
+        Command::Version { json } => about::show_version(json, run),
     }
 }

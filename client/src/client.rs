@@ -12,7 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::calls::{Call, Manage, Read, Write, WriteRequest};
-use crate::config::{CallOptions, Config};
+use crate::config::{CallOptions, Config, TIMEOUT_MAX};
 use crate::error::ClientError;
 use crate::keyspaces::Keyspaces;
 use crate::members::Members;
@@ -310,7 +310,7 @@ impl Client {
     }
 
     fn budget(&self, options: &CallOptions) -> Budget {
-        let timeout = options.timeout.unwrap_or(self.inner.timeout);
+        let timeout = options.timeout.unwrap_or(self.inner.timeout).min(TIMEOUT_MAX);
         Budget { timeout, deadline: Instant::now() + timeout }
     }
 

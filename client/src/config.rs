@@ -11,6 +11,8 @@ use crate::pki::Credentials;
 pub const DEFAULT_KEYSPACE: &str = "default";
 /// How long a call takes at most, over all attempts and endpoints.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that a call is given, 100 years; what is longer counts as this.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
 /// Most connections to one endpoint.
 pub const CONNECTIONS_MAX: usize = 256;
 
@@ -22,7 +24,8 @@ pub struct Config {
     pub endpoints: Vec<String>,
     /// Whom to trust and what to show.
     pub credentials: Credentials,
-    /// Default of [`CallOptions::timeout`]. Below about 1 s an election is not survived.
+    /// Default of [`CallOptions::timeout`]. Below about 1 s an election is not survived; above
+    /// [`TIMEOUT_MAX`] it counts as that.
     pub timeout: Duration,
     /// Default of [`CallOptions::keyspace`].
     pub keyspace: String,
@@ -73,7 +76,7 @@ impl Config {
 /// What one call wants differently from the client's defaults.
 #[derive(Clone, Debug, Default)]
 pub struct CallOptions {
-    /// Total over all attempts and endpoints.
+    /// Total over all attempts and endpoints; above [`TIMEOUT_MAX`] it counts as that.
     pub timeout: Option<Duration>,
     /// The promise of a read. The server meets it or refuses.
     pub level: Option<Level>,

@@ -35,7 +35,9 @@ mod tls;
 mod write_ids;
 
 pub use client::Client;
-pub use config::{CONNECTIONS_MAX, CallOptions, Config, DEFAULT_KEYSPACE, DEFAULT_TIMEOUT};
+pub use config::{
+    CONNECTIONS_MAX, CallOptions, Config, DEFAULT_KEYSPACE, DEFAULT_TIMEOUT, TIMEOUT_MAX,
+};
 pub use error::{ClientError, Unreached, UnreachedReason, exit};
 pub use keyspaces::Keyspaces;
 pub use members::Members;

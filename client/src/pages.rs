@@ -7,7 +7,7 @@ use proto::limits::KEY_BYTES_MAX;
 use proto::{Code, Failure, v1};
 
 use crate::client::Client;
-use crate::config::CallOptions;
+use crate::config::{CallOptions, TIMEOUT_MAX};
 use crate::error::ClientError;
 
 /// The pages of a range, as of the revision at which the first one was read.
@@ -45,7 +45,7 @@ impl Pages {
     /// The same, where all pages together take at most this long from now on.
     #[must_use]
     pub fn within(mut self, total: Duration) -> Self {
-        self.deadline = Some(Instant::now() + total);
+        self.deadline = Some(Instant::now() + total.min(TIMEOUT_MAX));
         self
     }
 

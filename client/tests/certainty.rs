@@ -4,7 +4,7 @@ mod fake;
 
 use std::time::Duration;
 
-use client::{CallOptions, Client, ClientError, Config};
+use client::{CallOptions, Client, ClientError, Config, Pages};
 use fake::{Act, FakeCluster, dead_address, silent_address};
 use proto::{Applied, Code, Failure, v1};
 use tonic::Status;
@@ -32,6 +32,17 @@ async fn a_write_goes_on_to_the_next_endpoint_with_the_same_id() {
     assert_eq!(cluster.shared.lock().unwrap().revision, 2);
     client.put_value("b", "1", &within(3_000)).await.unwrap();
     assert_eq!(cluster.seen()[2].id.born, 6, "the newest index that an answer named");
+}
+
+#[tokio::test]
+async fn the_longest_timeout_there_is_is_taken_for_a_long_one() {
+    let cluster = FakeCluster::start(1).await;
+    let endless = CallOptions { timeout: Some(Duration::MAX), ..CallOptions::default() };
+    cluster.client().put_value("a", "1", &endless).await.unwrap();
+    let request = v1::RangeRequest { count_only: true, ..v1::RangeRequest::default() };
+    let pages = Pages::new(&cluster.client(), request, None, endless);
+    let (count, _) = pages.within(Duration::MAX).count().await.unwrap();
+    assert_eq!(count, 1);
 }
 
 #[tokio::test]
@@ -294,7 +305,7 @@ async fn all_pages_are_read_at_the_revision_of_the_first() {
     for (limit, expected) in [(None, "abcdefg"), (Some(4), "abcd"), (Some(3), "abc"), (Some(0), "")]
     {
         let request = v1::RangeRequest::default();
-        let mut pages = client::Pages::new(&client, request, limit, within(3_000));
+        let mut pages = Pages::new(&client, request, limit, within(3_000));
         let mut keys = String::new();
         while let Some(page) = pages.next().await.unwrap() {
             for item in page.items {

@@ -267,6 +267,9 @@ fn exit_codes_tell_certainty() {
     assert_eq!(error["error"]["applied"], "unknown");
     assert_eq!(setup.pipe("get a --timeout 300ms").exit, 5);
 
+    let endless = setup.pipe("put a 1 --timeout 500000000000years");
+    assert_eq!((endless.exit, endless.err.contains("100 years")), (2, true), "{endless:?}");
+
     let big = vec![b'x'; proto::limits::VALUE_BYTES_MAX + 1];
     let put = setup.fed("put a", &big);
     assert_eq!((put.exit, put.err.contains("KV1004")), (8, true));

@@ -65,10 +65,15 @@ impl Judgement {
         Self::from_verdict(checker.model(), checker.check(history), history.len())
     }
 
-    /// What a checker has said about a history of so many operations.
+    /// What a checker has said about a history of so many operations. Of none, nobody knows.
     #[must_use]
     pub fn from_verdict(model: &str, verdict: Verdict, operations: usize) -> Self {
         let (verdict, explanation, key, failing) = match verdict {
+            // Nothing was promised to anyone, or nothing was understood.
+            Verdict::Valid if operations == 0 => {
+                let why = "the history holds no operation of a client".to_owned();
+                (Word::Unknown, Some(why), None, Vec::new())
+            }
             Verdict::Valid => (Word::Valid, None, None, Vec::new()),
             Verdict::Unknown { why } => (Word::Unknown, Some(why), None, Vec::new()),
             Verdict::Invalid(violation) => {

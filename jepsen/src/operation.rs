@@ -54,6 +54,11 @@ impl Function {
         }
     }
 
+    /// Whether its caller says all of its value.
+    pub(crate) const fn takes_value(self) -> bool {
+        matches!(self, Self::Write | Self::Cas | Self::Append | Self::Add | Self::Transfer)
+    }
+
     /// Whether it may change something.
     #[must_use]
     pub const fn writes(self) -> bool {
@@ -172,9 +177,9 @@ impl Operation {
     /// The value that the key holds afterwards if it takes effect; `None` where this is not known
     /// from the operation alone.
     #[must_use]
-    pub fn written(&self) -> Option<Option<&str>> {
+    pub fn written(&self) -> Option<Option<&Value>> {
         match self.function {
-            Function::Write | Function::Cas => Some(self.text()),
+            Function::Write | Function::Cas => Some(self.value.as_ref()),
             Function::Delete => Some(None),
             _ => None,
         }

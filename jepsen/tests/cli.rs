@@ -143,6 +143,20 @@ fn options_say_how_a_history_is_read() {
 }
 
 #[test]
+fn a_history_without_operations_is_not_valid() {
+    let nemesis = "{\"process\":\"nemesis\",\"type\":\"info\",\"f\":\"kill\"}\n";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.jsonl");
+    for (input, model) in [("", "register"), (nemesis, "register"), (nemesis, "list-append")] {
+        let (code, line) = check(&["--model", model], input);
+        assert_eq!((code, line), (Some(10), format!("unknown: 0 operations, model {model}")));
+        std::fs::write(&path, input).unwrap();
+        let file = lab(&["check", path.to_str().unwrap(), "--model", model], b"");
+        assert!(text(&file.stdout).contains("no operation of a client"), "{file:?}");
+    }
+}
+
+#[test]
 fn a_limit_makes_it_unknown() {
     let hard = Simulation {
         operations: 2_000,

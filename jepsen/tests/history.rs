@@ -212,6 +212,10 @@ fn broken_histories_are_refused_with_their_line() {
         ("INFO  jepsen.util - 0 :ok :read 3", "line 1: process 0 completes an operation"),
         ("{\"process\":0", "expected `,` at the end of the line"),
         ("{\"process\":0.5,\"type\":\"ok\"}", "`process` is 0.5"),
+        // A client with a name would be left out unseen.
+        ("{\"process\":\"p1\",\"type\":\"invoke\",\"f\":\"read\"}", "is a number, not \"p1\""),
+        ("{\"process\":null,\"type\":\"ok\"}", "is a number, not \"null\""),
+        ("{:process :p1, :type :invoke, :f :read}", "is a number, not \"p1\""),
     ];
     for (text, expected) in cases {
         let error = parse(text, &PLAIN).unwrap_err();
@@ -220,6 +224,43 @@ fn broken_histories_are_refused_with_their_line() {
     let endless = format!("[{{:process 0 :value \"{}", "x".repeat(history::LINE_BYTES_MAX));
     let error = parse(&endless, &PLAIN).unwrap_err();
     assert!(error.contains("longer than"), "{error}");
+}
+
+/// Whatever an `ok` says instead of what was invoked, one of the two is wrong.
+#[test]
+fn a_completion_says_what_was_invoked() {
+    let edn = |function: &str, invoked: &str, said: &str| {
+        let event = |kind: &str, value: &str| {
+            format!("{{:process 0, :type :{kind}, :f :{function}, :value {value}}}\n")
+        };
+        event("invoke", invoked) + &event("ok", said)
+    };
+    let json = "{\"process\":0,\"type\":\"invoke\",\"f\":\"write\",\"key\":\"k\",\"value\":1}\n\
+                {\"process\":0,\"type\":\"ok\",\"value\":2}\n";
+    let cases = [
+        (json.to_owned(), PLAIN, "another write"),
+        (edn("write", "1", "2"), PLAIN, "another write"),
+        (edn("write", "1", "[1]"), PLAIN, "another write"),
+        (edn("cas", "[1 2]", "[1 3]"), PLAIN, "another cas"),
+        (edn("add", "1", "2"), PLAIN, "another add"),
+        (edn("write", "[7 1]", "[7 2]"), KEYED, "another write"),
+        (edn("write", "[7 1]", "[8 1]"), KEYED, "another key"),
+    ];
+    for (text, options, expected) in cases {
+        let error = parse(&text, &options).unwrap_err();
+        assert!(error.contains("line 2") && error.contains(expected), "{text}{error}");
+    }
+    let good = [
+        (json.replace(":2}", ":1}"), PLAIN),
+        (edn("write", "1", "nil"), PLAIN),
+        (edn("cas", "[nil 2]", "[nil 2]"), PLAIN),
+        (edn("cas", "[7 [1 2]]", "[7 [1 2]]"), KEYED),
+        (edn("append", "[7 1]", "[7 nil]"), KEYED),
+        (edn("txn", "[[:r 1 nil]]", "[[:r 1 2]]"), PLAIN),
+    ];
+    for (text, options) in good {
+        assert_eq!(parse(&text, &options).unwrap().len(), 1, "{text}");
+    }
 }
 
 /// Files of all formats, to be broken.

@@ -299,6 +299,18 @@ fn an_absent_string_is_empty_and_an_absent_register_is_not() {
 }
 
 #[test]
+fn a_list_is_not_the_text_that_looks_like_it() {
+    let list: Value = ["1"].into_iter().collect();
+    let text = Value::from(list.to_string());
+    let write = done(0, Function::Write, Some(list.clone()), (0, 1));
+    let read = |value| done(0, Function::Read, Some(value), (2, 3));
+    assert!(verdict(Sequential::Registers, &[write.clone(), read(list)]).is_valid());
+    assert!(verdict(Sequential::Registers, &[write.clone(), read(text.clone())]).is_invalid());
+    let strings = verdict(Sequential::Kv, &[write, read(text)]);
+    assert!(strings.to_string().contains("no values but texts"), "{strings}");
+}
+
+#[test]
 fn explanations_name_the_operation_and_what_is_there() {
     let append = |text: &str, times| done(1, Function::Append, Some(text.into()), times);
     let read = |text: &str, times| done(0, Function::Read, Some(text.into()), times);

@@ -161,9 +161,7 @@ impl Trio {
     /// # Errors
     /// What the node answers.
     pub fn answer(&mut self, id: RequestId) -> Result<Reply, Failure> {
-        while !self.replies.contains_key(&id) {
-            self.tick();
-        }
+        self.until("the request is answered", |trio| trio.replies.contains_key(&id));
         self.replies.remove(&id).expect("it was just there")
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::{Code, Failure};
 
-use super::args::GlobalArgs;
+use super::args::{GlobalArgs, duration};
 use super::context::{Context, Contexts, config_dir};
 use super::errors::CliError;
 use super::terminal::Terminal;
@@ -144,13 +144,10 @@ pub(crate) fn timeout_or(
     match (global.timeout, terminal.text_var("KV_TIMEOUT")) {
         (Some(timeout), _) => Ok(timeout),
         (None, None) => Ok(default),
-        (None, Some(text)) => humantime::parse_duration(&text)
-            .ok()
-            .filter(|timeout| !timeout.is_zero())
-            .ok_or_else(|| {
-                let why = format!("{text:?} is no duration such as 5s or 1500ms");
-                Failure::new(Code::ConfigInvalid, "KV_TIMEOUT", why).into()
-            }),
+        (None, Some(text)) => duration(&text).map_err(|why| {
+            let why = format!("{text:?} is no duration such as 5s or 1500ms: {why}");
+            Failure::new(Code::ConfigInvalid, "KV_TIMEOUT", why).into()
+        }),
     }
 }
 

@@ -30,7 +30,8 @@ impl Checker for BankChecker {
         "bank"
     }
 
-    /// Unknown if a read is no map of whole numbers.
+    /// Unknown if a read is no map of whole numbers, or if a bank with acknowledged transfers is
+    /// never read.
     fn check(&self, history: &[Operation]) -> Verdict {
         if let Some(unknown) = super::foreign(history, &[Function::Transfer, Function::Read]) {
             return unknown;
@@ -57,7 +58,11 @@ impl BankChecker {
         }
         // Of totals that are as frequent, that of the first read counts.
         let usual = counts.iter().max_by_key(|(_, (count, first))| (*count, usize::MAX - first));
-        let Some((&usual, &(_, example))) = usual else { return Ok(()) };
+        let Some((&usual, &(_, example))) = usual else {
+            let acknowledged = places.iter().any(|&place| history[place].outcome == Outcome::Ok);
+            let never = || Stop::Unjudged(format!("the bank {key:?} is never read"));
+            return if acknowledged { Err(never()) } else { Ok(()) };
+        };
         let expected = self.total.map_or(usual, i128::from);
         let Some(&(total, place)) = totals.iter().find(|(total, _)| *total != expected) else {
             return Ok(());

@@ -21,7 +21,8 @@ impl Checker for CounterChecker {
         "counter"
     }
 
-    /// Unknown if something that is no whole number is added or read.
+    /// Unknown if something that is no whole number is added or read, or if a counter with
+    /// acknowledged adds is never read.
     fn check(&self, history: &[Operation]) -> Verdict {
         if let Some(unknown) = super::foreign(history, &[Function::Add, Function::Read]) {
             return unknown;
@@ -98,11 +99,13 @@ impl Counter {
     }
 
     fn check(&self, key: &str, history: &[Operation], places: &[usize]) -> Result<(), Stop> {
+        let mut is_read = false;
         for &place in places {
             let read = &history[place];
             if read.function != Function::Read || read.outcome != Outcome::Ok {
                 continue;
             }
+            is_read = true;
             let value = i128::from(number(read)?);
             let certain = self.certain.until(|end| end < read.invoke_ns);
             let possible = self.possible.until(|call| call <= read.end_ns());
@@ -119,6 +122,9 @@ impl Counter {
             let why = format!("counter {key:?}: {read}, but {bound} {limit} can have been added");
             let part = part(history, places, place, value > most)?;
             return Err(Stop::broken(key, why, part));
+        }
+        if !is_read && !self.certain.0.is_empty() {
+            return Err(Stop::Unjudged(format!("the counter {key:?} is never read")));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::operation::{Function, Operation, Outcome};
+use crate::value::Value;
 
 /// Most operations that [`brute_force`] takes.
 pub const BRUTE_FORCE_OPERATIONS_MAX: usize = 16;
@@ -20,7 +21,7 @@ pub const BRUTE_FORCE_OPERATIONS_MAX: usize = 16;
 ///
 /// The first rule that is broken.
 pub fn replay(history: &[Operation], order: &[usize]) -> Result<(), String> {
-    let mut registers: HashMap<&str, (Option<&str>, u64)> = HashMap::new();
+    let mut registers: HashMap<&str, (Option<&Value>, u64)> = HashMap::new();
     let mut done = vec![false; history.len()];
     for &place in order {
         let operation = &history[place];
@@ -53,7 +54,7 @@ pub fn brute_force(history: &[Operation]) -> bool {
 }
 
 /// Whether the open operations can follow in some order on a register with this value.
-fn place_any(open: &[&Operation], value: Option<&str>) -> bool {
+fn place_any(open: &[&Operation], value: Option<&Value>) -> bool {
     if open.iter().all(|operation| operation.outcome == Outcome::Info) {
         return true;
     }
@@ -66,14 +67,14 @@ fn place_any(open: &[&Operation], value: Option<&str>) -> bool {
 }
 
 /// The value after an operation, if it can have returned what it returned.
-fn step<'a>(value: Option<&'a str>, operation: &'a Operation) -> Option<Option<&'a str>> {
-    let new = operation.text();
+fn step<'a>(value: Option<&'a Value>, operation: &'a Operation) -> Option<Option<&'a Value>> {
+    let new = operation.value.as_ref();
     match operation.function {
         Function::Read if operation.outcome == Outcome::Info => Some(value),
         Function::Read => (value == new).then_some(value),
         Function::Write => Some(new),
         Function::Delete => Some(None),
-        Function::Cas => (value == operation.expected_text()).then_some(new),
+        Function::Cas => (value == operation.expected.as_ref()).then_some(new),
         // No function of a register.
         _ => None,
     }

@@ -9,21 +9,24 @@
 //! 2. The order respects real time: a write has a higher revision, and a read looks at no lower
 //!    one, than anything that returned before it was called.
 //! 3. A read returns what the newest write of its key wrote, up to the revision at which it looked.
-//!    A cas found what was there just before its own revision.
+//!    A cas found what was there just before its own revision. All who look at one revision see the
+//!    same.
 //!
 //! Writes with an unknown outcome fill in where something was seen that no known write explains:
 //! an unknown write of that value on that key, called before the observation returned, each used
-//! for one revision. A successful delete without a revision found nothing to delete; it counts as
+//! for one revision. Such a cas must find what it expects, unless several writes of its value are
+//! unknown and differ in that. A successful delete without a revision found nothing to delete; it counts as
 //! a read of absence.
 //!
 //! Only reads that promise linearizability may be judged by this model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::stop::Stop;
 use super::versions::Versions;
 use super::{Checker, Verdict};
 use crate::operation::{Function, Operation, Outcome};
+use crate::value::Value;
 
 /// Checks that the revisions in a history are one order of all its operations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +73,7 @@ pub(super) fn judge(history: &[Operation], before: Before) -> Result<(), Stop> {
 struct Version<'h> {
     revision: u64,
     /// `None`: deleted.
-    value: Option<&'h str>,
+    value: Option<&'h Value>,
     /// The write.
     place: usize,
 }
@@ -81,10 +84,19 @@ struct Sight<'h> {
     /// The revision at which it looked.
     at: u64,
     /// What it saw.
-    value: Option<&'h str>,
+    value: Option<&'h Value>,
     /// The revision that wrote it, where the operation says so.
     written_at: Option<u64>,
     place: usize,
+    /// What showed that the operation took place, if its outcome is unknown.
+    proof: Option<usize>,
+}
+
+impl Sight<'_> {
+    /// The operation, and what showed that it took place.
+    fn places(&self) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(self.place).chain(self.proof)
+    }
 }
 
 /// All that a history says about one key.
@@ -149,7 +161,7 @@ impl<'h> Order<'h> {
         key.versions.sort_by_key(|version| version.revision);
         let known = |revision| key.versions.binary_search_by_key(&revision, |v| v.revision).is_ok();
         // (revision, value, the sight that returned first)
-        let mut seen: Vec<(u64, &'h str, usize)> = key
+        let mut seen: Vec<(u64, &'h Value, usize)> = key
             .sights
             .iter()
             .filter_map(|sight| Some((sight.written_at?, sight.value?, sight.place)))
@@ -171,14 +183,37 @@ impl<'h> Order<'h> {
             };
             let place = free.remove(candidate);
             key.learned.push(Version { revision, value: Some(value), place });
+            if let Some(value) = self.expected_by_all(&key.unknown, value, sight) {
+                let (at, proof) = (revision - 1, Some(sight));
+                key.sights.push(Sight { at, value, written_at: None, place, proof });
+            }
         }
         key.versions.extend_from_slice(&key.learned);
         key.versions.sort_by_key(|version| version.revision);
         Ok(())
     }
 
+    /// What was there before an unknown write of a value that a sight saw, if that is sure: all such
+    /// writes are cas and expect the same.
+    fn expected_by_all(
+        &self,
+        unknown: &[usize],
+        value: &Value,
+        sight: usize,
+    ) -> Option<Option<&'h Value>> {
+        let end = self.history[sight].end_ns();
+        let writes = unknown.iter().map(|&place| &self.history[place]);
+        let mut writes =
+            writes.filter(|one| one.written() == Some(Some(value)) && one.invoke_ns <= end);
+        let first = writes.clone().next()?;
+        let expected = first.expected.as_ref();
+        writes
+            .all(|one| one.function == Function::Cas && one.expected.as_ref() == expected)
+            .then_some(expected)
+    }
+
     /// A version was seen that no write can have made.
-    fn unexplained(&self, revision: u64, value: &str, sight: usize) -> Stop {
+    fn unexplained(&self, revision: u64, value: &Value, sight: usize) -> Stop {
         let seen = &self.history[sight];
         let write = self.history.iter().position(|operation| {
             operation.key == seen.key && operation.written() == Some(Some(value))
@@ -196,14 +231,15 @@ impl<'h> Order<'h> {
 
     /// Rule 1.
     fn check_unique(&self) -> Result<(), Stop> {
-        let mut versions: Vec<(u64, usize)> = self
-            .keys
-            .values()
-            .flat_map(|key| key.versions.iter().map(|version| (version.revision, version.place)))
-            .collect();
+        // Sorted by key as well, so that neighbours show whatever is there twice.
+        let mut versions: Vec<(u64, &str, usize)> = Vec::new();
+        for (&name, key) in &self.keys {
+            let of_key = key.versions.iter().map(|version| (version.revision, name, version.place));
+            versions.extend(of_key);
+        }
         versions.sort_unstable();
         for pair in versions.windows(2) {
-            let [(revision, first), (other, second)] = [pair[0], pair[1]];
+            let [(revision, _, first), (other, _, second)] = [pair[0], pair[1]];
             let (one, two) = (&self.history[first], &self.history[second]);
             let transaction =
                 one.process == two.process && one.invoke_ns == two.invoke_ns && one.key != two.key;
@@ -233,7 +269,7 @@ impl<'h> Order<'h> {
     /// An operation must be at least `above` over what was proven before its call.
     fn check_floor(&self, place: usize, revision: u64, above: u64) -> Result<(), Stop> {
         let (floor, Some(before)) = self.floors[place] else { return Ok(()) };
-        if revision >= floor + above {
+        if revision.checked_sub(above).is_some_and(|below| below >= floor) {
             return Ok(());
         }
         let (late, early) = (&self.history[place], &self.history[before]);
@@ -250,7 +286,7 @@ impl<'h> Order<'h> {
         for name in names {
             let mut key = self.keys.remove(name).expect("the name came from the map");
             key.sights.sort_by_key(|sight| (sight.at, self.history[sight.place].end_ns()));
-            Walk { order: self, key: &key, current: None, gone: None, gaps: 0 }.run()?;
+            Walk::new(self, &key).run()?;
             self.keys.insert(name, key);
         }
         Ok(())
@@ -308,21 +344,22 @@ fn note<'h>(key: &mut Key<'h>, operation: &'h Operation, place: usize) -> Result
     match operation.function {
         Function::Read => {
             let at = operation.at_revision.ok_or_else(unjudged)?;
-            let value = operation.text();
+            let value = operation.value.as_ref();
             let written_at = revision.filter(|_| value.is_some());
-            key.sights.push(Sight { at, value, written_at, place });
+            key.sights.push(Sight { at, value, written_at, place, proof: None });
         }
         Function::Delete if revision.is_none() => {
             let at = operation.at_revision.ok_or_else(unjudged)?;
-            key.sights.push(Sight { at, value: None, written_at: None, place });
+            key.sights.push(Sight { at, value: None, written_at: None, place, proof: None });
         }
         _ => {
             let revision = revision.ok_or_else(unjudged)?;
             let value = operation.written().flatten();
             key.versions.push(Version { revision, value, place });
             if operation.function == Function::Cas {
-                let value = operation.expected_text();
-                key.sights.push(Sight { at: revision - 1, value, written_at: None, place });
+                let value = operation.expected.as_ref();
+                let at = revision - 1;
+                key.sights.push(Sight { at, value, written_at: None, place, proof: None });
             }
         }
     }
@@ -345,94 +382,129 @@ struct Walk<'o, 'h> {
     key: &'o Key<'h>,
     /// The newest version so far.
     current: Option<Version<'h>>,
-    /// Saw that the current version was gone, by a delete with an unknown outcome.
-    gone: Option<usize>,
-    /// How many times that happened.
-    gaps: usize,
+    /// What is there: the current version, or what unknown writes made of it since.
+    there: Option<&'h Value>,
+    /// The last sight since the current version.
+    last: Option<Sight<'h>>,
+    /// How many unknown writes it took so far to explain sights, by what they wrote.
+    used: HashMap<Option<&'h Value>, usize>,
 }
 
-impl Walk<'_, '_> {
+impl<'o, 'h> Walk<'o, 'h> {
+    fn new(order: &'o Order<'h>, key: &'o Key<'h>) -> Self {
+        Self { order, key, current: None, there: None, last: None, used: HashMap::new() }
+    }
+
     fn run(mut self) -> Result<(), Stop> {
         let mut versions = self.key.versions.iter().peekable();
         for sight in &self.key.sights {
             while let Some(version) = versions.next_if(|version| version.revision <= sight.at) {
                 self.current = Some(*version);
-                self.gone = None;
+                self.there = version.value;
+                self.last = None;
             }
-            self.check(sight)?;
+            if let Some(revision) = sight.written_at {
+                self.check_named(sight, revision)?;
+            } else if sight.value != self.there {
+                self.check_changed(sight)?;
+                self.there = sight.value;
+            }
+            self.last = Some(*sight);
         }
         Ok(())
     }
 
-    fn check(&mut self, sight: &Sight<'_>) -> Result<(), Stop> {
-        if let Some(revision) = sight.written_at
-            && revision > sight.at
-        {
+    /// A sight that names the revision which wrote what it saw.
+    fn check_named(&self, sight: &Sight<'h>, revision: u64) -> Result<(), Stop> {
+        let operation = &self.order.history[sight.place];
+        if revision > sight.at {
             let why = format!(
-                "{} returned revision {revision}, which is above the one it looked at",
-                self.order.history[sight.place]
+                "{operation} returned revision {revision}, which is above the one it looked at"
             );
-            return Err(self.order.broken(why, vec![sight.place]));
+            return Err(self.broken(sight, why, []));
         }
-        match (self.current, sight.value) {
-            (Some(version), Some(seen)) => {
-                if sight.written_at.is_some_and(|revision| revision != version.revision) {
-                    return Err(self.differs(sight, &version));
-                }
-                if version.value != Some(seen) {
-                    let pinned = sight.written_at.is_some();
-                    if pinned || !self.may_have_written(sight, Some(seen)) {
-                        return Err(self.differs(sight, &version));
-                    }
-                } else if let Some(gone) = self.gone.filter(|_| {
-                    sight.written_at.is_some() || !self.may_have_written(sight, Some(seen))
-                }) {
-                    let why = format!(
-                        "{} saw again what was gone in {}",
-                        self.order.history[sight.place], self.order.history[gone]
-                    );
-                    return Err(self.order.broken(why, vec![sight.place, gone, version.place]));
-                }
-            }
-            (Some(version), None) if version.value.is_some() && self.gone.is_none() => {
-                self.gaps += 1;
-                if self.may_have_deleted(sight) < self.gaps {
-                    return Err(self.differs(sight, &version));
-                }
-                self.gone = Some(sight.place);
-            }
-            (Some(_) | None, None) => {}
-            (None, Some(seen)) => {
-                if sight.written_at.is_some() || !self.may_have_written(sight, Some(seen)) {
-                    let operation = &self.order.history[sight.place];
-                    let why = format!("{operation} found a value where nothing had been written");
-                    return Err(self.order.broken(why, vec![sight.place]));
-                }
-            }
+        let Some(version) = self.current else { return Err(self.unfounded(sight)) };
+        if (revision, sight.value) != (version.revision, version.value) {
+            return Err(self.differs(sight, &version));
         }
-        Ok(())
+        match self.last.filter(|_| sight.value != self.there) {
+            Some(gone) => Err(self.came_back(sight, &gone, &version)),
+            None => Ok(()),
+        }
     }
 
-    /// Whether an unknown write can have made what a sight saw without naming its revision. Which
-    /// write made which learned version may be open, so writes are only counted.
-    fn may_have_written(&self, sight: &Sight<'_>, value: Option<&str>) -> bool {
+    /// A sight that is not of what was there: an unknown write has to have changed that meanwhile.
+    fn check_changed(&mut self, sight: &Sight<'h>) -> Result<(), Stop> {
+        let history = self.order.history;
+        let operation = &history[sight.place];
+        if let Some(other) = self.last.filter(|other| other.at == sight.at) {
+            let (at, first) = (sight.at, &history[other.place]);
+            let why = format!(
+                "two looked at revision {at} and saw different values: {first} and {operation}"
+            );
+            let version = self.current.map(|version| version.place);
+            return Err(self.broken(sight, why, other.places().chain(version)));
+        }
+        *self.used.entry(sight.value).or_default() += 1;
+        if self.may_have_written(sight) {
+            return Ok(());
+        }
+        Err(match (self.current, self.last) {
+            (Some(version), Some(gone)) if sight.value == version.value => {
+                self.came_back(sight, &gone, &version)
+            }
+            (Some(version), _) => self.differs(sight, &version),
+            (None, Some(seen)) if sight.value.is_none() => {
+                let before = &history[seen.place];
+                let why =
+                    format!("{operation} found nothing after {before}, and nothing was deleted");
+                self.broken(sight, why, seen.places())
+            }
+            (None, _) => self.unfounded(sight),
+        })
+    }
+
+    /// Whether enough unknown writes can have made what was seen up to a sight without naming its
+    /// revision. Which write made which learned version may be open, so writes are only counted: one
+    /// for each learned version, and one for each time that the value was there anew. A cas counts
+    /// only where something can have made what it expects.
+    fn may_have_written(&self, sight: &Sight<'h>) -> bool {
+        let value = sight.value;
+        let used = self.used[&value];
+        let before = self.before(sight);
         let writes = |operation: &&Operation| operation.written() == Some(value);
-        let early = self.candidates(sight).filter(writes).count();
+        let finds = |operation: &&Operation| {
+            let expected = operation.expected.as_ref();
+            operation.function != Function::Cas || (expected != value && before.contains(&expected))
+        };
+        let early = self.candidates(sight).filter(writes).filter(finds).count();
         let all = self.key.unknown.iter().map(|&place| &self.order.history[place]);
         let all = all.filter(writes).count();
         let newest = self.current.map_or(0, |version| version.revision);
         let learned = || self.key.learned.iter().filter(|version| version.value == value);
-        early > learned().filter(|version| version.revision <= newest).count()
-            && all > learned().count()
+        early >= used + learned().filter(|version| version.revision <= newest).count()
+            && all >= used + learned().count()
     }
 
-    /// How many unknown deletes can have taken effect before a sight.
-    fn may_have_deleted(&self, sight: &Sight<'_>) -> usize {
-        self.candidates(sight).filter(|operation| operation.written() == Some(None)).count()
+    /// What may have been there between the last sight and this one, whatever the order.
+    fn before(&self, sight: &Sight<'h>) -> HashSet<Option<&'h Value>> {
+        let mut there = HashSet::from([self.there]);
+        loop {
+            let known = there.len();
+            for operation in self.candidates(sight) {
+                let finds = there.contains(&operation.expected.as_ref());
+                if operation.function != Function::Cas || finds {
+                    there.extend(operation.written());
+                }
+            }
+            if there.len() == known {
+                return there;
+            }
+        }
     }
 
     /// Unknown writes that may have a revision up to the one at which a sight looked.
-    fn candidates(&self, sight: &Sight<'_>) -> impl Iterator<Item = &Operation> {
+    fn candidates(&self, sight: &Sight<'_>) -> impl Iterator<Item = &'h Operation> {
         let Order { history, floors, .. } = self.order;
         let end = history[sight.place].end_ns();
         let at = sight.at;
@@ -452,7 +524,29 @@ impl Walk<'_, '_> {
             "{seen} must see the newest write up to revision {}, which has revision {}: {written}",
             sight.at, version.revision
         );
-        self.order.broken(why, vec![sight.place, version.place])
+        self.broken(sight, why, [version.place])
+    }
+
+    fn came_back(&self, sight: &Sight<'_>, gone: &Sight<'_>, version: &Version<'_>) -> Stop {
+        let history = self.order.history;
+        let (seen, gone_in) = (&history[sight.place], &history[gone.place]);
+        let why = format!("{seen} saw again what was gone in {gone_in}");
+        self.broken(sight, why, gone.places().chain([version.place]))
+    }
+
+    fn unfounded(&self, sight: &Sight<'_>) -> Stop {
+        let operation = &self.order.history[sight.place];
+        let why = format!("{operation} found a value where nothing had been written");
+        self.broken(sight, why, [])
+    }
+
+    fn broken(
+        &self,
+        sight: &Sight<'_>,
+        why: String,
+        others: impl IntoIterator<Item = usize>,
+    ) -> Stop {
+        self.order.broken(why, sight.places().chain(others).collect())
     }
 }
 
@@ -460,7 +554,6 @@ impl Walk<'_, '_> {
 mod tests {
     use super::*;
     use crate::operation::Call;
-    use crate::value::Value;
 
     fn op(process: u64, call: Call, times: (u64, u64), outcome: Outcome) -> Operation {
         let mut operation = Operation::invoked(process, call, times.0);
@@ -592,6 +685,88 @@ mod tests {
             get(None, (8, 9), 5),
         ];
         invalid(&twice, "must see the newest write up to revision 5");
+    }
+
+    #[test]
+    fn one_unknown_write_explains_one_appearance() {
+        let unknown = lost(Call::write("k", "x"), 2);
+        let history = [
+            put("y", (0, 1), 2),
+            unknown.clone(),
+            cas(Some("x"), "a", (4, 5), 4),
+            cas(Some("x"), "b", (6, 7), 6),
+        ];
+        invalid(&history, "must see the newest write up to revision 5");
+        valid(&[&history[..], std::slice::from_ref(&unknown)].concat());
+        // Whoever named the revision has used it up.
+        let history = [put("y", (0, 1), 2), unknown, get(Some(("x", 3)), (4, 5), 3)];
+        let again = [put("a", (6, 7), 4), cas(Some("x"), "b", (8, 9), 6)];
+        invalid(&[&history[..], &again[..]].concat(), "must see the newest write up to revision 5");
+    }
+
+    #[test]
+    fn an_unknown_cas_finds_what_it_expects() {
+        let unknown = |from: &str| lost(Call::cas("k", Some(from.into()), "x"), 2);
+        let seen = get(Some(("x", 3)), (4, 5), 3);
+        valid(&[put("y", (0, 1), 2), unknown("y"), seen.clone()]);
+        let history = [put("y", (0, 1), 2), unknown("z"), seen.clone()];
+        invalid(&history, "must see the newest write up to revision 2");
+        let Verdict::Invalid(violation) = RevisionChecker.check(&history) else { panic!() };
+        assert!(RevisionChecker.check(&violation.operations).is_invalid());
+        invalid(&[unknown("z"), seen.clone()], "where nothing had been written");
+        // One of them may have been the reason.
+        valid(&[put("y", (0, 1), 2), unknown("z"), unknown("y"), seen]);
+        // The same where only a later cas saw it.
+        let later = cas(Some("x"), "a", (4, 5), 5);
+        valid(&[put("y", (0, 1), 2), unknown("y"), later.clone()]);
+        invalid(&[put("y", (0, 1), 2), unknown("z"), later.clone()], "must see the newest write");
+        invalid(&[put("y", (0, 1), 2), unknown("x"), later.clone()], "must see the newest write");
+        let other = lost(Call::write("k", "z"), 2);
+        valid(&[put("y", (0, 1), 2), unknown("z"), other, later]);
+    }
+
+    #[test]
+    fn a_revision_has_one_value() {
+        let unnamed = |value: &str, times, at| Operation {
+            revision: None,
+            ..get(Some((value, 0)), times, at)
+        };
+        let unknown = lost(Call::write("k", "x"), 0);
+        let history = [unknown.clone(), unnamed("x", (1, 2), 3), get(None, (1, 9), 3)];
+        invalid(&history, "two looked at revision 3 and saw different values");
+        // From one revision to the next it takes a write.
+        valid(&[unknown.clone(), get(None, (1, 9), 2), unnamed("x", (1, 9), 3)]);
+        let history = [unknown, unnamed("x", (1, 9), 3), get(None, (1, 9), 4)];
+        invalid(&history, "and nothing was deleted");
+        valid(&[&history[..], &[lost(Call::delete("k"), 0)]].concat());
+    }
+
+    #[test]
+    fn lists_are_values() {
+        let list: Value = ["x"].into_iter().collect();
+        let mut write = put("", (0, 1), 2);
+        write.value = Some(list.clone());
+        let mut read = get(Some(("", 2)), (2, 3), 2);
+        read.value = Some(list);
+        valid(&[write.clone(), read.clone()]);
+        invalid(&[write, get(None, (2, 3), 2)], "must see the newest write");
+        read.revision = None;
+        invalid(&[read], "where nothing had been written");
+    }
+
+    #[test]
+    fn the_highest_revision_is_one_like_others() {
+        let last = put("a", (0, 1), u64::MAX);
+        valid(&[last.clone(), get(Some(("a", u64::MAX)), (2, 3), u64::MAX)]);
+        invalid(&[last, put("b", (2, 3), 2)], "was given revision 2");
+    }
+
+    #[test]
+    fn a_transaction_writes_a_key_once() {
+        let mut other = put("b", (0, 9), 2);
+        other.key = "other".to_owned();
+        let history = [put("a", (0, 9), 2), other, put("c", (0, 9), 2)];
+        invalid(&history, "two writes have revision 2");
     }
 
     #[test]

@@ -4,14 +4,15 @@
 //!
 //! 1. **Revisions**, where every successful write and every successful read of a value names one.
 //!    Absence is the version of the newest delete up to the revision at which the read looked, or
-//!    version 0; it says nothing if a delete with an unknown outcome may have caused it.
+//!    version 0; it says nothing if a delete with an unknown outcome may have caused it. A read
+//!    that names the revision of another value, or of none, is broken by itself.
 //! 2. Else **a single writer**: the writes of the one process that writes the key, in its order,
 //!    counted from 1; absence is version 0. The values must be unique.
 //!
 //! Where neither helps, the history is not judged. Writes with an unknown outcome have a version
 //! once a read saw them. O(n log n).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::stop::Stop;
 use crate::operation::{Function, Operation, Outcome};
@@ -147,11 +148,13 @@ impl<'h> OneKey<'h> {
         };
         let mut deleted: Vec<u64> = deletes(&self.writes).into_iter().map(at).collect();
         deleted.sort_unstable();
+        let origins = Origins::new(self, &found);
         // By their calls: if the first one cannot be the reason, none can.
         let maybe_deleted = deletes(&self.unknown);
         let mut seen: HashMap<&Value, u64> = HashMap::new();
         for &place in &self.reads {
             if let Some(value) = self.seen(place) {
+                origins.check(place, value, at(place))?;
                 seen.entry(value).or_insert(at(place));
                 found.push((place, at(place)));
                 continue;
@@ -250,6 +253,47 @@ impl<'h> OneKey<'h> {
 
     fn unwritten(&self, read: usize) -> Stop {
         unwritten(self.history, read, &self.failed)
+    }
+}
+
+/// Where values with revisions come from, on one key.
+struct Origins<'k, 'h> {
+    key: &'k OneKey<'h>,
+    /// The successful write of each revision.
+    writes: HashMap<u64, usize>,
+    /// Values that writes with an unknown outcome may have left.
+    unknown: HashSet<&'h Value>,
+}
+
+impl<'k, 'h> Origins<'k, 'h> {
+    /// Successful writes come with their revisions.
+    fn new(key: &'k OneKey<'h>, writes: &[(usize, u64)]) -> Self {
+        let writes = writes.iter().map(|&(place, revision)| (revision, place)).collect();
+        let value = |&place: &usize| key.history[place].value.as_ref();
+        Self { key, writes, unknown: key.unknown.iter().filter_map(value).collect() }
+    }
+
+    /// Whether a write can have left this value at the revision that the read names.
+    fn check(&self, read: usize, value: &Value, revision: u64) -> Result<(), Stop> {
+        let history = self.key.history;
+        let wrote = |place: &usize| history[*place].value.as_ref() == Some(value);
+        let operation = &history[read];
+        let (why, write) = match self.writes.get(&revision) {
+            Some(write) if wrote(write) => return Ok(()),
+            Some(&write) => {
+                let write_operation = &history[write];
+                (format!("{operation} names the revision of {write_operation}"), write)
+            }
+            None if self.unknown.contains(value) => return Ok(()),
+            None => match self.key.writes.iter().copied().find(wrote) {
+                Some(write) => {
+                    let write_operation = &history[write];
+                    (format!("{operation} names another revision than {write_operation}"), write)
+                }
+                None => return Err(self.key.unwritten(read)),
+            },
+        };
+        Err(Stop::broken(&operation.key, why, [read, write]))
     }
 }
 

@@ -37,13 +37,17 @@ impl Checker for WatchChecker {
         "watch"
     }
 
-    /// Unknown if a write or a delivery does not name its revision, or events cannot be read.
+    /// Unknown if a write or a delivery does not name its revision, if events cannot be read, or if
+    /// something was written and nothing delivered.
     fn check(&self, history: &[Operation]) -> Verdict {
         if let Some(unknown) = super::foreign(history, &FUNCTIONS) {
             return unknown;
         }
         let judged = Log::new(history).and_then(|mut log| {
             let deliveries = deliveries(history)?;
+            if deliveries.is_empty() && !log.writes.is_empty() {
+                return Err(Stop::Unjudged("nothing is delivered to any watcher".to_owned()));
+            }
             log.learn(&deliveries)?;
             log.sort();
             log.check(&deliveries)
@@ -195,7 +199,8 @@ impl<'h> Log<'h> {
 
     fn sort(&mut self) {
         for (&(key, revision), &place) in &self.writes {
-            for name in [key, ""] {
+            // A history of one key may leave its name out.
+            for name in ["", key].into_iter().take(1 + usize::from(!key.is_empty())) {
                 self.sorted.entry(name).or_default().push((revision, place));
             }
         }

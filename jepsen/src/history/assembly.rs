@@ -53,6 +53,9 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
                 Function::Txn | Function::Watch if event.value.is_some() => {
                     operation.value = self.returned(event.value, &operation.key)?;
                 }
+                function if function.takes_value() => {
+                    self.check_repeated(event.value, &operation)?;
+                }
                 _ => {}
             }
         }
@@ -130,6 +133,28 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
             return Err("completes an operation on another key than was invoked".to_owned());
         }
         Ok(value)
+    }
+
+    /// A completion says the value that was invoked, or none.
+    fn check_repeated(&self, said: Option<Datum<'_>>, operation: &Operation) -> Result<(), String> {
+        let Operation { function, value, expected, process, .. } = operation;
+        let repeats = match said {
+            None => true,
+            // The usual one, without a copy.
+            Some(Datum::Text(text)) if !self.keyed => operation.text() == Some(&text),
+            said => match self.returned(said, &operation.key)? {
+                None => true,
+                said if *function == Function::Cas && self.format != Format::Json => {
+                    two(said) == Some((expected.clone(), value.clone()))
+                }
+                said => said == *value,
+            },
+        };
+        if repeats {
+            return Ok(());
+        }
+        let name = function.as_str();
+        Err(format!("process {process} completes another {name} than it invoked"))
     }
 
     /// The time of an event. As JSON lines have it, times alone decide; in the other formats the

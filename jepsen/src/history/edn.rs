@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::event::{Datum, Event, Kind, function_named};
+use super::event::{Datum, Event, Kind, Process, function_named};
 use crate::value::Value;
 
 /// How deeply forms may be nested.
@@ -170,11 +170,12 @@ fn event<'a>(map: Vec<(Form<'a>, Form<'a>)>) -> Result<Option<Event<'a>>, String
         }
     }
     let process = process.ok_or("an event needs :process")?;
-    let Form::Number(number) = process else { return Ok(None) };
-    let wrong = |_| format!(":process is {number}, which is no number of a client");
-    event.process = number.parse().map_err(wrong)?;
-    let kind = kind.ok_or("an event needs :type")?.into_text().unwrap_or_default();
-    event.kind = Kind::named(&kind).ok_or_else(|| format!("unknown type {kind:?}"))?;
+    let kind = kind.and_then(Form::into_text);
+    let named = kind.as_deref().and_then(Kind::named);
+    let Some(client) = process.into_process()?.client(named)? else { return Ok(None) };
+    event.process = client;
+    let kind = kind.ok_or("an event needs :type")?;
+    event.kind = named.ok_or_else(|| format!("unknown type {kind:?}"))?;
     let function = function.and_then(Form::into_text);
     event.function = function.map(|function| function_named(&function)).transpose()?;
     if matches!(event.kind, Kind::Fail | Kind::Info) {
@@ -226,6 +227,14 @@ impl<'a> Form<'a> {
             Datum::Text(text) => text,
             Datum::Other(value) => Cow::Owned(value.name().into_owned()),
         })
+    }
+
+    fn into_process(self) -> Result<Process<'a>, String> {
+        let Self::Number(number) = self else {
+            return Ok(Process::Named(self.into_text().unwrap_or(Cow::Borrowed("nil"))));
+        };
+        let wrong = |_| format!(":process is {number}, which is no number of a client");
+        number.parse().map(Process::Client).map_err(wrong)
     }
 
     fn whole(self, name: &str) -> Result<Option<u64>, String> {

@@ -40,6 +40,30 @@ impl Kind {
     }
 }
 
+/// The process that tells of its own faults, in Jepsen's histories.
+const NEMESIS: &str = "nemesis";
+
+/// Whose event it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Process<'a> {
+    /// A client.
+    Client(u64),
+    /// Something with a name.
+    Named(Cow<'a, str>),
+}
+
+impl Process<'_> {
+    /// The number of a client; `None` if it is something that is no client and says so by its name
+    /// or by only telling. A client with a name is refused: it must not be left out unseen.
+    pub(super) fn client(self, kind: Option<Kind>) -> Result<Option<u64>, String> {
+        match self {
+            Self::Client(number) => Ok(Some(number)),
+            Self::Named(name) if name == NEMESIS || kind == Some(Kind::Info) => Ok(None),
+            Self::Named(name) => Err(format!("the process of a client is a number, not {name:?}")),
+        }
+    }
+}
+
 /// A value that is copied only when it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Datum<'a> {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::event::{Datum, Event, Kind, function_named};
+use super::event::{Datum, Event, Kind, Process, function_named};
 use crate::value::Value;
 
 /// How deeply lists and maps may be nested.
@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 64;
 pub(super) fn event(line: &str) -> Result<Option<Event<'_>>, String> {
     let mut json = Json { text: line, at: 0 };
     let mut event = Event::new(0, Kind::Invoke);
-    let (mut process, mut kind) = (None, None);
+    let (mut process, mut kind, mut function) = (None, None, None);
     json.expect(b'{')?;
     if !json.next_is(b'}') {
         loop {
@@ -30,9 +30,7 @@ pub(super) fn event(line: &str) -> Result<Option<Event<'_>>, String> {
                     let wrong = || format!("unknown type {word:?}");
                     kind = Some(Kind::named(&word).ok_or_else(wrong)?);
                 }
-                "f" => {
-                    event.function = json.text()?.map(|f| function_named(&f)).transpose()?;
-                }
+                "f" => function = json.text()?,
                 "key" => event.key = json.text()?,
                 "value" => event.value = json.datum()?,
                 "expected" => event.expected = json.datum()?,
@@ -53,10 +51,11 @@ pub(super) fn event(line: &str) -> Result<Option<Event<'_>>, String> {
     }
     json.end()?;
     event.kind = kind.ok_or("an event needs `type`")?;
-    match process.ok_or("an event needs `process`")? {
-        Some(process) => event.process = process,
-        None => return Ok(None),
-    }
+    let process = process.ok_or("an event needs `process`")?;
+    let Some(client) = process.client(kind)? else { return Ok(None) };
+    event.process = client;
+    // What a nemesis does has names of its own.
+    event.function = function.map(|function| function_named(&function)).transpose()?;
     Ok(Some(event))
 }
 
@@ -250,12 +249,13 @@ impl<'a> Json<'a> {
         number.parse().map(Some).map_err(wrong)
     }
 
-    /// The number of a client, or none if it has a name.
-    fn process(&mut self) -> Result<Option<u64>, String> {
+    /// The number of a client, or the name of something else.
+    fn process(&mut self) -> Result<Process<'a>, String> {
         if self.peek() == b'"' {
-            return self.string().map(|_| None);
+            return self.string().map(Process::Named);
         }
-        self.whole("process")
+        let number = self.whole("process")?;
+        Ok(number.map_or(Process::Named(Cow::Borrowed("null")), Process::Client))
     }
 
     /// Text, a number as text, or null.
@@ -389,7 +389,13 @@ mod tests {
 
     #[test]
     fn what_is_no_client_is_left_out() {
-        assert_eq!(event("{\"process\":\"nemesis\",\"type\":\"info\",\"f\":\"read\"}"), Ok(None));
+        for line in [
+            "{\"process\":\"nemesis\",\"type\":\"info\",\"f\":\"read\"}",
+            "{\"process\":\"nemesis\",\"type\":\"invoke\",\"f\":\"kill\"}",
+            "{\"process\":\"watchdog\",\"type\":\"info\",\"f\":\"kill\"}",
+        ] {
+            assert_eq!(event(line), Ok(None), "{line}");
+        }
     }
 
     #[test]

@@ -36,7 +36,10 @@
 //!
 //! # In all of them
 //!
-//! - A process that is no number (the nemesis) is no client: its events are left out.
+//! - A process that is no number is no client: the events of `nemesis` are left out, and so is what
+//!   others only tell, with `info`. Anything else of a process that is no number is refused.
+//! - What an `ok` says of key, function and value must be what was invoked; only reads, transactions
+//!   and watches return something else.
 //! - An operation that is still open at the end of the file is the same as `info`.
 //! - A read that succeeded without anyone knowing its value is written as `info`.
 //! - With [`ReadOptions::keyed`] every value is `[key value]`.

@@ -249,6 +249,27 @@ fn later_versions_carry_what_came_before() {
 }
 
 #[test]
+fn a_read_names_the_revision_of_what_it_returned() {
+    let writes = "0 w x 1 rev=2 \n 0 w x 2 rev=3 \n 9 w x 3 info";
+    let with = |read: &str| history(&format!("{writes} \n {read}"));
+    for (checker, _, _) in PLANTED {
+        valid(&checker, &with("0 r x 2 rev=3 at=3"));
+        valid(&checker, &with("0 r x 3 rev=4 at=4"));
+        // An old value under a new revision would pass for fresh.
+        invalid(&checker, &with("0 r x 1 rev=3 at=3"), "names the revision of write x \"2\"");
+        invalid(&checker, &with("0 r x 1 rev=4 at=4"), "another revision than write x \"1\"");
+        invalid(&checker, &with("0 r x 7 rev=4 at=4"), "a value that no operation wrote");
+    }
+}
+
+#[test]
+fn a_list_is_no_absence() {
+    let write = "0 w x [1] rev=2";
+    valid(&RYW, &history(&format!("{write} \n 0 r x [1] rev=2 at=2")));
+    invalid(&RYW, &history(&format!("{write} \n 0 r x - at=2")), "is older than what its own");
+}
+
+#[test]
 fn what_has_no_order_is_not_judged() {
     unknown(&MR, &history("0 w x 1 \n 1 w x 2"), "several writing processes");
     unknown(&MR, &history("0 w x 1 \n 0 w x 1"), "is written twice");

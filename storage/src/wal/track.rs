@@ -253,11 +253,8 @@ impl GroupTrack {
             return Ok(LogEdit::Keep);
         };
         let (start, last) = (self.state.start_index, self.state.last_index);
-        if from <= start || from > last + 1 {
-            return Err(format!(
-                "entries from {from} do not follow a log of [{}, {last}]",
-                start + 1
-            ));
+        if from <= start || from - 1 > last {
+            return Err(format!("entries from {from} do not follow a log of ({start}, {last}]"));
         }
         let commit = self.commit();
         if from <= commit {
@@ -488,6 +485,15 @@ mod tests {
         assert!(holed(&[entries(&[(4, 6)])]).unwrap_err().contains("committed up to 4"));
         let other = keeps((9, 4), (9, 5), 5, 9);
         assert!(holed(&[other]).unwrap_err().contains("empty log"));
+    }
+
+    #[test]
+    fn the_last_index_there_is_breaks_nothing() {
+        let full = state((u64::MAX, 1), (u64::MAX, 1), 1, u64::MAX);
+        for index in [0, 1, u64::MAX] {
+            let why = run_from(full.clone(), Holes::Refused, &[entries(&[(index, 1)])]);
+            assert!(why.unwrap_err().contains("do not follow"), "{index}");
+        }
     }
 
     #[test]

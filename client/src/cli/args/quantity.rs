@@ -5,10 +5,19 @@ use std::time::Duration;
 
 use proto::v1;
 
-/// A duration such as `1500ms`, longer than nothing.
+use crate::config::TIMEOUT_MAX;
+
+/// A duration such as `1500ms`, longer than nothing and no longer than [`TIMEOUT_MAX`]: deadlines are
+/// made of it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("it must be longer than nothing".into()) } else { Ok(duration) }
+    if duration.is_zero() {
+        return Err("it must be longer than nothing".into());
+    }
+    if duration > TIMEOUT_MAX {
+        return Err("it must be no longer than 100 years".into());
+    }
+    Ok(duration)
 }
 
 /// A number of bytes: `4096`, `64KiB`, `1.5GiB`.
@@ -88,6 +97,15 @@ mod tests {
         }
         for text in ["", "KiB", "-1", "1KB", "1k", "1.KiB", ".5KiB", "99999999TiB", "1e3"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_beginning_and_an_end() {
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(duration("36525days"), Ok(TIMEOUT_MAX));
+        for text in ["", "0s", "36525days 1s", "500000000000years", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 

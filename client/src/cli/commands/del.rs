@@ -1,5 +1,7 @@
 //! `kv del`.
 
+use std::ffi::OsString;
+
 use bytes::Bytes;
 use proto::limits::KEY_BYTES_MAX;
 use proto::v1;
@@ -8,7 +10,7 @@ use serde::Serialize;
 use super::get::{absent, key_of};
 use crate::cli::args::DelArgs;
 use crate::cli::errors::CliError;
-use crate::cli::output::{Form, SCHEMA, bytes_of, escaped, grouped, json_line};
+use crate::cli::output::{Form, SCHEMA, bytes_of, escaped, grouped, json_line, shell_quoted};
 use crate::cli::run::Run;
 use crate::client::Client;
 use crate::pages::{Pages, prefix_end};
@@ -48,10 +50,10 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         count(&client, run, &key, &range_end).await?
     } else {
         let request = v1::DeleteRequest { key: key.clone(), range_end, ..Default::default() };
-        let (name, options) = (escaped(&key), run.options());
+        let (subject, look) = named(&args);
+        let options = run.options();
         let sent = client.delete(request, &options);
-        let reply =
-            run.change(format!("delete of \"{name}\""), format!("kv ls {name}"), sent).await?;
+        let reply = run.change(subject, look, sent).await?;
         (reply.deleted, reply.revision)
     };
     let form = run.form;
@@ -72,6 +74,20 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         return Err(absent("delete", &key, revision));
     }
     Ok(())
+}
+
+/// What is deleted, and the command that shows whether it is still there.
+fn named(args: &DelArgs) -> (String, String) {
+    let named = args.key.as_ref().or(args.prefix.as_ref()).map(OsString::as_os_str);
+    let named = named.unwrap_or_default();
+    let (name, typed) = (escaped(named.as_encoded_bytes()), shell_quoted(named));
+    match args.key {
+        Some(_) => (format!("delete of \"{name}\""), format!("kv get {typed}")),
+        None => {
+            let subject = format!("delete of all keys with the prefix \"{name}\"");
+            (subject, format!("kv ls {typed} --count"))
+        }
+    }
 }
 
 /// The keys with this prefix as `[key, range_end)`, in the form of a delete: the start is a key, and
@@ -110,6 +126,23 @@ async fn count(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delete_is_named_as_it_was_typed() {
+        let of = |key: Option<&str>, prefix: Option<&str>| {
+            named(&DelArgs {
+                key: key.map(OsString::from),
+                prefix: prefix.map(OsString::from),
+                dry_run: false,
+                missing_ok: false,
+            })
+        };
+        let (subject, look) = of(Some("a b"), None);
+        assert_eq!((&*subject, &*look), ("delete of \"a b\"", "kv get 'a b'"));
+        let (subject, look) = of(None, Some(""));
+        assert_eq!(subject, "delete of all keys with the prefix \"\"");
+        assert_eq!(look, "kv ls '' --count");
+    }
 
     #[test]
     fn a_prefix_becomes_a_range_that_is_not_a_single_key() {

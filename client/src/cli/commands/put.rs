@@ -13,7 +13,9 @@ use serde::Serialize;
 use super::get::{key_of, print_value};
 use crate::cli::args::{ConditionArgs, PutArgs};
 use crate::cli::errors::CliError;
-use crate::cli::output::{Form, JsonItem, SCHEMA, bytes_of, escaped, json_line, level_name, time};
+use crate::cli::output::{
+    Form, JsonItem, SCHEMA, bytes_of, escaped, json_line, level_name, shell_quoted, time,
+};
 use crate::cli::run::Run;
 use crate::cli::settings;
 use crate::client::Client;
@@ -58,7 +60,8 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
     let options = CallOptions { timeout: Some(left), ..options };
     let name = escaped(&key);
     let sent = client.put(request, &options);
-    let reply = run.change(format!("write to \"{name}\""), format!("kv get {name}"), sent).await?;
+    let look = format!("kv get {}", shell_quoted(&args.key));
+    let reply = run.change(format!("write to \"{name}\""), look, sent).await?;
     let took = started.elapsed();
 
     let proof = reply.proof.unwrap_or_default();

@@ -67,6 +67,10 @@ impl<'h> Step<'h> {
     }
 }
 
+fn no_text(operation: &Operation) -> Verdict {
+    Verdict::Unknown { why: format!("the model knows no values but texts: {operation}") }
+}
+
 fn strange(operation: &Operation) -> Verdict {
     Verdict::Unknown { why: format!("the model knows no such transaction: {operation}") }
 }
@@ -269,7 +273,8 @@ impl<'h> Part<'h> {
         let mut effect = Vec::new();
         if operation.function != Function::Txn {
             let key = self.key(&operation.key);
-            let value = operation.value.as_ref();
+            let value = self.fitting(operation, operation.value.as_ref())?;
+            self.fitting(operation, operation.expected.as_ref())?;
             let raw = match operation.function {
                 Function::Read if !known || (nil == Nil::Unknown && value.is_none()) => None,
                 Function::Read => Some(Raw::Get(self.number(value))),
@@ -287,6 +292,9 @@ impl<'h> Part<'h> {
         for step in steps(operation)? {
             let step = Step::read(operation, step.as_ref())?;
             let key = self.key(step.key);
+            if step.function != "cas" {
+                self.fitting(operation, step.value)?;
+            }
             let raw = match step.function {
                 "r" if !known || (nil == Nil::Unknown && step.value.is_none()) => continue,
                 "r" => Raw::Get(self.number(step.value)),
@@ -297,6 +305,8 @@ impl<'h> Part<'h> {
                 "cas" => {
                     let pair = step.value.and_then(Value::as_list).unwrap_or_default();
                     let [old, new] = pair else { return Err(strange(operation)) };
+                    self.fitting(operation, old.as_ref())?;
+                    self.fitting(operation, new.as_ref())?;
                     Raw::Cas(self.number(old.as_ref()), self.number(new.as_ref()))
                 }
                 _ => return Err(strange(operation)),
@@ -304,6 +314,17 @@ impl<'h> Part<'h> {
             effect.push((key, raw));
         }
         Ok(effect)
+    }
+
+    /// A value, if the object can hold it: to `kv` all values are texts.
+    fn fitting(
+        &self,
+        operation: &Operation,
+        value: Option<&'h Value>,
+    ) -> Result<Option<&'h Value>, Verdict> {
+        let fits = self.sequential != Sequential::Kv
+            || value.is_none_or(|value| value.as_text().is_some());
+        if fits { Ok(value) } else { Err(no_text(operation)) }
     }
 
     fn effect_number(&mut self, effect: Effect) -> u32 {
@@ -328,11 +349,12 @@ impl<'h> Part<'h> {
     }
 
     /// A value as text. To `kv` absence is the empty string; to registers it is not, so whatever
-    /// is there gets a mark in front.
+    /// is there gets a mark in front, and a list another one than a text that looks like it.
     fn text(&self, value: Option<&'h Value>) -> Cow<'h, str> {
         match (self.sequential, value) {
             (_, None) => Cow::Borrowed(""),
-            (Sequential::Registers, Some(value)) => Cow::Owned(format!("={}", value.name())),
+            (Sequential::Registers, Some(Value::Text(text))) => Cow::Owned(format!("={text}")),
+            (Sequential::Registers, Some(value)) => Cow::Owned(format!("~{}", value.name())),
             (Sequential::Kv | Sequential::Mutex, Some(value)) => value.name(),
         }
     }

@@ -13,9 +13,11 @@
 //! A run that cannot be finished (a node does not start, or does not come back) has all of these files
 //! as well: what was seen until then is judged, and the verdict is at best unknown.
 //!
-//! - `parameters`: what a run is, and the command that repeats it. `report`: the files.
-//!   `progress`: what is said meanwhile. `keyspace`: where clients of a given cluster work.
+//! - `parameters`: what a run is, and the command that repeats it. `clocks`: what it leaves out.
+//!   `report`: the files. `progress`: what is said meanwhile. `keyspace`: where clients of a given cluster
+//!   work.
 
+mod clocks;
 mod keyspace;
 mod parameters;
 mod progress;
@@ -34,11 +36,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::clocks::Clocks;
+pub use self::clocks::Skipped;
 pub use self::keyspace::{KeyspaceState, RunKeyspace};
 pub use self::parameters::{Parameters, System, parse_title, title};
 pub use self::report::{has_lab_faults, server_version};
 use crate::checker::{self, ModelOptions};
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::{ClockLibrary, Cluster, ClusterOptions};
 use crate::error::LabError;
 use crate::history;
 use crate::judgement::{Judgement, Word};
@@ -92,6 +96,8 @@ pub struct RunResult {
     pub summary: RegisterSummary,
     /// What was done to the cluster.
     pub faults: Vec<Fault>,
+    /// Which nemeses were left out, since they cannot be done here.
+    pub skipped: Vec<Skipped>,
     /// What went wrong besides the promises, such as a node that ended by itself. There is a
     /// judgement that says so, too.
     pub failure: Option<LabError>,
@@ -129,6 +135,7 @@ struct Stage {
 struct Course {
     recorder: Recorder,
     faults: Faults,
+    clocks: Clocks,
     interrupted: bool,
     begun: SystemTime,
     server_sha256: Option<String>,
@@ -155,7 +162,11 @@ async fn run_within(
 ) -> Result<RunResult, LabError> {
     let parameters = &options.parameters;
     parameters.validate()?;
-    let mut course = Course::begin();
+    let clocks = Clocks::of(parameters, ClockLibrary::find);
+    if options.progress {
+        progress::skipped(&clocks.skipped);
+    }
+    let mut course = Course::begin(clocks);
     let mut interrupt = std::pin::pin!(interrupt);
     let acted = match &parameters.system {
         System::Given(given) => {
@@ -165,7 +176,7 @@ async fn run_within(
         System::Own { binary, nodes } => {
             report::check_features(parameters, binary).await?;
             course.server_sha256 = Some(hashed(binary).await?);
-            let mut cluster = create(options, binary, *nodes)?;
+            let mut cluster = create(options, &course.clocks, binary, *nodes)?;
             cluster.start_all()?;
             let booted = tokio::select! {
                 booted = cluster.wait_all_ready(patience.boot) => booted,
@@ -193,15 +204,25 @@ async fn run_within(
     conclude(options, course, acted.err()).await
 }
 
-/// Makes the cluster of a run, with proxies if anything disturbs its network.
-fn create(options: &RunOptions, binary: &Path, nodes: usize) -> Result<Cluster, LabError> {
+/// Makes the cluster of a run, with proxies if anything disturbs its network, and with clocks that
+/// can be moved if anything moves them.
+fn create(
+    options: &RunOptions,
+    clocks: &Clocks,
+    binary: &Path,
+    nodes: usize,
+) -> Result<Cluster, LabError> {
     let dir = Some(options.dir.join("cluster"));
     let cluster = ClusterOptions { binary: binary.to_owned(), nodes, dir };
-    if options.parameters.disturbs_network() {
-        Cluster::create_proxied(&cluster)
+    let mut cluster = if options.parameters.disturbs_network() {
+        Cluster::create_proxied(&cluster)?
     } else {
-        Cluster::create(&cluster)
+        Cluster::create(&cluster)?
+    };
+    if let Some(library) = &clocks.library {
+        cluster.clocks_by(library)?;
     }
+    Ok(cluster)
 }
 
 /// The hash of the server binary, before it is started.
@@ -244,10 +265,11 @@ async fn act_on_given(
 
 impl Course {
     /// Of a run that begins now.
-    fn begin() -> Self {
+    fn begin(clocks: Clocks) -> Self {
         Self {
             recorder: Recorder::default(),
             faults: Faults::default(),
+            clocks,
             interrupted: false,
             begun: SystemTime::now(),
             server_sha256: None,
@@ -268,7 +290,7 @@ async fn conclude(
     course: Course,
     failure: Option<LabError>,
 ) -> Result<RunResult, LabError> {
-    let Course { recorder, faults, interrupted, begun, server_sha256, keyspace } = course;
+    let Course { recorder, faults, clocks, interrupted, begun, server_sha256, keyspace } = course;
     let history = recorder.take();
     let summary = RegisterSummary::of(&history);
     let path = options.dir.join("history.jsonl");
@@ -283,10 +305,12 @@ async fn conclude(
         judgements.push(Judgement::unknown(RUN_MODEL, &history, &failure.to_string()));
     }
     let faults = faults.list();
+    let skipped = clocks.skipped;
     let mut result = RunResult {
         judgements,
         summary,
         faults,
+        skipped,
         failure,
         interrupted,
         begun,
@@ -317,6 +341,7 @@ async fn act(
 ) -> Result<(), LabError> {
     let parameters = &options.parameters;
     let work: Work = parameters.workload.begin(&parameters.seeded_load());
+    let nemeses = course.clocks.possible(&parameters.nemeses);
     let (stop, stopped) = watch::channel(false);
     let (recorder, faults) = (course.recorder.clone(), course.faults.clone());
     let mut tasks = tokio::select! {
@@ -329,10 +354,9 @@ async fn act(
     }
     // A nemesis that fails ends the run: what goes on then says nothing more.
     let (failed, nemesis_failed) = tokio::sync::oneshot::channel();
-    let nemeses = async {
+    let striking = async {
         let Some(field) = &stage.field else { return Ok(()) };
-        let run =
-            nemesis::run(&parameters.nemeses, parameters.seed, Arc::clone(field), stopped.clone());
+        let run = nemesis::run(&nemeses, parameters.seed, Arc::clone(field), stopped.clone());
         let result = run.await;
         if result.is_err() {
             // The clients may have ended before.
@@ -351,7 +375,7 @@ async fn act(
         worked
     };
     let (disturbed, worked) =
-        tokio::join!(bounded(nemeses, stopped.clone(), patience.end), working);
+        tokio::join!(bounded(striking, stopped.clone(), patience.end), working);
     course.interrupted = worked?;
     disturbed?;
     work.finish(&stage.target, &recorder, patience.recovery).await?;

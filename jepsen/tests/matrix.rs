@@ -11,6 +11,8 @@ use fake::{interrupt_twice, lives, nodes, server, until};
 fn lab(server: &Path, dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kv-lab"));
     command.arg("matrix").args(args).arg("--binary").arg(server).arg("--dir").arg(dir);
+    // The same on every machine: none can move clocks.
+    command.env("KVLAB_FAKETIME", dir.join("absent.so"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -29,7 +31,7 @@ fn a_matrix_is_taken_up_again_where_it_was_and_keeps_what_is_not_valid() {
     let home = tempfile::tempdir().unwrap();
     let server = server("broken");
     let dir = home.path().join("matrix");
-    let args = ["--workload", "bank", "--nemesis", "kill,pause,disk", "--time", "1s"];
+    let args = ["--workload", "bank", "--nemesis", "kill,pause,disk,clock", "--time", "1s"];
     let run = |more: &[&str]| lab(&server, &dir, &[&args[..], more].concat()).output().unwrap();
     // What was given up in the middle is no record, and does not stand in the way.
     fs::create_dir_all(dir.join("bank-kill/cluster")).unwrap();
@@ -39,7 +41,9 @@ fn a_matrix_is_taken_up_again_where_it_was_and_keeps_what_is_not_valid() {
     assert!(shown.starts_with("unknown: 2 runs"), "{shown}");
     assert!(shown.contains("again: kv-lab run bank:kill --binary"), "{shown}");
     let said = text(&first.stderr);
-    assert!(said.contains("left out for want of a --lab-binary: disk"), "{said}");
+    assert!(said.contains("left out, for want of a --lab-binary: disk"), "{said}");
+    let line = said.lines().find(|line| line.ends_with("absent.so, no file: clock"));
+    assert!(line.is_some_and(|line| line.starts_with("left out, KVLAB_FAKETIME names ")), "{said}");
     assert!(said.contains("1/2 bank:kill: unknown, 0 ok; kill 0 effects of 0 faults"), "{said}");
     for name in ["bank-kill/history.jsonl", "bank-kill/cluster/n1/log", "bank-pause/report.html"] {
         assert!(dir.join(name).is_file(), "{name}");
@@ -83,7 +87,7 @@ fn without_time_no_run_begins_and_that_is_said() {
     assert_eq!((&shown["verdict"], &shown["runs"]), (&"unknown".into(), &serde_json::json!([])));
     // 7 workloads with 9 nemeses, 3 at a time.
     assert!(shown["left_out"].as_array().unwrap().len() >= 21, "{shown}");
-    assert_eq!(shown["nemeses_left_out"], serde_json::json!(["disk", "messages"]));
+    assert_eq!(shown["nemeses_left_out"], serde_json::json!(["disk", "messages", "clock"]));
     assert!(fs::read_to_string(dir.join("table.md")).unwrap().contains("## Left out"));
 }
 
@@ -114,7 +118,7 @@ fn an_interrupted_matrix_leaves_no_node_and_no_record() {
     let args = ["--workload", "register", "--nemesis", "pause", "--time", "60s"];
     let mut child = lab(&server, &dir, &args).spawn().unwrap();
     let pids = nodes(&dir.join("register-pause"));
-    interrupt_twice(&mut child);
+    interrupt_twice(&child);
     until("end of the lab", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     until("end of the nodes", || !pids.iter().any(|pid| lives(pid)));

@@ -98,15 +98,44 @@ fn a_seed_that_nobody_ran_and_nonsense_are_refused() {
     }
 }
 
+/// Without what moves clocks the run goes on, and says so wherever it says anything.
+#[test]
+fn clocks_that_cannot_be_moved_are_skipped_and_that_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    let run = home.path().join("run");
+    let mut command = lab(&["run", "register:clock"], "broken", &run);
+    let output = command.env("KVLAB_FAKETIME", home.path().join("absent.so")).output().unwrap();
+    // The nodes were started, which these cannot be.
+    assert_eq!(output.status.code(), Some(10), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let said = stderr.lines().find(|line| line.starts_with("skipped: nemesis clock: "));
+    let why = said.unwrap().strip_prefix("skipped: nemesis clock: ").unwrap();
+    assert!(
+        why.starts_with("KVLAB_FAKETIME names ") && why.ends_with("absent.so, no file"),
+        "{why}"
+    );
+    let result: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("result.json")).unwrap()).unwrap();
+    assert_eq!(result["skipped"], serde_json::json!([{ "nemesis": "clock", "why": why }]));
+    // It can be repeated where there is what it needs.
+    assert!(result["replay"].as_str().unwrap().contains("run register:clock "), "{result}");
+    for name in ["report.html", "run.toml"] {
+        let text = fs::read_to_string(run.join(name)).unwrap();
+        assert!(text.contains(why), "{name}: {text}");
+    }
+    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("Skipped: clock: "));
+    // A node has no clock of its own then.
+    assert!(!run.join("cluster/n1/clock").exists());
+}
+
 #[test]
 fn a_second_interrupt_ends_the_run_at_once_and_no_node_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    let mut child =
-        lab(&["run", "register:partition", "--time", "60s"], "mute", &run).spawn().unwrap();
+    let child = lab(&["run", "register:partition", "--time", "60s"], "mute", &run).spawn().unwrap();
     let pids = nodes(&run);
     assert!(pids.iter().all(|pid| lives(pid)));
-    interrupt_twice(&mut child);
+    interrupt_twice(&child);
     let output = ended(child);
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     until("end of the nodes", || !pids.iter().any(|pid| lives(pid)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use client::CallOptions;
 use jepsen::checker::MODELS;
+use jepsen::cluster::ClockLibrary;
 use jepsen::judgement::Word;
 use jepsen::matrix::{Again, Case, MatrixOptions};
 use jepsen::nemesis::NemesisKind;
@@ -113,7 +114,8 @@ async fn a_given_cluster_is_worked_on_and_left_alone() {
         let parameters = Parameters {
             system: System::Given(Given { keyspace: keyspace.clone(), ..cluster.given() }),
             workload: WorkloadKind::Cas,
-            nemeses: Vec::new(),
+            // Its clocks are not the lab's to move: that is skipped and said.
+            nemeses: vec![NemesisKind::Clock],
             time_limit: Duration::from_secs(3),
             seed: 6,
             load: Load::default(),
@@ -122,6 +124,10 @@ async fn a_given_cluster_is_worked_on_and_left_alone() {
         let result = run::run(&options, std::future::pending()).await.unwrap();
         assert_eq!(run::exit(&result), exit, "{result:#?}");
         assert!(result.faults.is_empty());
+        let skipped = result.skipped.iter();
+        let skipped: Vec<_> =
+            skipped.map(|skipped| (skipped.nemesis, skipped.why.as_str())).collect();
+        assert_eq!(skipped, [(NemesisKind::Clock, "the lab did not start these nodes")]);
         let used = result.keyspace.unwrap();
         let expected = if keyspace.is_some() { KeyspaceState::Found } else { KeyspaceState::Gone };
         assert_eq!(used.state, expected, "{used:?}");
@@ -135,6 +141,21 @@ async fn a_given_cluster_is_worked_on_and_left_alone() {
     let mut left: Vec<(String, bool)> = left.iter().map(keys).collect();
     left.sort();
     assert_eq!(left, [("default".to_owned(), false), ("orders".to_owned(), true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registers_are_linearizable_while_clocks_jump_and_drift() {
+    let nemeses = [NemesisKind::Clock, NemesisKind::Kill];
+    let result = judged(WorkloadKind::Register, &nemeses, 11).await;
+    if let Err(why) = ClockLibrary::find() {
+        assert_eq!(result.skipped.len(), 1, "{:?}", result.skipped);
+        assert_eq!((result.skipped[0].nemesis, &result.skipped[0].why), (NemesisKind::Clock, &why));
+        assert!(result.faults.iter().all(|fault| fault.nemesis == NemesisKind::Kill));
+        return;
+    }
+    assert!(result.skipped.is_empty(), "{:?}", result.skipped);
+    // Some node has told a time that was not.
+    assert!(nemeses.into_iter().all(|kind| effects(&result, kind) > 0), "{:#?}", result.faults);
 }
 
 #[tokio::test(flavor = "multi_thread")]

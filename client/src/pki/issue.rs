@@ -22,8 +22,9 @@ use super::load;
 /// Base name of the CA's files.
 const CA: &str = "ca";
 
-/// Certificates are valid from this long ago, so that a clock that is a little behind accepts them.
-const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// Certificates are valid from this long ago, so that a clock that is an hour behind accepts them, such
+/// as one that is set as if summer time had not begun.
+const BACKDATED: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The two files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,8 +27,9 @@ pub fn listen<T>(act: impl AsyncFnOnce(watch::Receiver<u32>) -> T) -> Result<Opt
         let mut second = sender.subscribe();
         tokio::spawn(count_interrupts(sender));
         tokio::select! {
-            done = act(count) => Some(done),
+            biased;
             () = reached(&mut second, 2) => None,
+            done = act(count) => Some(done),
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_MAX);
@@ -44,12 +45,16 @@ pub async fn reached(count: &mut watch::Receiver<u32>, enough: u32) {
 
 /// Counts Ctrl-C and polite requests to end.
 async fn count_interrupts(count: watch::Sender<u32>) {
+    // Without a handler, a signal ends the program at once, which is good enough.
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
     loop {
-        tokio::select! {
-            // Without a handler, Ctrl-C ends the program at once, which is good enough.
-            pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
-            told = terminate.recv() => if told.is_none() { return },
+        let told = tokio::select! {
+            told = interrupt.recv() => told,
+            told = terminate.recv() => told,
+        };
+        if told.is_none() {
+            return;
         }
         count.send_modify(|count| *count += 1);
         if *count.borrow() == 1 {

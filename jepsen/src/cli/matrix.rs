@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::run::find_server;
 use super::{EXIT_INTERRUPTED, Output, interrupts};
+use crate::cluster::ClockLibrary;
 use crate::error::LabError;
 use crate::judgement::Word;
 use crate::matrix::{self, Again, Case, Matrix, MatrixOptions, Records};
@@ -79,14 +80,28 @@ fn chosen<T: Copy + PartialEq>(all: &[T], named: &[T]) -> Vec<T> {
     all.iter().copied().filter(|one| named.is_empty() || named.contains(one)).collect()
 }
 
+/// Nemeses that are left out, and why.
+type LeftOut = (Vec<NemesisKind>, String);
+
+/// Takes some nemeses away, if there is a reason and any of them are there.
+fn take(
+    nemeses: &mut Vec<NemesisKind>,
+    why: Option<String>,
+    which: fn(NemesisKind) -> bool,
+) -> Option<LeftOut> {
+    let why = why?;
+    let taken: Vec<NemesisKind> = nemeses.extract_if(.., |kind| which(*kind)).collect();
+    (!taken.is_empty()).then_some((taken, why))
+}
+
 fn binary(path: &Path) -> Result<PathBuf, LabError> {
     // The runs are repeated from other directories as well.
     path.canonicalize().map_err(LabError::io(path))
 }
 
 impl MatrixArgs {
-    /// The options, and the nemeses that are left out since no server has them.
-    async fn options(&self) -> Result<(MatrixOptions, Vec<NemesisKind>), LabError> {
+    /// The options, and the nemeses that are left out, each with the reason.
+    async fn options(&self) -> Result<(MatrixOptions, Vec<LeftOut>), LabError> {
         let server = binary(&self.binary.clone().map_or_else(find_server, Ok)?)?;
         let lab_server = match &self.lab_binary {
             Some(path) => Some(binary(path)?),
@@ -99,10 +114,11 @@ impl MatrixArgs {
         };
         let workloads = chosen(&WorkloadKind::ALL, &self.workload);
         let mut nemeses = chosen(&NemesisKind::ALL, &self.nemesis);
-        let mut missing = Vec::new();
-        if lab_server.is_none() {
-            missing = nemeses.extract_if(.., |kind| kind.needs_lab_server()).collect();
-        }
+        let why = lab_server.is_none().then(|| "for want of a --lab-binary".to_owned());
+        let server_lacks = take(&mut nemeses, why, NemesisKind::needs_lab_server);
+        let why = ClockLibrary::find().err();
+        let machine_lacks = take(&mut nemeses, why, NemesisKind::moves_clocks);
+        let missing = server_lacks.into_iter().chain(machine_lacks).collect();
         let cases = if self.pairs {
             matrix::pairs(&workloads, &nemeses, usize::from(self.together), seed)
         } else {
@@ -160,10 +176,9 @@ pub fn matrix(args: &MatrixArgs, output: Output) -> Result<u8, LabError> {
         let MatrixOptions { cases, seed, dir, .. } = &options;
         // Hours of work do not end since nobody listens.
         let _ = writeln!(io::stderr(), "{} runs of seed {seed} in {}", cases.len(), dir.display());
-        if !missing.is_empty() {
-            let words: Vec<&str> = missing.iter().map(|kind| kind.as_str()).collect();
-            let words = words.join(", ");
-            let _ = writeln!(io::stderr(), "left out for want of a --lab-binary: {words}");
+        for (kinds, why) in &missing {
+            let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            let _ = writeln!(io::stderr(), "left out, {why}: {}", words.join(", "));
         }
         let matrix = matrix::run(&options, count).await?;
         Ok((matrix, missing))
@@ -203,12 +218,7 @@ fn text(matrix: &Matrix, verdict: Word, dir: &Path) -> String {
     text
 }
 
-fn object(
-    matrix: &Matrix,
-    verdict: Word,
-    missing: &[NemesisKind],
-    dir: &Path,
-) -> serde_json::Value {
+fn object(matrix: &Matrix, verdict: Word, missing: &[LeftOut], dir: &Path) -> serde_json::Value {
     let runs: Vec<_> = matrix.records.iter().map(|(_, record)| record).collect();
     json!({
         "schema": 1,
@@ -217,7 +227,7 @@ fn object(
         "runs": runs,
         "shown_nothing": matrix.doubtful(),
         "left_out": matrix.left_out.iter().map(Case::to_string).collect::<Vec<_>>(),
-        "nemeses_left_out": missing,
+        "nemeses_left_out": missing.iter().flat_map(|(kinds, _)| kinds).collect::<Vec<_>>(),
         "interrupted": matrix.interrupted,
     })
 }

@@ -7,12 +7,13 @@
 //!
 //! ```text
 //! DIR/pki/            ca.crt, ca.key, n1.crt, n1.key .., lab.crt, lab.key
-//! DIR/n1/config.toml  DIR/n1/data/  DIR/n1/log
+//! DIR/n1/config.toml  DIR/n1/data/  DIR/n1/log  DIR/n1/clock
 //! ```
 //!
 //! Dropping the cluster kills all its processes. A temporary directory is then removed, unless
 //! something panicked or [`Cluster::keep`] was called, so that logs survive failures.
 
+mod clock;
 mod files;
 mod guardian;
 mod node;
@@ -27,6 +28,7 @@ use client::pki::{self, Credentials};
 use client::{Client, Config};
 use tempfile::TempDir;
 
+pub use self::clock::{ClockLibrary, NodeClock};
 use self::guardian::Guardian;
 use self::node::Node;
 use crate::error::LabError;
@@ -238,6 +240,21 @@ impl Cluster {
     #[must_use]
     pub fn instructions(&self, node: usize) -> PathBuf {
         self.nodes[node].instructions()
+    }
+
+    /// Lets the lab move the wall clock of each node, from their next start on.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] if the file of a clock cannot be written.
+    pub fn clocks_by(&mut self, library: &ClockLibrary) -> Result<(), LabError> {
+        self.nodes.iter_mut().try_for_each(|node| node.clock_by(library))
+    }
+
+    /// The wall clock of a node, if the lab can move it.
+    #[must_use]
+    pub fn clock(&self, node: usize) -> Option<&NodeClock> {
+        self.nodes[node].clock()
     }
 
     /// Starts a node that is not running. Returns at once; see [`wait_ready`](Self::wait_ready).

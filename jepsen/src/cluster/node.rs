@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::clock::{ClockLibrary, NodeClock};
 use super::ports::Ports;
 use crate::error::LabError;
 
@@ -38,6 +39,8 @@ pub struct Node {
     config: PathBuf,
     log: PathBuf,
     ports: Ports,
+    /// Its wall clock, if the lab can move it.
+    clock: Option<NodeClock>,
     running: Option<Running>,
 }
 
@@ -64,6 +67,7 @@ impl Node {
             config,
             log: root.join(name).join("log"),
             ports,
+            clock: None,
             running: None,
         }
     }
@@ -81,6 +85,18 @@ impl Node {
     /// Its file of instructions, which need not be there.
     pub fn instructions(&self) -> PathBuf {
         self.log.with_file_name("faults.toml")
+    }
+
+    /// Lets its wall clock be moved from its next start on.
+    pub fn clock_by(&mut self, library: &ClockLibrary) -> Result<(), LabError> {
+        let dir = self.log.parent().expect("a log is in the directory of its node");
+        self.clock = Some(NodeClock::new(library, dir)?);
+        Ok(())
+    }
+
+    /// Its wall clock, if the lab can move it.
+    pub fn clock(&self) -> Option<&NodeClock> {
+        self.clock.as_ref()
     }
 
     /// Its configuration file.
@@ -125,6 +141,9 @@ impl Node {
             }
         }
         command.env(INSTRUCTIONS_VARIABLE, self.instructions());
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);
         // Ctrl-C at the terminal is for the lab, which then stops its nodes.
         command.process_group(0);
@@ -166,6 +185,14 @@ impl Node {
         // Both fail only if the process has ended and was waited for, which is what we want.
         let _ = running.child.kill();
         let _ = running.child.wait();
+        self.ended(running.child.id());
+    }
+
+    /// Removes what a process has left elsewhere than in files of the node.
+    fn ended(&self, process: u32) {
+        if let Some(clock) = &self.clock {
+            clock.clear(process);
+        }
     }
 
     /// Asks the process to stop and waits for its end.
@@ -174,7 +201,9 @@ impl Node {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if let Some(status) = self.try_wait()? {
-                self.running = None;
+                if let Some(running) = self.running.take() {
+                    self.ended(running.child.id());
+                }
                 return Ok(status);
             }
             sleep(POLL).await;

@@ -34,11 +34,13 @@ pub enum NemesisKind {
     Disk,
     /// Messages between nodes that are lost, doubled or overtaken.
     Messages,
+    /// Wall clocks that jump and drift.
+    Clock,
 }
 
 impl NemesisKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -51,6 +53,7 @@ impl NemesisKind {
         Self::Files,
         Self::Disk,
         Self::Messages,
+        Self::Clock,
     ];
 
     /// The word of the command line.
@@ -69,6 +72,7 @@ impl NemesisKind {
             Self::Files => "files",
             Self::Disk => "disk",
             Self::Messages => "messages",
+            Self::Clock => "clock",
         }
     }
 
@@ -98,6 +102,10 @@ impl NemesisKind {
                 "messages between nodes are lost, doubled or overtaken (needs a server built with \
                  the feature `lab`)"
             }
+            Self::Clock => {
+                "wall clocks of one node, a minority or all jump or drift (needs libfaketime, else \
+                 it is skipped)"
+            }
         }
     }
 
@@ -111,6 +119,13 @@ impl NemesisKind {
     #[must_use]
     pub const fn needs_lab_server(self) -> bool {
         matches!(self, Self::Disk | Self::Messages)
+    }
+
+    /// Whether it needs nodes whose wall clocks the lab can move. Where it cannot, the nemesis is left
+    /// out of a run, which says so.
+    #[must_use]
+    pub const fn moves_clocks(self) -> bool {
+        matches!(self, Self::Clock)
     }
 
     /// Whether it takes from a node what that had promised to keep.
@@ -130,7 +145,7 @@ impl NemesisKind {
     #[must_use]
     pub const fn nodes_min(self) -> usize {
         match self {
-            Self::None | Self::Kill | Self::Pause | Self::Reset | Self::Disk => 1,
+            Self::None | Self::Kill | Self::Pause | Self::Reset | Self::Disk | Self::Clock => 1,
             Self::Partition | Self::Delay | Self::Throttle | Self::Leader | Self::Messages => 2,
             Self::Members | Self::Files => 3,
         }

@@ -9,10 +9,12 @@
 //! - `kill`, `pause`: processes. `partition`, `lines`: the network, by the proxies of
 //!   [`network`](crate::network). `members`, `leader`: requests of an operator. `files`: the disk of
 //!   a stopped node. `disk`, `messages`: what a server with the feature `lab` does to itself.
+//!   `clock`: the wall clock that a process sees.
 //!
 //! To add one: a function that strikes once and puts everything right again, a name in `kind`, and a
 //! line in `strike_once`.
 
+mod clock;
 mod disk;
 mod fault;
 mod field;
@@ -109,5 +111,6 @@ async fn strike_once(strike: &mut Strike<'_>) -> Result<(), LabError> {
         NemesisKind::Files => files::strike(strike).await,
         NemesisKind::Disk => disk::strike(strike).await,
         NemesisKind::Messages => messages::strike(strike).await,
+        NemesisKind::Clock => clock::strike(strike).await,
     }
 }

@@ -59,6 +59,11 @@ impl Strike<'_> {
     /// Lets some time pass, in milliseconds, or less if the run ends.
     pub async fn wait(&mut self, range_ms: std::ops::Range<u64>) {
         let time = Duration::from_millis(self.rng.random_range(range_ms));
+        self.rest(time).await;
+    }
+
+    /// Lets this time pass, or less if the run ends.
+    pub async fn rest(&mut self, time: Duration) {
         // It makes no difference whether the time was over or the run, or its sender is gone.
         let _ = tokio::time::timeout(time, self.stop.wait_for(|stop| *stop)).await;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::escape::html;
-use super::stored::{Stored, Window};
+use super::stored::{Skipped, Stored, Window};
 use crate::judgement::{Judgement, Word};
 use crate::operation::Operation;
 use crate::workload::RegisterSummary;
@@ -53,7 +53,7 @@ pub fn render(stored: &Stored, history: &[Operation], data: &str) -> String {
     );
     counts(&mut out, RegisterSummary::of(history), history.len());
     out.push_str(include_str!("assets/drawings.html"));
-    faults(&mut out, &stored.run.fault);
+    faults(&mut out, &stored.result.skipped, &stored.run.fault);
     push(
         &mut out,
         format_args!("</main>\n<script type=\"application/json\" id=\"data\">{data}</script>\n"),
@@ -180,9 +180,15 @@ struct Kind {
     open: usize,
 }
 
-/// How often each kind of fault was done and had an effect, then each fault by itself.
-fn faults(out: &mut String, faults: &[Window]) {
+/// What was left out, how often each kind of fault was done and had an effect, then each fault by itself.
+fn faults(out: &mut String, skipped: &[Skipped], faults: &[Window]) {
     out.push_str("<section>\n<h2>Faults</h2>\n");
+    for Skipped { nemesis, why } in skipped {
+        push(
+            out,
+            format_args!("<p class=\"error\">Skipped: {}: {}</p>\n", html(nemesis), html(why)),
+        );
+    }
     if faults.is_empty() {
         out.push_str("<p>Nothing was done to the cluster.</p>\n</section>\n");
         return;

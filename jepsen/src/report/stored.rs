@@ -27,12 +27,24 @@ pub struct ResultFile {
     pub seed: String,
     /// The verdicts of all models.
     pub checks: Vec<Judgement>,
+    /// Nemeses that were left out.
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
     /// Why the run could not be finished.
     pub error: Option<String>,
     /// Whether it was stopped before its time.
     pub interrupted: bool,
     /// The command that does the same again.
     pub replay: String,
+}
+
+/// A nemesis that was left out.
+#[derive(Debug, Deserialize)]
+pub struct Skipped {
+    /// Which one.
+    pub nemesis: String,
+    /// Why, as a sentence.
+    pub why: String,
 }
 
 /// `run.toml`, as far as the report shows it.

@@ -55,7 +55,7 @@ impl Parameters {
                 return refused(format!("nemesis {kind} is named twice"));
             }
             match &self.system {
-                System::Given(_) if kind.needs_own_cluster() => {
+                System::Given(_) if kind.needs_own_cluster() && !kind.moves_clocks() => {
                     return refused(format!("nemesis {kind} needs a cluster of the lab's own"));
                 }
                 System::Own { nodes, .. } if *nodes < kind.nodes_min() => {

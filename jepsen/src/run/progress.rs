@@ -6,6 +6,7 @@ use client::CallOptions;
 use proto::v1::Role;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::clocks::Skipped;
 use crate::nemesis::Faults;
 use crate::recorder::{Counts, Recorder};
 use crate::target::{Given, Target};
@@ -15,6 +16,13 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Time in which the cluster has to say who leads.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Says what is left out.
+pub fn skipped(skipped: &[Skipped]) {
+    for Skipped { nemesis, why } in skipped {
+        eprintln!("skipped: nemesis {nemesis}: {why}");
+    }
+}
 
 /// Prints a line now and then, until it is dropped.
 pub async fn tell(target: Given, recorder: Recorder, faults: Faults) {

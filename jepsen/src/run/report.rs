@@ -9,6 +9,7 @@ use proto::Hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::clocks::Skipped;
 use super::keyspace::RunKeyspace;
 use super::parameters::{Parameters, Stored, System};
 use super::{RunOptions, RunResult, write_file};
@@ -49,6 +50,8 @@ struct RunFile<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     planted: Option<String>,
     replay: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    skipped: &'a [Skipped],
     fault: &'a [Fault],
 }
 
@@ -66,6 +69,8 @@ struct ResultFile<'a> {
     #[serde(flatten)]
     summary: RegisterSummary,
     faults: usize,
+    /// Nemeses that were left out, and why.
+    skipped: &'a [Skipped],
     error: Option<String>,
     interrupted: bool,
     begun: String,
@@ -103,6 +108,7 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
         interrupted: result.interrupted,
         planted: planted(),
         replay: replay(parameters),
+        skipped: &result.skipped,
         fault: &result.faults,
     };
     let run = toml::to_string(&run)
@@ -117,6 +123,7 @@ pub async fn write(options: &RunOptions, result: &RunResult) -> Result<(), LabEr
         checks: &result.judgements,
         summary: result.summary,
         faults: result.faults.len(),
+        skipped: &result.skipped,
         error: result.failure.as_ref().map(LabError::to_string),
         interrupted: result.interrupted,
         begun,

@@ -122,7 +122,8 @@ async fn the_end_is_heard_while_a_workload_is_prepared() {
     options.parameters.system = System::Given(given.clone());
     fs::create_dir_all(&options.dir).unwrap();
     let mut pressed = std::pin::pin!(async { drop(mute.accept().await.unwrap()) });
-    let (stage, mut course) = (Stage { target: given, field: None }, Course::begin());
+    let (stage, mut course) =
+        (Stage { target: given, field: None }, Course::begin(Clocks::default()));
     let acting = act(&options, patience(LATE, LATE), &stage, &mut course, pressed.as_mut());
     let failure = timeout(Duration::from_secs(60), acting).await.unwrap().err();
     let result = conclude(&options, course, failure).await.unwrap();
@@ -175,11 +176,11 @@ async fn a_proxy_that_ends_makes_it_unknown() {
     let home = tempfile::tempdir().unwrap();
     let mut options = options(home.path(), "mute", WorkloadKind::Register, LATE);
     options.parameters.nemeses = vec![nemesis::NemesisKind::Delay];
-    let mut cluster = create(&options, &server("mute"), 3).unwrap();
+    let mut cluster = create(&options, &Clocks::default(), &server("mute"), 3).unwrap();
     cluster.start_all().unwrap();
     cluster.wait_all_ready(LATE).await.unwrap();
     cluster.network().unwrap().end_one();
-    let mut course = Course::begin();
+    let mut course = Course::begin(Clocks::default());
     let target = cluster.given();
     let (recorder, faults) = (course.recorder.clone(), course.faults.clone());
     let field = Arc::new(Field::new(cluster, recorder, faults).unwrap());

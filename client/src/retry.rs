@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use crate::calls::{Call, Kind};
+use crate::config::TIMEOUT_MAX;
 use crate::connection::{Endpoint, SendError};
 use crate::error::{ClientError, Unreached, UnreachedReason};
 use crate::routes::Routes;
@@ -30,7 +31,7 @@ const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(50);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between rounds.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// A node that asks for time is given up to this many times as much.
+/// A node that asks for time is given up to this many times as much, and [`PAUSE_MIN`] at least.
 const ASKED_TIMES_MAX: f64 = 1.25;
 
 /// How one attempt failed.
@@ -95,7 +96,7 @@ pub(crate) async fn execute<C: Call>(
                 if !may_pass(failure.code) || !repeatable {
                     return Err(trace.refused_for_good(call, failure));
                 }
-                wait = failure.retry_after;
+                wait = Asked::by(&failure);
                 match &failure.leader {
                     Some(leader) => {
                         routes.leader_is(leader);
@@ -292,8 +293,25 @@ fn may_pass(code: Code) -> bool {
     }
 }
 
-/// The pause before the next attempt: what the node asked for, which knows best. If it asked for nothing,
-/// none within a round over the endpoints, and after each round twice as long as after the one before.
+/// Time that a refusal asks for.
+#[derive(Clone, Copy)]
+struct Asked {
+    time: Duration,
+    /// There is no leader. A longer pause would ease nobody, and would outlast the election.
+    leaderless: bool,
+}
+
+impl Asked {
+    fn by(failure: &Failure) -> Option<Self> {
+        let time = failure.retry_after?.clamp(PAUSE_MIN, TIMEOUT_MAX);
+        let leaderless = matches!(failure.code, Code::NoLeader | Code::NoQuorum);
+        Some(Self { time, leaderless })
+    }
+}
+
+/// The pause before the next attempt: none within a round over the endpoints, after each round twice as
+/// long as after the one before, and always as long as the node asked for. While there is no leader it
+/// does not grow.
 #[derive(Default)]
 struct Pauses {
     attempts: usize,
@@ -301,7 +319,7 @@ struct Pauses {
 }
 
 impl Pauses {
-    fn after_attempt(&mut self, endpoints: usize, asked: Option<Duration>) -> Duration {
+    fn after_attempt(&mut self, endpoints: usize, asked: Option<Asked>) -> Duration {
         self.attempts += 1;
         let mut pause = Duration::ZERO;
         if self.attempts >= endpoints {
@@ -311,7 +329,10 @@ impl Pauses {
         }
         // Jitter keeps clients that failed together from coming back together.
         match asked {
-            Some(asked) => asked.mul_f64(rand::random_range(1.0..=ASKED_TIMES_MAX)),
+            Some(Asked { time, leaderless }) => {
+                let least = if leaderless { time } else { pause.max(time) };
+                least.mul_f64(rand::random_range(1.0..=ASKED_TIMES_MAX))
+            }
             None => pause.mul_f64(rand::random_range(0.5..=1.0)),
         }
     }
@@ -461,7 +482,10 @@ mod tests {
     #[test]
     fn a_server_that_asks_for_time_gets_it() {
         let asked = Duration::from_millis(250);
-        assert!(Pauses::default().after_attempt(3, Some(asked)) >= asked);
+        for leaderless in [false, true] {
+            let pause = Pauses::default().after_attempt(3, Some(Asked { time: asked, leaderless }));
+            assert!(pause >= asked);
+        }
     }
 
     #[test]

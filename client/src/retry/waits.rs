@@ -217,6 +217,22 @@ async fn nodes_that_ask_for_little_time_again_and_again_are_asked_as_often() {
     }
 }
 
+/// A node that has too much to do is asked ever more rarely, also if what it asks for is nothing.
+#[tokio::test(start_paused = true)]
+async fn nodes_that_are_overloaded_are_given_more_and_more_time() {
+    let act = |number| {
+        let refusal = Failure::new(Code::QueueFull, "s", "w").applied(Applied::No);
+        let refusal = Failure { retry_after: Some(Duration::ZERO), ..refusal };
+        if number < 30 { Act::Refuse(refusal) } else { Act::Answer }
+    };
+    let (outcome, _, call) = ask(3, Duration::from_secs(30), || Writing(Desk::new(act))).await;
+    outcome.unwrap();
+    let seen = call.0.seen();
+    assert!(seen.windows(2).all(|pair| pair[1].at - pair[0].at >= PAUSE_MIN));
+    let last = seen[30].at - seen[29].at;
+    assert!(last >= PAUSE_MAX, "{last:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_has_no_id_is_sent_once_and_waited_for_to_the_end() {
     let timeout = Duration::from_secs(6);

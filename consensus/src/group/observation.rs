@@ -38,10 +38,12 @@ impl Group {
     }
 
     /// Whether the log has the entry of this index and term, durable or not. Such an entry holds the same
-    /// everywhere (Raft thesis, section 3.5: log matching).
+    /// everywhere (Raft thesis, section 3.5: log matching); what is committed is had, also where it is not
+    /// in memory any more.
     #[must_use]
     pub fn holds(&self, index: LogIndex, term: Term) -> bool {
-        self.raw.raft.raft_log.match_term(index.get(), term.get())
+        let log = &self.raw.raft.raft_log;
+        index.get() <= log.committed || log.match_term(index.get(), term.get())
     }
 
     /// The group at this moment.

@@ -12,7 +12,7 @@
 //! Where neither helps, the history is not judged. Writes with an unknown outcome have a version
 //! once a read saw them. O(n log n).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::stop::Stop;
 use crate::operation::{Function, Operation, Outcome};
@@ -148,7 +148,7 @@ impl<'h> OneKey<'h> {
         };
         let mut deleted: Vec<u64> = deletes(&self.writes).into_iter().map(at).collect();
         deleted.sort_unstable();
-        let origins = Origins::new(self, &found);
+        let mut origins = Origins::new(self, &found);
         // By their calls: if the first one cannot be the reason, none can.
         let maybe_deleted = deletes(&self.unknown);
         let mut seen: HashMap<&Value, u64> = HashMap::new();
@@ -261,20 +261,26 @@ struct Origins<'k, 'h> {
     key: &'k OneKey<'h>,
     /// The successful write of each revision.
     writes: HashMap<u64, usize>,
-    /// Values that writes with an unknown outcome may have left.
-    unknown: HashSet<&'h Value>,
+    /// Values that writes with an unknown outcome may have left, and how many such writes there are.
+    unknown: HashMap<&'h Value, usize>,
+    /// Of such values, the revisions that only such a write explains, each with a read that names it.
+    explained: HashMap<&'h Value, Vec<(u64, usize)>>,
 }
 
 impl<'k, 'h> Origins<'k, 'h> {
     /// Successful writes come with their revisions.
     fn new(key: &'k OneKey<'h>, writes: &[(usize, u64)]) -> Self {
         let writes = writes.iter().map(|&(place, revision)| (revision, place)).collect();
-        let value = |&place: &usize| key.history[place].value.as_ref();
-        Self { key, writes, unknown: key.unknown.iter().filter_map(value).collect() }
+        let mut unknown = HashMap::new();
+        for value in key.unknown.iter().filter_map(|&place| key.history[place].value.as_ref()) {
+            *unknown.entry(value).or_default() += 1;
+        }
+        Self { key, writes, unknown, explained: HashMap::new() }
     }
 
-    /// Whether a write can have left this value at the revision that the read names.
-    fn check(&self, read: usize, value: &Value, revision: u64) -> Result<(), Stop> {
+    /// Whether a write can have left this value at the revision that the read names. A write executes once
+    /// at most, so it explains one revision.
+    fn check(&mut self, read: usize, value: &'h Value, revision: u64) -> Result<(), Stop> {
         let history = self.key.history;
         let wrote = |place: &usize| history[*place].value.as_ref() == Some(value);
         let operation = &history[read];
@@ -284,7 +290,23 @@ impl<'k, 'h> Origins<'k, 'h> {
                 let write_operation = &history[write];
                 (format!("{operation} names the revision of {write_operation}"), write)
             }
-            None if self.unknown.contains(value) => return Ok(()),
+            None if self.unknown.contains_key(value) => {
+                let explained = self.explained.entry(value).or_default();
+                if explained.iter().any(|&(known, _)| known == revision) {
+                    return Ok(());
+                }
+                explained.push((revision, read));
+                if explained.len() <= self.unknown[value] {
+                    return Ok(());
+                }
+                let (_, other) = explained[0];
+                let other_operation = &history[other];
+                let why = format!(
+                    "{operation} names another revision than {other_operation}, and fewer writes may \
+                     have left this value than there are revisions with it"
+                );
+                (why, other)
+            }
             None => match self.key.writes.iter().copied().find(wrote) {
                 Some(write) => {
                     let write_operation = &history[write];

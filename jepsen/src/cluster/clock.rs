@@ -105,6 +105,8 @@ impl NodeClock {
     pub fn give_to(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        // Its name in older versions.
+        command.env("DONT_FAKE_MONOTONIC", "1");
         // The times of files stay as they are.
         command.env("NO_FAKE_STAT", "1");
         // It would stand above the file.

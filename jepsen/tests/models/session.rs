@@ -263,6 +263,17 @@ fn a_read_names_the_revision_of_what_it_returned() {
 }
 
 #[test]
+fn a_write_explains_one_revision() {
+    let lost = "9 w x 3 info \n 0 r x 3 rev=4 at=4 \n 0 w x 5 rev=6";
+    let with = |more: &str| history(&format!("{lost} \n {more}"));
+    for (checker, _, _) in PLANTED {
+        valid(&checker, &with("1 r x 3 rev=4 at=4"));
+        invalid(&checker, &with("0 r x 3 rev=9 at=9"), "fewer writes may have left this value");
+        valid(&checker, &with("8 w x 3 info \n 0 r x 3 rev=9 at=9"));
+    }
+}
+
+#[test]
 fn a_list_is_no_absence() {
     let write = "0 w x [1] rev=2";
     valid(&RYW, &history(&format!("{write} \n 0 r x [1] rev=2 at=2")));

@@ -71,6 +71,12 @@ impl Renewals {
         limit.saturating_add(bounds.store_slack_bytes).max(self.not_before_bytes)
     }
 
+    /// Room that a copy may take of a store whose newest export has `export_bytes`.
+    fn room(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
+        let live = export_bytes.saturating_mul(bounds.store_times).max(self.copied_bytes);
+        live.saturating_add(bounds.store_slack_bytes)
+    }
+
     /// Whether a renewal of the store that the machine has is under way.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -125,10 +131,9 @@ impl Node {
 
     fn begin_due(&mut self) {
         let bytes = self.data.machine().store_bytes();
-        let Some(limit) = self.renewal_limit() else { return };
-        if bytes <= limit {
-            return;
-        }
+        let Some(limit) = self.renewal_limit().filter(|limit| bytes > *limit) else { return };
+        let export_bytes = self.exports.newest(GroupId::DATA).map_or(0, |export| export.bytes);
+        let room_bytes = self.renewals.room(export_bytes, &self.config.bounds);
         let (store, insists) = (self.data.machine().store(), self.insists());
         let Some(job) = self.data.machine_mut().begin_renewal() else { return };
         let state_dir = self.state_names.next(GroupId::DATA);
@@ -140,8 +145,7 @@ impl Node {
             orphaned: false,
             aborted: false,
         });
-        // A copy takes less than what a store may have before it is copied.
-        let order = RenewOrder { job, store, state_dir, room_bytes: limit };
+        let order = RenewOrder { job, store, state_dir, room_bytes };
         self.effects.push(Effect::Renew(order));
     }
 
@@ -242,11 +246,13 @@ mod tests {
         let mut renewals = Renewals::default();
         assert_eq!(renewals.limit(0, &bounds), 64);
         assert_eq!(renewals.limit(100, &bounds), 364);
+        assert_eq!(renewals.room(100, &bounds), 364);
         renewals.done(600, 150);
         assert_eq!(renewals.limit(100, &bounds), 514, "a copy says how much room what lives takes");
         assert_eq!(renewals.limit(200, &bounds), 664, "more has come to live since");
         renewals.done(600, 401);
         assert_eq!(renewals.limit(100, &bounds), 3 * 401 + 64);
+        assert_eq!(renewals.room(100, &bounds), 401 + 64, "as much as the last copy took");
         let narrow = NodeBounds { store_times: 1, store_slack_bytes: 0, ..bounds };
         assert_eq!(renewals.limit(100, &narrow), 802, "a third was not gained");
         renewals.done(600, 400);

@@ -6,6 +6,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proto::GroupId;
@@ -183,9 +184,16 @@ impl StateDirs for SledDirs {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDirs {
     stores: Arc<Mutex<BTreeMap<String, MemoryStore>>>,
+    /// There is no room for more.
+    full: Arc<AtomicBool>,
 }
 
 impl MemoryDirs {
+    /// Takes the room for more, or gives it back.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+    }
+
     /// Whatever was not flushed may be gone, in any part, as after a loss of power.
     pub fn crash(&self, rng: &mut impl rand::Rng) {
         for store in self.stores().values() {
@@ -198,7 +206,7 @@ impl MemoryDirs {
     pub fn fork(&self) -> Self {
         let stores = self.stores();
         let copies = stores.iter().map(|(name, store)| (name.clone(), store.fork()));
-        Self { stores: Arc::new(Mutex::new(copies.collect())) }
+        Self { stores: Arc::new(Mutex::new(copies.collect())), full: Arc::default() }
     }
 
     /// Removes everything, as an operator who deletes `state/`.
@@ -234,7 +242,7 @@ impl StateDirs for MemoryDirs {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(if self.full.load(Ordering::Acquire) { 0 } else { u64::MAX })
     }
 }
 

@@ -17,6 +17,12 @@ use crate::node::{CheckpointId, ExportFailed, ExportSource, Input, RenewFailed, 
 /// The pause between two small batches: a batch stops every read of the store for its duration.
 const PAUSE: Duration = Duration::from_micros(200);
 
+/// Without this much room on the disk no step of a checkpoint is taken: several times what a step writes, so
+/// that also several nodes on one disk stop in time.
+const STEP_ROOM_BYTES: u64 = 32 * 1024 * 1024;
+/// Time between two looks for room.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
+
 /// Work on the store. One piece at a time: exports and renewals read between two checkpoints.
 #[derive(Debug)]
 pub(super) enum StoreJob {
@@ -93,15 +99,37 @@ impl StoreThread {
         job: &mut CheckpointJob,
         store: &dyn StateStore,
     ) -> Result<bool, StateError> {
+        let mut waited = false;
         loop {
             if self.signals.stop.load(Ordering::Acquire) {
                 return Ok(false);
+            }
+            // A store that could not write is of no use any more, so it waits where a log would try.
+            if !self.has_room(&mut waited) {
+                std::thread::sleep(ROOM_PAUSE);
+                continue;
             }
             match job.step(store)? {
                 CheckpointProgress::Continue => std::thread::sleep(PAUSE),
                 CheckpointProgress::Done => return Ok(true),
             }
         }
+    }
+
+    /// Whether a step of a checkpoint has room. Says once that it has not, and once that it has again.
+    fn has_room(&self, waited: &mut bool) -> bool {
+        // A system that cannot tell is not a full disk.
+        let free = self.files.states.free_bytes().unwrap_or(u64::MAX);
+        let has_room = free >= STEP_ROOM_BYTES;
+        if has_room == *waited {
+            if has_room {
+                tracing::info!(free, "the disk has room again: the checkpoint goes on");
+            } else {
+                tracing::warn!(free, wanted = STEP_ROOM_BYTES, "a checkpoint waits for room");
+            }
+            *waited = !has_room;
+        }
+        has_room
     }
 
     /// `None` when it was told to stop.
@@ -158,5 +186,47 @@ impl StoreThread {
             // A batch into any store stops the reads of all.
             std::thread::sleep(PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use proto::{LogIndex, Term};
+    use storage::disk::SimDisk;
+    use storage::mvcc::{Machine, MachineOptions};
+    use storage::state::MemoryStore;
+
+    use super::*;
+    use crate::durable::MemoryDirs;
+    use crate::shell::testing::{PATIENCE, opened};
+
+    #[test]
+    fn a_checkpoint_waits_for_room_and_harms_nothing_meanwhile() {
+        let (_, _, mut files) = opened(&SimDisk::new());
+        let states = MemoryDirs::default();
+        states.set_full(true);
+        files.states = Arc::new(states.clone());
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let mut machine = Machine::open(Arc::clone(&store), MachineOptions::default()).unwrap();
+        machine.apply(LogIndex(1), Term(1), None).unwrap();
+        let job = Box::new(machine.begin_checkpoint().unwrap());
+        let (sender, jobs) = mpsc::channel();
+        let (events, reports) = mpsc::channel();
+        let signals = Arc::default();
+        let thread = StoreThread { jobs, files, events, signals };
+        let thread = std::thread::spawn(move || thread.run());
+        sender
+            .send(StoreJob::Checkpoint { id: CheckpointId(1), job, store: Arc::clone(&store) })
+            .unwrap();
+        let early = reports.recv_timeout(3 * ROOM_PAUSE);
+        assert!(early.is_err(), "a step was taken");
+        assert!(store.scan(&[0; 8], &[0xff; 8]).next().is_none());
+        states.set_full(false);
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(report, Event::Input(Input::CheckpointDone(CheckpointId(1)))));
+        drop(sender);
+        thread.join().unwrap();
     }
 }

@@ -15,8 +15,8 @@
 //! Writes with an unknown outcome fill in where something was seen that no known write explains:
 //! an unknown write of that value on that key, called before the observation returned, each used
 //! for one revision. Such a cas must find what it expects, unless several writes of its value are
-//! unknown and differ in that. A successful delete without a revision found nothing to delete; it counts as
-//! a read of absence.
+//! unknown and differ in that. A successful delete without a revision found nothing to delete; it
+//! counts as a read of absence.
 //!
 //! Only reads that promise linearizability may be judged by this model.
 

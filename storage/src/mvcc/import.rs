@@ -23,8 +23,7 @@ use super::{directory, item, pack};
 use crate::state::{BATCH_ITEMS_MAX, BatchItem, StateError, StateStore};
 
 /// Bytes of items after which an import or a renewal makes them durable: what was not flushed, an engine
-/// keeps in
-/// memory.
+/// keeps in memory.
 pub(super) const FLUSH_BYTES: usize = 32 * 1024 * 1024;
 
 /// Why an import failed. The store is of no use; the directory is removed.

@@ -80,6 +80,10 @@ const STORE_FAILED: &str = "the node's state store has failed; a start rebuilds 
 /// How many times the layer of a checkpoint a node keeps in memory after its store has failed.
 const LAYERS_WITHOUT_STORE: usize = 8;
 
+/// A node that is not ready yet makes a checkpoint only once its layer is so many times as large as one
+/// that is ready keeps.
+const LAYERS_BEFORE_READY: usize = 2;
+
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -493,7 +497,10 @@ impl Node {
                        the store";
             return Some(Effect::Fatal(why.to_owned()));
         }
-        let waits = self.store_failed || !self.checkpoint_due() || self.renewal_comes_first();
+        let waits = self.store_failed
+            || !self.checkpoint_due()
+            || self.starts_up()
+            || self.renewal_comes_first();
         if self.checkpoint.is_some() || waits {
             return None;
         }
@@ -506,6 +513,14 @@ impl Node {
         let limit = self.config.checkpoint_layer_bytes.min(self.config.bounds.layer_bytes);
         let layer = self.data.machine().layer_bytes();
         layer >= limit || self.log_since_checkpoint >= 2 * limit as u64
+    }
+
+    /// Until the node is ready, a checkpoint that may still wait does: after a crash the layer is often
+    /// full once the log is applied, and writing it out would delay the start.
+    fn starts_up(&self) -> bool {
+        let most = self.config.checkpoint_layer_bytes.saturating_mul(LAYERS_BEFORE_READY);
+        let layer = self.data.machine().layer_bytes();
+        !self.ready() && layer < most && self.log_since_checkpoint < 2 * most as u64
     }
 
     fn checkpoint_done(&mut self, id: CheckpointId) {

@@ -1,3 +1,5 @@
+mod starting;
+
 use std::collections::VecDeque;
 
 use proto::log::frame::Body as FrameBody;

@@ -16,7 +16,7 @@ use tests::measure::{Failed, Place, Promises};
 /// The parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Memory with many keys, then kill -9 of all nodes.
+    /// Memory with many keys, then kill -9 of one node and of all.
     Memory,
     /// A node that lost everything.
     Rebuild,
@@ -35,7 +35,7 @@ struct Args {
     /// Keys of 128 B in the part `memory`.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// How often all nodes are killed there.
+    /// How often one node is killed there, and how often all.
     #[arg(long, default_value_t = 3)]
     kills: u32,
     /// MiB of data in the part `rebuild`.

@@ -23,6 +23,7 @@ mod calls;
 mod client;
 mod config;
 mod connection;
+mod durability;
 mod error;
 mod keyspaces;
 mod members;

@@ -10,15 +10,25 @@
 //! every message waits. For a leader this matters only if it is the lone voter: it was elected
 //! without asking anyone, so no sync of its new term lies behind it when it begins to replicate to
 //! learners; after a crash it would use the same term again for other entries.
+//!
+//! A sync may take long, for days where a disk is full, and a leader goes on to ask meanwhile. So of the
+//! confirmations that wait for the *same* sync those are dropped that say no more than another one does: of
+//! the same leader in the same term, whose log only grows, up to a lower index and commit index. To the
+//! leader that is a message lost on the way, followed by one that makes up for it. A confirmation never gives
+//! way to one that waits for a later sync: under a leader that sends without a pause there would always be a
+//! later one, and it would hear nothing. Those of different syncs are as many as the units of work that wait
+//! to be written anyway.
 
 use std::collections::VecDeque;
+
+use proto::peer::{RaftKind, RaftMessage};
 
 use crate::effects::{Outgoing, ReadyNumber};
 
 /// The units of work handed out, and what waits for them.
 ///
 /// Invariants: `unsynced` and `held` are in ascending order; `reported <= handed_out`; a held
-/// message belongs to a unit above [`Durability::durable`].
+/// message waits for a unit in `unsynced`, so for one above [`Durability::durable`].
 #[derive(Debug, Default)]
 pub(crate) struct Durability {
     /// The last unit handed out.
@@ -29,7 +39,7 @@ pub(crate) struct Durability {
     unsynced: VecDeque<ReadyNumber>,
     /// The last unit with a new term or vote, until it is durable.
     unsynced_vote: Option<ReadyNumber>,
-    /// Messages by the unit they wait for.
+    /// Messages by the unit whose sync they wait for, together with all before it.
     held: VecDeque<(ReadyNumber, Vec<Outgoing>)>,
     /// Messages that wait no longer.
     released: Vec<Outgoing>,
@@ -59,15 +69,29 @@ impl Durability {
         messages: Vec<Outgoing>,
         promises: impl Fn(&Outgoing) -> bool,
     ) -> Vec<Outgoing> {
-        if self.durable() == self.handed_out {
-            return messages;
-        }
+        // A unit that need not be synced is durable with the last one before it that must be.
+        let Some(sync) = self.unsynced.back().copied() else { return messages };
         let waits = |message: &Outgoing| self.unsynced_vote.is_some() || promises(message);
         let (held, free): (Vec<_>, Vec<_>) = messages.into_iter().partition(waits);
         if !held.is_empty() {
-            self.held.push_back((self.handed_out, held));
+            self.hold(sync, held);
         }
         free
+    }
+
+    /// Lets messages wait for the last unit that must be synced.
+    fn hold(&mut self, sync: ReadyNumber, messages: Vec<Outgoing>) {
+        if self.held.back().is_none_or(|(last, _)| *last < sync) {
+            self.held.push_back((sync, Vec::new()));
+        }
+        let (last, waiting) = self.held.back_mut().expect("there is one at least");
+        assert!(*last == sync, "messages wait for {last}, after the last unit to sync, {sync}");
+        for message in messages {
+            waiting.retain(|earlier| !covers(&message, earlier));
+            if !waiting.iter().any(|earlier| covers(earlier, &message)) {
+                waiting.push(message);
+            }
+        }
     }
 
     /// The last unit that is durable together with all before it. A unit that need not be synced
@@ -103,11 +127,32 @@ impl Durability {
     }
 }
 
+/// Whether `one` confirms all that `other` does, and says nothing else. False for all other kinds.
+fn covers(one: &Outgoing, other: &Outgoing) -> bool {
+    let (this, that) = (&one.message, &other.message);
+    let confirms =
+        |message: &RaftMessage| message.kind() == RaftKind::AppendResponse && !message.reject;
+    if !confirms(this) || !confirms(that) {
+        return false;
+    }
+    if this.index < that.index || this.commit < that.commit {
+        return false;
+    }
+    let (index, commit) = (this.index, this.commit);
+    let raised = RaftMessage { index, commit, ..that.clone() };
+    one.to == other.to && *this == raised
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proto::NodeId;
-    use proto::peer::RaftMessage;
+
+    impl Durability {
+        fn held_messages(&self) -> usize {
+            self.held.iter().map(|(_, messages)| messages.len()).sum()
+        }
+    }
 
     fn message(to: u64) -> Vec<Outgoing> {
         vec![Outgoing { to: NodeId(to), message: RaftMessage::default() }]
@@ -174,6 +219,85 @@ mod tests {
         durability.report(ReadyNumber(1));
         durability.report(ReadyNumber(1));
         assert_eq!(to(&durability.take_released()), [1]);
+    }
+
+    fn accepts(to: u64, term: u64, index: u64, commit: u64) -> Outgoing {
+        let kind = RaftKind::AppendResponse.into();
+        let message = RaftMessage { kind, to, term, index, commit, ..RaftMessage::default() };
+        Outgoing { to: NodeId(to), message }
+    }
+
+    /// A leader that hears nothing goes on to ask, and a disk may be full for days.
+    #[test]
+    fn of_what_is_accepted_while_a_sync_takes_long_only_the_last_is_kept() {
+        let mut durability = Durability::default();
+        durability.hand_out(ReadyNumber(1), true, false);
+        assert!(durability.send(vec![accepts(2, 1, 5, 3)], |_| true).is_empty());
+        for unit in 2..1_000 {
+            durability.hand_out(ReadyNumber(unit), false, false);
+            let again = accepts(2, 1, 5, 3 + u64::from(unit > 500));
+            assert!(durability.send(vec![again], |_| true).is_empty());
+        }
+        assert_eq!(durability.held_messages(), 1);
+        durability.report(ReadyNumber(1));
+        assert_eq!(durability.take_released(), [accepts(2, 1, 5, 4)]);
+    }
+
+    #[test]
+    fn one_that_says_less_than_what_waits_is_not_kept() {
+        let mut durability = Durability::default();
+        durability.hand_out(ReadyNumber(1), true, false);
+        let late = vec![accepts(2, 1, 9, 3), accepts(2, 1, 4, 3), accepts(2, 1, 6, 4)];
+        assert!(durability.send(late, |_| true).is_empty());
+        durability.report(ReadyNumber(1));
+        let left = [accepts(2, 1, 9, 3), accepts(2, 1, 6, 4)];
+        assert_eq!(durability.take_released(), left, "each says something the other does not");
+    }
+
+    #[test]
+    fn what_another_one_does_not_say_is_kept_in_its_order() {
+        let rejects = |to, index| {
+            let mut rejection = accepts(to, 1, index, 0);
+            rejection.message.reject = true;
+            rejection
+        };
+        let vote = |term| {
+            let mut vote = accepts(2, term, 0, 0);
+            vote.message.set_kind(RaftKind::VoteResponse);
+            vote
+        };
+        let (old_term, other) = (accepts(2, 1, 5, 3), accepts(3, 1, 5, 3));
+        let new_term = accepts(2, 2, 5, 3);
+        let all = vec![
+            old_term.clone(),
+            rejects(2, 7),
+            vote(2),
+            accepts(2, 2, 4, 3),
+            other.clone(),
+            rejects(2, 7),
+            vote(2),
+            new_term.clone(),
+        ];
+        let mut durability = Durability::default();
+        durability.hand_out(ReadyNumber(1), true, true);
+        assert!(durability.send(all, |_| true).is_empty());
+        durability.report(ReadyNumber(1));
+        let left = [old_term, rejects(2, 7), vote(2), other, rejects(2, 7), vote(2), new_term];
+        assert_eq!(durability.take_released(), left);
+    }
+
+    /// Else a leader that sends without a pause would hear nothing as long as it does.
+    #[test]
+    fn what_an_earlier_sync_lets_go_does_not_wait_for_a_later_one() {
+        let mut durability = Durability::default();
+        for unit in 1..=3 {
+            durability.hand_out(ReadyNumber(unit), true, false);
+            assert!(durability.send(vec![accepts(2, 1, unit, 0)], |_| true).is_empty());
+        }
+        for unit in 1..=3 {
+            durability.report(ReadyNumber(unit));
+            assert_eq!(durability.take_released(), [accepts(2, 1, unit, 0)]);
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ async fn serve(config: Config, logging: &Logging) -> Result<(), ServerError> {
 
 fn log_start(config: &Config) {
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = client::version::VERSION,
         node = config.node.name,
         data_dir = %config.node.data_dir.display(),
         cluster = config.cluster.name,

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::errors::CliError;
+use crate::durability::sync_parent;
 
 /// A file that is being written as `FILE.part`. Dropped before [`finish`](Self::finish), it leaves
 /// nothing behind; a process that is killed leaves the part, which the next one replaces.
@@ -109,15 +110,6 @@ fn refuse_locked(file: &File, part: &Path) -> Result<(), CliError> {
             Err(CliError::Unwritten { path: part.to_owned(), source })
         }
     }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

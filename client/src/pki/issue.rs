@@ -1,6 +1,6 @@
 //! Makes a CA and the certificates it signs.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use super::certificate::CertificateInfo;
 use super::error::PkiError;
 use super::identity::{Identity, Role, is_name};
 use super::load;
+use crate::durability::sync_parent;
 
 /// Base name of the CA's files.
 const CA: &str = "ca";
@@ -273,10 +274,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
         return Err(PkiError::Write { path: beside, source });
     }
     create(&beside, bytes, 0o644)?;
-    let renamed = fs::rename(&beside, path).and_then(|()| match path.parent() {
-        Some(dir) if dir != Path::new("") => File::open(dir)?.sync_all(),
-        Some(_) | None => File::open(".")?.sync_all(),
-    });
+    let renamed = fs::rename(&beside, path).and_then(|()| sync_parent(path));
     renamed.map_err(|source| PkiError::Write { path: path.to_owned(), source })
 }
 

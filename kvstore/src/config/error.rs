@@ -63,7 +63,10 @@ pub enum ConfigError {
     },
     /// A variable that spells a key with one underscore between section and key, and so would do
     /// nothing.
-    #[error("environment variable {variable} sets nothing; did you mean {meant} (`{key}`)?")]
+    #[error(
+        "environment variable {variable} sets nothing; did you mean {meant} (`{key}`)? Rename it, or \
+         remove it: unset {variable}"
+    )]
     Variable {
         /// The variable.
         variable: String,

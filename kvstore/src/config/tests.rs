@@ -172,7 +172,8 @@ fn bad_variables_are_named() {
     assert_eq!(
         refused.to_string(),
         "environment variable KVSTORE_LISTEN_CLIENT sets nothing; did you mean \
-         KVSTORE_LISTEN__CLIENT (`listen.client`)?"
+         KVSTORE_LISTEN__CLIENT (`listen.client`)? Rename it, or remove it: unset \
+         KVSTORE_LISTEN_CLIENT"
     );
     assert_eq!(proto::Failure::from(refused).code.exit(), 2);
     let refused = with(&[("KVSTORE_LISTEN__CLIENT", "here")]).unwrap_err().to_string();

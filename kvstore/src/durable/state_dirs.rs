@@ -206,7 +206,8 @@ impl MemoryDirs {
     pub fn fork(&self) -> Self {
         let stores = self.stores();
         let copies = stores.iter().map(|(name, store)| (name.clone(), store.fork()));
-        Self { stores: Arc::new(Mutex::new(copies.collect())), full: Arc::default() }
+        let full = AtomicBool::new(self.full.load(Ordering::Acquire));
+        Self { stores: Arc::new(Mutex::new(copies.collect())), full: Arc::new(full) }
     }
 
     /// Removes everything, as an operator who deletes `state/`.
@@ -279,6 +280,17 @@ mod tests {
         assert!(states.free_bytes().is_err(), "there is no directory yet");
         states.open("1-0").unwrap();
         assert!((1..u64::MAX).contains(&states.free_bytes().unwrap()));
+    }
+
+    #[test]
+    fn a_fork_in_memory_has_the_room_of_its_origin_and_goes_its_own_way() {
+        let states = MemoryDirs::default();
+        states.set_full(true);
+        let fork = states.fork();
+        assert_eq!(fork.free_bytes().unwrap(), 0);
+        fork.set_full(false);
+        assert_eq!(states.free_bytes().unwrap(), 0, "the fork's room is its own");
+        assert!(fork.free_bytes().unwrap() > 0);
     }
 
     #[test]

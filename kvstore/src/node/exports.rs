@@ -60,6 +60,17 @@ struct Repair {
     at: LogIndex,
 }
 
+/// What becomes of an export that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is the newest one of its group.
+    Newest,
+    /// It is of no use: there is one that is as new, or newer.
+    Older,
+    /// It is of no use: a newer one was found damaged, and the log may begin behind that.
+    Behind,
+}
+
 /// All exports of a node.
 #[derive(Debug)]
 pub struct Exports {
@@ -249,11 +260,11 @@ impl Exports {
     }
 
     /// An export of this node's own is durable, written or received; that the log begins with it is part of
-    /// the append `ticket`. False when it is not the newest: then it is of no use.
-    pub fn add(&mut self, file: ExportFile, now: Ticks, ticket: Ticket) -> bool {
+    /// the append `ticket`, if it is the newest.
+    pub fn add(&mut self, file: ExportFile, now: Ticks, ticket: Ticket) -> Added {
         let group = file.header.group;
         if self.newest.get(&group).is_some_and(|newest| newest.header.index >= file.header.index) {
-            return false;
+            return Added::Older;
         }
         // The log may begin behind the newest, also where that was found damaged.
         let begins_behind = |older: &Older| {
@@ -263,7 +274,7 @@ impl Exports {
                 && header.index > file.header.index
         };
         if self.older.iter().any(begins_behind) {
-            return false;
+            return Added::Behind;
         }
         // A damaged file of the same index has just been replaced.
         self.older.retain(|older| older.file.path != file.path);
@@ -275,7 +286,7 @@ impl Exports {
         if let Some(file) = self.newest.insert(group, file) {
             self.older.push(Older { file, used: now, until: Some(ticket), damaged: false });
         }
-        true
+        Added::Newest
     }
 
     /// The log is durable up to and including this append.
@@ -435,10 +446,13 @@ mod tests {
     fn where_the_newest_is_damaged_an_older_one_does_not_take_its_place() {
         let mut exports = Exports::new(vec![file_at(9, 1)], 0);
         assert!(exports.damaged(GroupId::DATA, LogIndex(9)));
-        assert!(!exports.add(file_at(8, 1), Ticks(1), Ticket(1)), "the log may begin at 10");
+        let behind = exports.add(file_at(8, 1), Ticks(1), Ticket(1));
+        assert_eq!(behind, Added::Behind, "the log may begin at 10");
         assert!(exports.newest(GroupId::DATA).is_none());
-        assert!(exports.add(file_at(9, 1), Ticks(1), Ticket(2)), "the same one, written anew");
-        assert!(exports.add(file_at(10, 1), Ticks(1), Ticket(3)));
+        let mut add = |index, ticket| exports.add(file_at(index, 1), Ticks(1), Ticket(ticket));
+        assert_eq!(add(9, 2), Added::Newest, "the same one, written anew");
+        assert_eq!(add(9, 3), Added::Older);
+        assert_eq!(add(10, 4), Added::Newest);
     }
 
     #[test]

@@ -118,23 +118,25 @@ impl Node {
         self.renewals.running.is_none() && self.insists() && self.may_renew()
     }
 
-    /// Bytes beyond which the store is to be renewed; without an export nobody knows what lives in it.
-    fn renewal_limit(&self) -> Option<u64> {
-        let export = self.exports.newest(GroupId::DATA)?;
-        Some(self.renewals.limit(export.bytes, &self.config.bounds))
-    }
-
+    /// Whether a renewal that began now would insist.
     fn insists(&self) -> bool {
         let bytes = self.data.machine().store_bytes();
-        self.renewal_limit().is_some_and(|limit| bytes > limit.saturating_mul(INSIST_TIMES))
+        self.exports.newest(GroupId::DATA).is_some_and(|export| {
+            insists(bytes, self.renewals.limit(export.bytes, &self.config.bounds))
+        })
     }
 
     fn begin_due(&mut self) {
         let bytes = self.data.machine().store_bytes();
-        let Some(limit) = self.renewal_limit().filter(|limit| bytes > *limit) else { return };
-        let export_bytes = self.exports.newest(GroupId::DATA).map_or(0, |export| export.bytes);
-        let room_bytes = self.renewals.room(export_bytes, &self.config.bounds);
-        let (store, insists) = (self.data.machine().store(), self.insists());
+        // Without an export nobody knows what lives in the store.
+        let Some(export) = self.exports.newest(GroupId::DATA) else { return };
+        let limit = self.renewals.limit(export.bytes, &self.config.bounds);
+        if bytes <= limit {
+            return;
+        }
+        let room_bytes = self.renewals.room(export.bytes, &self.config.bounds);
+        let insists = insists(bytes, limit);
+        let store = self.data.machine().store();
         let Some(job) = self.data.machine_mut().begin_renewal() else { return };
         let state_dir = self.state_names.next(GroupId::DATA);
         tracing::info!(bytes, limit, state_dir, "the state store is being renewed");
@@ -229,6 +231,11 @@ impl Node {
         let state = store.map(|store| Box::new(store) as Box<dyn std::any::Any + Send>);
         self.effects.push(Effect::RemoveState { name: run.state_dir, state });
     }
+}
+
+/// Whether a store of so many bytes is to be renewed however long that takes.
+fn insists(bytes: u64, limit: u64) -> bool {
+    bytes > limit.saturating_mul(INSIST_TIMES)
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+mod refused_exports;
 mod starting;
 
 use std::collections::VecDeque;

@@ -11,6 +11,7 @@ use storage::mvcc::HistoryClock;
 
 use super::catalogue::Member;
 use super::config::EXPORT_LOG_BYTES_MAX;
+use super::exports::Added;
 use super::io::{CheckpointId, Effect, ExportFailed, ExportSource, RequestId};
 use super::keyspaces::{self, Held};
 use super::membership::{self, Standing, Step};
@@ -374,22 +375,32 @@ impl Node {
         if of_own_store {
             self.data.machine_mut().end_export();
         }
-        let well = result.is_ok();
-        match result {
-            Ok(file) => self.own_export(file),
-            Err(ExportFailed::File(why)) => tracing::warn!(%group, why, "no export was written"),
+        let unwritten = Some("the node could not write it; its log says why");
+        let refused = match result {
+            Ok(file) => match self.own_export(file) {
+                Added::Newest | Added::Older => None,
+                Added::Behind => Some(
+                    "a newer one was found damaged meanwhile, and the node's log may begin behind that; \
+                     another one is written",
+                ),
+            },
+            Err(ExportFailed::File(why)) => {
+                tracing::warn!(%group, why, "no export was written");
+                unwritten
+            }
             Err(failed @ ExportFailed::Store(_)) => {
                 tracing::error!(%group, %failed, "no export was written");
                 // It was only read. The next start reads all of it, and decides.
                 self.store_failed |= of_own_store;
+                unwritten
             }
-        }
-        let waiting = self.exports.ended(group, well, self.now);
-        let why = "the node could not write it; its log says why";
-        if well {
-            self.answer_exports(waiting, why);
-        } else {
-            self.refuse_exports(waiting, why);
+        };
+        let waiting = self.exports.ended(group, refused.is_none(), self.now);
+        match refused {
+            Some(why) => self.refuse_exports(waiting, why),
+            None => {
+                self.answer_exports(waiting, "the node has none that is good; its log says why")
+            }
         }
     }
 
@@ -403,18 +414,26 @@ impl Node {
         }
     }
 
-    /// An export is durable here: the log begins behind it, and followers may have it.
-    pub(super) fn own_export(&mut self, file: ExportFile) {
+    /// An export is durable here: if it is the newest, the log begins behind it, and followers may have it.
+    pub(super) fn own_export(&mut self, file: ExportFile) -> Added {
         let (group, path) = (file.header.group, file.path.clone());
         self.learn_epoch(&file);
         let ExportHeader { index, term, conf_state, change, .. } = file.header.clone();
-        if !self.exports.add(file, self.now, self.outbox.ticket) {
+        let added = self.exports.add(file, self.now, self.outbox.ticket);
+        if added == Added::Behind {
+            tracing::warn!(
+                %group,
+                %index,
+                "an export is of no use: the log may begin behind it; another one is written"
+            );
+        }
+        if added != Added::Newest {
             // One that was received may have taken the place of this node's own at the same index.
             let newest = self.exports.newest(group).map(|newest| &newest.path);
             if newest != Some(&path) {
                 self.effects.push(Effect::RemoveExport(path));
             }
-            return;
+            return added;
         }
         let start = log::LogStart {
             index: index.get(),
@@ -425,6 +444,7 @@ impl Node {
         self.outbox.append(group, log::frame::Body::LogStart(start));
         self.outbox.sync = true;
         self.answer_repairs();
+        added
     }
 
     /// Offers the newest exports to the damaged nodes for which they are new enough.

@@ -307,7 +307,7 @@ pub fn own_status(identity: &Identity, summary: &Summary, state: NodeState) -> v
         rtt_us: 0,
         db_bytes: summary.store_bytes,
         certificate_expiry: identity.certificate_expiry,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: client::version::VERSION.to_owned(),
         silent_ms: 0,
     }
 }

@@ -199,7 +199,7 @@ impl Front {
             leader: leader.map_or(0, NodeId::get),
             born: summary.applied,
             members: nodes.into_iter().filter_map(|status| status.member).collect(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: client::version::VERSION.to_owned(),
         })
     }
 

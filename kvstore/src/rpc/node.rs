@@ -82,7 +82,7 @@ impl Node for NodeService {
         let call = Management::new(&self.front, Op::Node, subject(&request.node), &meta);
         let reply = self.check_name(&request.node).map(|node| v1::PingReply {
             node,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: client::version::VERSION.to_owned(),
             state: self.front.state().to_string(),
             uptime_ms: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
         });

@@ -45,6 +45,15 @@ pub(super) struct StoreSignals {
     pub(super) abort_renewal: AtomicBool,
 }
 
+/// What was said about the room for a checkpoint.
+#[derive(Debug, Default)]
+struct Room {
+    /// It waits for room.
+    waited: bool,
+    /// The system could not tell how much there is.
+    unseen: bool,
+}
+
 /// Runs jobs on the store beside everything else.
 ///
 /// What fails is reported, and the node decides.
@@ -99,13 +108,13 @@ impl StoreThread {
         job: &mut CheckpointJob,
         store: &dyn StateStore,
     ) -> Result<bool, StateError> {
-        let mut waited = false;
+        let mut room = Room::default();
         loop {
             if self.signals.stop.load(Ordering::Acquire) {
                 return Ok(false);
             }
             // A store that could not write is of no use any more, so it waits where a log would try.
-            if !self.has_room(&mut waited) {
+            if !self.has_room(&mut room) {
                 std::thread::sleep(ROOM_PAUSE);
                 continue;
             }
@@ -117,17 +126,25 @@ impl StoreThread {
     }
 
     /// Whether a step of a checkpoint has room. Says once that it has not, and once that it has again.
-    fn has_room(&self, waited: &mut bool) -> bool {
-        // A system that cannot tell is not a full disk.
-        let free = self.files.states.free_bytes().unwrap_or(u64::MAX);
+    fn has_room(&self, room: &mut Room) -> bool {
+        let free = match self.files.states.free_bytes() {
+            Ok(free) => free,
+            // A system that cannot tell is not a full disk.
+            Err(error) => {
+                if !std::mem::replace(&mut room.unseen, true) {
+                    tracing::warn!(%error, "a checkpoint goes on without a look for room");
+                }
+                return true;
+            }
+        };
         let has_room = free >= STEP_ROOM_BYTES;
-        if has_room == *waited {
+        if has_room == room.waited {
             if has_room {
                 tracing::info!(free, "the disk has room again: the checkpoint goes on");
             } else {
                 tracing::warn!(free, wanted = STEP_ROOM_BYTES, "a checkpoint waits for room");
             }
-            *waited = !has_room;
+            room.waited = !has_room;
         }
         has_room
     }
@@ -199,8 +216,25 @@ mod tests {
     use storage::state::MemoryStore;
 
     use super::*;
-    use crate::durable::MemoryDirs;
-    use crate::shell::testing::{PATIENCE, opened};
+    use crate::durable::{MemoryDirs, SledDirs};
+    use crate::shell::testing::{PATIENCE, logged, opened};
+
+    /// It said that so and so many bytes were free, of which nobody knew.
+    #[test]
+    fn where_the_room_cannot_be_seen_a_checkpoint_goes_on_and_says_so_once() {
+        let (_, _, mut files) = opened(&SimDisk::new());
+        let dir = tempfile::tempdir().unwrap();
+        // There is no such directory yet.
+        files.states = Arc::new(SledDirs::new(dir.path()));
+        let ((_, jobs), (events, _)) = (mpsc::channel(), mpsc::channel());
+        let thread = StoreThread { jobs, files, events, signals: Arc::default() };
+        let said = logged(|| {
+            let mut room = Room::default();
+            assert!((0..3).all(|_| thread.has_room(&mut room)));
+        });
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("WARN") && said.contains("No such file"), "{said}");
+    }
 
     #[test]
     fn a_checkpoint_waits_for_room_and_harms_nothing_meanwhile() {

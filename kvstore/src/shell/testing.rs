@@ -1,6 +1,7 @@
 //! A running node of a cluster of one, over a simulated disk.
 
-use std::sync::{Arc, mpsc};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,30 @@ pub(crate) struct SingleNode {
     pub(crate) metrics: Arc<Metrics>,
     /// What the node reported when it could not go on.
     pub(crate) failures: mpsc::Receiver<String>,
+}
+
+/// What this thread logs meanwhile, one line an event.
+pub(crate) fn logged(run: impl FnOnce()) -> String {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, run);
+    String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+}
+
+/// Takes the lines of a log; clones share them.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A node of a cluster of one, from what is on `disk`; its log is created where there is none.

@@ -54,7 +54,7 @@ pub struct NodeBounds {
     /// Bytes of applied entries of a group that stay in memory while a follower that was heard lately
     /// needs them. One that is further behind gets a snapshot.
     pub log_lagging_bytes: u64,
-    /// The state store is renewed when it takes more than this many times what lives in it, and
+    /// The state store is renewed when it takes more than this many times what a fresh copy would, and
     /// `store_slack_bytes`. Small: it is copied often; large: more disk.
     pub store_times: u64,
     /// Bytes that the state store may take beyond that. Small: a store of little is copied often.
@@ -75,8 +75,8 @@ impl Default for NodeBounds {
     }
 }
 
-/// Default of [`NodeBounds::store_times`]. A fresh copy takes about twice as much as the export, and a segment
-/// of sled's file is cleaned when half of it is dead: so twice a fresh copy is usual.
+/// Default of [`NodeBounds::store_times`]. A segment of sled's file is cleaned when half of it is dead: so twice
+/// a fresh copy is usual.
 const STORE_TIMES: u64 = 2;
 /// Default of [`NodeBounds::store_slack_bytes`]: a checkpoint of a full layer, which may come to be dead at
 /// once, and some room.

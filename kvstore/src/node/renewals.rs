@@ -34,6 +34,10 @@ const RETRY_TICKS_MAX: u64 = 72_000;
 /// finished however long it delays that: else a node under a load that never pauses would never renew.
 const INSIST_TIMES: u64 = 2;
 
+/// How many times as many bytes as an export a fresh store has at most: values of some KiB are cut to
+/// chunks, of which a page of sled holds few.
+const COPY_TIMES: u64 = 2;
+
 /// A store and its copies.
 ///
 /// Invariant: at most one renewal is under way, on the store that the machine has or on one that it had.
@@ -64,17 +68,20 @@ struct Run {
 }
 
 impl Renewals {
-    /// Bytes beyond which a store is to be renewed whose newest export has `export_bytes`.
+    /// Bytes that a copy is expected to have of a store whose newest export has `export_bytes`.
+    fn fresh(&self, export_bytes: u64) -> u64 {
+        export_bytes.saturating_mul(COPY_TIMES).max(self.copied_bytes)
+    }
+
+    /// Bytes beyond which such a store is to be renewed.
     fn limit(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
-        let live = export_bytes.max(self.copied_bytes);
-        let limit = live.saturating_mul(bounds.store_times);
+        let limit = self.fresh(export_bytes).saturating_mul(bounds.store_times);
         limit.saturating_add(bounds.store_slack_bytes).max(self.not_before_bytes)
     }
 
-    /// Room that a copy may take of a store whose newest export has `export_bytes`.
+    /// Room that a copy of it may take.
     fn room(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
-        let live = export_bytes.saturating_mul(bounds.store_times).max(self.copied_bytes);
-        live.saturating_add(bounds.store_slack_bytes)
+        self.fresh(export_bytes).saturating_add(bounds.store_slack_bytes)
     }
 
     /// Whether a renewal of the store that the machine has is under way.
@@ -252,11 +259,12 @@ mod tests {
         };
         let mut renewals = Renewals::default();
         assert_eq!(renewals.limit(0, &bounds), 64);
-        assert_eq!(renewals.limit(100, &bounds), 364);
-        assert_eq!(renewals.room(100, &bounds), 364);
-        renewals.done(600, 150);
-        assert_eq!(renewals.limit(100, &bounds), 514, "a copy says how much room what lives takes");
-        assert_eq!(renewals.limit(200, &bounds), 664, "more has come to live since");
+        assert_eq!(renewals.limit(100, &bounds), 3 * 200 + 64);
+        assert_eq!(renewals.room(100, &bounds), 264);
+        renewals.done(900, 250);
+        assert_eq!(renewals.limit(100, &bounds), 3 * 250 + 64, "the copy came to more");
+        assert_eq!(renewals.room(100, &bounds), 314);
+        assert_eq!(renewals.limit(200, &bounds), 3 * 400 + 64, "more has come to live since");
         renewals.done(600, 401);
         assert_eq!(renewals.limit(100, &bounds), 3 * 401 + 64);
         assert_eq!(renewals.room(100, &bounds), 401 + 64, "as much as the last copy took");

@@ -41,7 +41,7 @@ use super::{BatchItem, Scan, StateError, StateStore, StoredItem, Visit, assert_b
 
 /// Size of sled's page cache. Its real use of memory is a multiple of the setting
 /// (spacejam/sled#1309), so it stays small.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// How often opening looks whether the lock of an earlier handle is gone: for ten seconds in all.
 /// Processes keep apart by the lock of the data directory, so a handle that still holds this one is

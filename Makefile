@@ -4,9 +4,10 @@ SEEDS ?= 1000
 FIRST ?= 0
 KILLS ?= 30
 MINUTES ?= 30
+SCHEDULES ?= 100000000
 SEED ?= 4
 
-.PHONY: verify fix format lint docs test release lab-verify lab-matrix sim mutants lab-server power-loss process failover soak overload limits licences
+.PHONY: verify fix format lint docs test release lab-verify lab-matrix sim sim-gossip mutants lab-server power-loss process failover soak overload limits licences
 
 verify: format lint docs test
 
@@ -45,6 +46,10 @@ lab-matrix:
 # Simulated clusters: make sim SEEDS=10000 FIRST=5000. About 30 seeds a second on two cores.
 sim:
 	cargo run --release --locked -p tests --bin sim -- --first $(FIRST) --seeds $(SEEDS)
+
+# The rules of eventual keyspaces in random schedules: make sim-gossip SCHEDULES=1000000 FIRST=5000.
+sim-gossip:
+	FIRST=$(FIRST) SCHEDULES=$(SCHEDULES) cargo test --release --locked -p gossip --test model no_schedule -- --nocapture
 
 # Plants each known bug, in simulated clusters and in real servers, searches for it, and writes docs/mutants.md.
 # Ten minutes on two cores after the build: 200 seeds a bug at most, 3 runs of at most 40 s a bug, and all

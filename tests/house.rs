@@ -43,6 +43,7 @@ fn cores_own_no_clock_no_thread_and_no_async() {
         "storage/src/wal",
         "storage/src/mvcc",
         "consensus/src",
+        "gossip/src",
         "kvstore/src/node",
         "kvstore/src/replication",
         "kvstore/src/consistency",

@@ -1,0 +1,293 @@
+//! One session of anti-entropy: what its two ends remember until it closes.
+
+use super::dots::{Dot, Dots};
+use super::mutant::Mutant;
+use super::replica::Replica;
+use super::truth::{KEYS_MAX, Truth};
+
+/// A session that carries what `from` has and `to` lacks. Nothing here survives a start of either.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Session {
+    /// Whether it goes on.
+    pub is_open: bool,
+    /// Who sends.
+    pub from: u8,
+    /// Who receives.
+    pub to: u8,
+    /// The sender's clock at the beginning.
+    clock: Dots,
+    /// The sender's horizon: at the beginning, and of each entry that was sent whole.
+    horizon: Dots,
+    /// Listed records that have not been sent.
+    todo: Dots,
+    /// Whether the sender may have dropped what the receiver never saw.
+    pub is_flagged: bool,
+    /// Keys that have to be compared, one bit each.
+    walk: u8,
+    /// Keys whose entry was sent whole.
+    staged: u8,
+    /// The sender's records of these keys.
+    present: Dots,
+    /// Of these, the ones without a context.
+    bare: Dots,
+    /// All that the sender knew of these keys.
+    effective: Dots,
+    /// What was pending at the sender, of all keys.
+    pending: Dots,
+    /// The receiver's live siblings of the keys that were found equal, as they were then.
+    compared: [Dots; KEYS_MAX],
+    /// The sender's highest stamp at the beginning.
+    hlc: u32,
+    /// Whether a record was refused.
+    is_refused: bool,
+    /// Whether the sender has dropped something that this session cannot account for.
+    is_spoiled: bool,
+    /// Whether the sender was a member that was not recovering.
+    pub is_trusted: bool,
+}
+
+/// What came of sending one thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// A record with its context.
+    Record(Dot),
+    /// A whole entry, to be acted on when the session closes.
+    Entry {
+        /// Its key.
+        key: usize,
+        /// Whether it stands for a record that is gone since the session began.
+        vanished: bool,
+    },
+    /// A key that is equal on both sides.
+    Equal,
+    /// Nothing is left to send.
+    Done,
+}
+
+impl Session {
+    /// Begins one: fixes the sender's clock, horizon and list of records.
+    pub fn begin(
+        from: u8,
+        to: u8,
+        sender: &Replica,
+        receiver: &Replica,
+        keys: usize,
+        mutant: Option<Mutant>,
+    ) -> Self {
+        let unseen = sender.clock - receiver.clock;
+        let is_flagged =
+            !(unseen & sender.horizon).is_empty() && mutant != Some(Mutant::FlagIgnored);
+        let todo = match mutant {
+            Some(Mutant::NoClockRule) => sender.stored,
+            Some(Mutant::DamagedLeafServed) => sender.stored & unseen,
+            // The list comes from the index of dots, which still names what an entry lost.
+            _ => (sender.stored | sender.damaged) & unseen,
+        };
+        let pending = if is_flagged && mutant != Some(Mutant::WalkOfDiffering) {
+            sender.pending
+        } else {
+            Dots::NONE
+        };
+        Self {
+            is_open: true,
+            from,
+            to,
+            clock: sender.clock,
+            horizon: sender.horizon,
+            todo,
+            is_flagged,
+            walk: if is_flagged { (1 << keys) - 1 } else { 0 },
+            pending,
+            hlc: sender.hlc,
+            is_trusted: !sender.recovering,
+            ..Self::default()
+        }
+    }
+
+    /// The same, but for stamps; a session that has ended is like any other.
+    pub(super) fn without_stamps(self) -> Self {
+        if self.is_open { Self { hlc: 0, ..self } } else { Self::default() }
+    }
+
+    /// The key that is served next, whose leaf has to be verified before.
+    pub fn next_key(&self, truth: &Truth) -> Option<usize> {
+        match self.todo.oldest() {
+            Some(dot) => Some(usize::from(truth.write(dot).key)),
+            None if self.walk != 0 => Some(self.walk.trailing_zeros() as usize),
+            None => None,
+        }
+    }
+
+    /// Sends the next thing. With `refuse` the receiver does not take the record.
+    pub fn send(
+        &mut self,
+        truth: &Truth,
+        sender: &Replica,
+        receiver: &mut Replica,
+        mutant: Option<Mutant>,
+        refuse: bool,
+    ) -> Sent {
+        if let Some(dot) = self.todo.oldest() {
+            self.todo -= Dots::one(dot);
+            if sender.contexts.has(dot) {
+                self.hand_over(truth, receiver, mutant, dot, refuse);
+                return Sent::Record(dot);
+            }
+            let key = usize::from(truth.write(dot).key);
+            let vanished = !sender.stored.has(dot);
+            match mutant {
+                Some(Mutant::VanishedSkipped | Mutant::LiveRead) if vanished => {}
+                Some(Mutant::VanishedBySiblings) if vanished => {
+                    for sibling in sender.contexts & truth.of_key[key] {
+                        self.hand_over(truth, receiver, mutant, sibling, refuse);
+                    }
+                }
+                _ => self.stage(truth, sender, receiver, mutant, key, refuse),
+            }
+            return Sent::Entry { key, vanished };
+        }
+        if self.walk == 0 {
+            return Sent::Done;
+        }
+        let key = self.walk.trailing_zeros() as usize;
+        self.walk &= self.walk - 1;
+        self.compared[key] = receiver.live(truth, key);
+        if self.compared[key] == sender.live(truth, key) {
+            return Sent::Equal;
+        }
+        self.stage(truth, sender, receiver, mutant, key, refuse);
+        Sent::Entry { key, vanished: false }
+    }
+
+    fn hand_over(
+        &mut self,
+        truth: &Truth,
+        receiver: &mut Replica,
+        mutant: Option<Mutant>,
+        dot: Dot,
+        refuse: bool,
+    ) {
+        if refuse {
+            self.is_refused = true;
+        } else if !truth.lost.has(dot) {
+            receiver.apply(truth, mutant, dot);
+        }
+    }
+
+    /// Sends the whole entry of a key. What has its context is applied; the rest waits for the close.
+    fn stage(
+        &mut self,
+        truth: &Truth,
+        sender: &Replica,
+        receiver: &mut Replica,
+        mutant: Option<Mutant>,
+        key: usize,
+        refuse: bool,
+    ) {
+        let entry = sender.stored & truth.of_key[key];
+        for dot in entry & sender.contexts {
+            if !receiver.clock.has(dot) {
+                self.hand_over(truth, receiver, mutant, dot, refuse);
+            }
+        }
+        self.staged |= 1 << key;
+        self.present = (self.present - truth.of_key[key]) | entry;
+        self.bare = (self.bare - truth.of_key[key]) | (entry - sender.contexts);
+        self.effective |= sender.effective(truth, key);
+        // What the sender learned since the beginning and has no record of any more would be acted on
+        // here and be known to nobody else. Then this session must not close.
+        let forgotten = (sender.clock - self.clock) & sender.horizon;
+        if mutant != Some(Mutant::DropDuringSession) {
+            self.is_spoiled |= !forgotten.is_empty();
+            self.horizon |= sender.horizon;
+        }
+        if mutant == Some(Mutant::DropsBeforeClose) {
+            self.drop_absent(truth, receiver, mutant, key);
+        }
+    }
+
+    /// Whether it can be closed now. A key of a flagged session that changed at the receiver since it
+    /// was compared is compared again.
+    pub fn is_complete(&mut self, truth: &Truth, receiver: &Replica, keys: usize) -> bool {
+        if !self.todo.is_empty() || self.walk != 0 {
+            return false;
+        }
+        if self.is_flagged {
+            for key in 0..keys {
+                let is_staged = self.staged >> key & 1 == 1;
+                if !is_staged && receiver.live(truth, key) != self.compared[key] {
+                    self.walk |= 1 << key;
+                }
+            }
+        }
+        self.walk == 0
+    }
+
+    /// Whether it must not close, because something was not applied.
+    pub fn is_void(&self, mutant: Option<Mutant>) -> bool {
+        self.is_spoiled || (self.is_refused && mutant != Some(Mutant::RefusedButClosed))
+    }
+
+    /// Whether the sender dropped something that it cannot account for.
+    pub fn is_spoiled(&self) -> bool {
+        self.is_spoiled
+    }
+
+    /// Closes it: drops what the sender knew to be obsolete, takes what came without context, and
+    /// merges clock and horizon, all in one step.
+    pub fn close(
+        &self,
+        truth: &Truth,
+        sender: &Replica,
+        receiver: &mut Replica,
+        keys: usize,
+        mutant: Option<Mutant>,
+    ) {
+        for key in 0..keys {
+            if self.staged >> key & 1 == 1 && mutant != Some(Mutant::DropsBeforeClose) {
+                self.drop_absent(truth, receiver, mutant, key);
+            }
+        }
+        for dot in self.bare - truth.lost {
+            receiver.adopt_bare(truth, dot);
+        }
+        receiver.clock |= match mutant {
+            Some(Mutant::LiveRead) => sender.clock,
+            _ => self.clock,
+        };
+        receiver.hlc = receiver.hlc.max(self.hlc);
+        if mutant != Some(Mutant::HorizonNotInherited) {
+            receiver.horizon |= match mutant {
+                Some(Mutant::LiveRead) => sender.horizon,
+                _ => self.horizon,
+            };
+        }
+        if mutant != Some(Mutant::PendingNotStored) {
+            receiver.pending |= self.pending | self.effective;
+        }
+        receiver.pending -= receiver.clock | truth.lost;
+    }
+
+    /// Drops live siblings that the sender does not have and knows of. Certificates stay: that the
+    /// sender lacks one may only mean that it was dropped. Where the sender did not know all that
+    /// such a value had superseded, nobody else would hear of it: the horizon takes the dot.
+    fn drop_absent(
+        &self,
+        truth: &Truth,
+        receiver: &mut Replica,
+        mutant: Option<Mutant>,
+        key: usize,
+    ) {
+        let absent = (receiver.live(truth, key) & self.effective) - self.present;
+        for dot in absent {
+            if !truth.write(dot).carried.within(self.effective - self.present)
+                && mutant != Some(Mutant::WalkDropWithoutHorizon)
+            {
+                receiver.horizon |= truth.up_to(dot);
+            }
+        }
+        receiver.stored -= absent;
+        receiver.contexts -= absent;
+        receiver.damaged -= (self.effective & truth.of_key[key]) - self.present;
+    }
+}

@@ -1,0 +1,169 @@
+//! Ends and new beginnings of processes and disks.
+
+use super::super::replica::Replica;
+use super::super::truth::ACTORS_PLANNED;
+use super::freshness::Beat;
+use super::{Dots, Event, Mutant, REPLICAS_MAX, Violation, World, majority};
+
+impl World {
+    /// A process ends and begins on the same disk: with a new actor.
+    pub(super) fn restart(&mut self, at: u8) -> Result<(), Violation> {
+        if !self.may_fail(at) {
+            return Ok(());
+        }
+        let mut replica = self.replicas[usize::from(at)];
+        self.retirement.seal(replica.actor, replica.counter);
+        if self.renew_actor(at, &mut replica) {
+            self.replicas[usize::from(at)] = replica;
+            self.cut_sessions(at);
+            self.forget_volatile(at);
+        }
+        Ok(())
+    }
+
+    /// The disk is lost, the node begins with an empty one.
+    pub(super) fn wipe(&mut self, at: u8) -> Result<(), Violation> {
+        if !self.may_fail(at) {
+            return Ok(());
+        }
+        self.counters.count(Event::Wiped);
+        self.begin_empty(at)
+    }
+
+    /// What a wipe does, whatever it was that emptied the disk.
+    pub(super) fn begin_empty(&mut self, at: u8) -> Result<(), Violation> {
+        let mut fresh = Replica::default();
+        let Some(actor) = self.truth.mint(at, 0) else { return Ok(()) };
+        fresh.actor = actor;
+        self.come_back(at, fresh)
+    }
+
+    /// Keeps a copy of the disk.
+    pub(super) fn image(&mut self, at: u8) -> Result<(), Violation> {
+        if self.is_member(at) && !self.is_damaged(at) && !self.replicas[usize::from(at)].recovering
+        {
+            self.images[usize::from(at)] = Some(self.replicas[usize::from(at)]);
+        }
+        Ok(())
+    }
+
+    /// The disk is replaced by its copy.
+    pub(super) fn rollback(&mut self, at: u8) -> Result<(), Violation> {
+        let exists = self.may_fail(at);
+        let Some(mut image) = self.images[usize::from(at) % REPLICAS_MAX].filter(|_| exists) else {
+            return Ok(());
+        };
+        self.retirement.seal(image.actor, image.counter);
+        let keeps = [Some(Mutant::DotReused), Some(Mutant::RollbackByHandshake)];
+        if keeps.contains(&self.mutant) || self.renew_actor(at, &mut image) {
+            self.counters.count(Event::RolledBack);
+            return self.come_back(at, image);
+        }
+        Ok(())
+    }
+
+    /// Gives a replica a new actor. With the broken rule, the number of the start on its disk says
+    /// which one.
+    fn renew_actor(&mut self, at: u8, replica: &mut Replica) -> bool {
+        replica.incarnation += 1;
+        let known = match self.mutant {
+            Some(Mutant::IncarnationFromDisk) => self.truth.actor_of(at, replica.incarnation),
+            _ => None,
+        };
+        let Some(actor) = known.or_else(|| self.truth.mint(at, replica.incarnation)) else {
+            return false;
+        };
+        replica.actor = actor;
+        replica.counter = 0;
+        true
+    }
+
+    /// A replica with another disk than before is back: recovering, and known to be.
+    fn come_back(&mut self, at: u8, state: Replica) -> Result<(), Violation> {
+        for actor in 0..self.truth.actors as u8 {
+            if self.truth.node_of(actor) == at && actor != state.actor {
+                self.retirement.orphan(actor);
+            }
+        }
+        self.directories += 1;
+        self.replicas[usize::from(at)] = Replica {
+            directory: self.directories,
+            ids: Dots::NONE,
+            recovering: true,
+            heard: 0,
+            trusted: 0,
+            whole: false,
+            epoch: self.epoch,
+            epoch_as_of: self.truth.count as u8,
+            retiring: 0,
+            obsolete: Dots::NONE,
+            ..state
+        };
+        self.cut_sessions(at);
+        self.forget_volatile(at);
+        self.retirement.start_over();
+        self.touch(at);
+        self.note_losses()
+    }
+
+    fn may_fail(&self, at: u8) -> bool {
+        self.is_member(at) && self.truth.actors < ACTORS_PLANNED
+    }
+
+    fn forget_volatile(&mut self, at: u8) {
+        self.beats[usize::from(at)] = [Beat::default(); REPLICAS_MAX];
+    }
+
+    /// Notes what is on no disk any more, and holds it against what was promised.
+    ///
+    /// A quorum write survives as long as no more than N - W disks are lost or damaged at the same
+    /// time; with more, nothing is promised of writes before.
+    pub(super) fn note_losses(&mut self) -> Result<(), Violation> {
+        let members = self.member_bits().count_ones();
+        let mut failed = 0;
+        for at in 0..self.setting.replicas as u8 {
+            if self.is_member(at)
+                && (self.replicas[usize::from(at)].recovering || self.is_damaged(at))
+            {
+                failed += 1;
+            }
+        }
+        if failed > members - majority(members) {
+            self.promised = Dots::NONE;
+        }
+        let nowhere = self.truth.issued() - self.known_to_members();
+        self.truth.excused |= nowhere;
+        match (self.promised & nowhere).oldest() {
+            Some(dot) => Err(Violation::QuorumLost { dot }),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a session with `peer` closed at a replica, which may end its recovery: after
+    /// N - W + 1 other members that were not recovering, or after all others in whatever state.
+    pub(super) fn note_heard(&mut self, at: u8, peer: u8, is_trusted: bool) {
+        let members = self.member_bits();
+        let replica = &mut self.replicas[usize::from(at)];
+        if replica.whole {
+            return;
+        }
+        replica.heard |= 1 << peer;
+        if is_trusted {
+            replica.trusted |= 1 << peer;
+        }
+        let others = members & !(1 << at);
+        let heard_all = others & !replica.heard == 0;
+        let count = members.count_ones();
+        let needed = match self.mutant {
+            Some(Mutant::GateAfterOneSession) => 1,
+            _ => count - majority(count) + 1,
+        };
+        if replica.recovering && ((replica.trusted & others).count_ones() >= needed || heard_all) {
+            replica.recovering = false;
+            self.counters.count(Event::Recovered);
+        }
+        if heard_all {
+            replica.whole = true;
+        }
+    }
+}

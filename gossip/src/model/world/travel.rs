@@ -1,0 +1,230 @@
+//! What travels between replicas: rumors and sessions.
+
+use super::super::session::{Sent, Session};
+use super::{Dots, Event, Mutant, SESSIONS, Violation, World};
+
+/// Entries that travel at most, with the rule that only a broken variant follows.
+const ENTRIES: usize = 16;
+
+/// A key's entry with its sender's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct EntryMessage {
+    key: u8,
+    stored: Dots,
+    clock: Dots,
+}
+
+impl World {
+    /// Sends one record that has its context. Nobody who is recovering passes on what is not new and
+    /// his own.
+    pub(super) fn send(&mut self, from: u8, pick: u8) -> Result<(), Violation> {
+        if !self.is_member(from) {
+            return Ok(());
+        }
+        let replica = &self.replicas[usize::from(from)];
+        let mut records = replica.stored & replica.contexts;
+        if replica.recovering {
+            records &= self.truth.of_actor(replica.actor);
+        }
+        let Some(dot) = records.pick(pick) else { return Ok(()) };
+        self.mail |= Dots::one(dot);
+        if self.mutant == Some(Mutant::SenderClockAsContext) {
+            let key = self.truth.write(dot).key;
+            let of_key = self.truth.of_key[usize::from(key)];
+            if self.entries.len() == ENTRIES {
+                self.entries.remove(0);
+            }
+            let (stored, clock) = (replica.stored & of_key, replica.clock & of_key);
+            self.entries.push(EntryMessage { key, stored, clock });
+        }
+        Ok(())
+    }
+
+    /// Delivers one of all records that were ever sent.
+    pub(super) fn deliver(&mut self, to: u8, pick: u8) -> Result<(), Violation> {
+        if !self.is_member(to) {
+            return Ok(());
+        }
+        if self.mutant == Some(Mutant::SenderClockAsContext) {
+            if !self.entries.is_empty() {
+                self.deliver_entry(to, self.entries[usize::from(pick) % self.entries.len()]);
+            }
+            return Ok(());
+        }
+        let Some(dot) = self.mail.pick(pick) else { return Ok(()) };
+        let write = self.truth.write(dot);
+        let replica = &mut self.replicas[usize::from(to)];
+        let is_retiring = replica.retiring >> write.actor & 1 == 1;
+        if self.truth.lost.has(dot) || (is_retiring && !replica.clock.has(dot)) {
+            self.counters.count(Event::RefusedRetiring);
+            return Ok(());
+        }
+        let had = replica.clock.has(dot) || replica.pending.has(dot);
+        if had && !replica.stored.has(dot) {
+            self.counters.count(Event::RefusedObsolete);
+            if replica.reactivate(&self.truth, dot) {
+                self.counters.count(Event::Reactivated);
+            }
+        }
+        if !(replica.stored & write.carried).is_empty() {
+            self.counters.count(Event::ContextOfOther);
+        }
+        replica.apply(&self.truth, self.mutant, dot);
+        self.touch(to);
+        Ok(())
+    }
+
+    fn deliver_entry(&mut self, to: u8, message: EntryMessage) {
+        let replica = &mut self.replicas[usize::from(to)];
+        let absent =
+            (replica.live(&self.truth, usize::from(message.key)) & message.clock) - message.stored;
+        replica.stored -= absent;
+        replica.contexts -= absent;
+        let new = message.stored - replica.clock - replica.pending;
+        replica.stored |= new;
+        replica.contexts |= new;
+        replica.clock |= new;
+        replica.pending = (replica.pending | message.clock) - replica.clock;
+        self.touch(to);
+    }
+
+    /// Begins a session and returns its slot. Who holds a write that was declared lost is emptied
+    /// instead.
+    pub(super) fn begin(&mut self, from: u8, to: u8) -> Result<Option<usize>, Violation> {
+        if from == to || !self.is_member(from) || !self.is_member(to) {
+            return Ok(None);
+        }
+        for end in [from, to] {
+            if !(self.replicas[usize::from(end)].clock & self.truth.lost).is_empty() {
+                self.counters.count(Event::Emptied);
+                self.start_over(end)?;
+                return Ok(None);
+            }
+        }
+        let Some(slot) = (0..SESSIONS).find(|&slot| !self.sessions[slot].is_open) else {
+            return Ok(None);
+        };
+        if self.mutant == Some(Mutant::RollbackByHandshake) {
+            self.notice_rollback(from, to);
+            self.notice_rollback(to, from);
+        }
+        let sender = self.replicas[usize::from(from)];
+        let receiver = &self.replicas[usize::from(to)];
+        self.sessions[slot] =
+            Session::begin(from, to, &sender, receiver, self.setting.keys, self.mutant);
+        if self.sessions[slot].is_flagged {
+            self.counters.count(Event::SessionFlagged);
+        }
+        Ok(Some(slot))
+    }
+
+    fn notice_rollback(&mut self, me: u8, peer: u8) {
+        let known = self.replicas[usize::from(peer)].clock;
+        let mine = &mut self.replicas[usize::from(me)];
+        let highest = (self.truth.of_actor(mine.actor) & known)
+            .map(|dot| self.truth.write(dot).counter)
+            .max()
+            .unwrap_or(0);
+        if highest > mine.counter
+            && let Some(actor) = self.truth.mint(me, 0)
+        {
+            mine.actor = actor;
+            mine.counter = 0;
+        }
+    }
+
+    /// Sends up to `count` things of a session.
+    pub(super) fn stream(&mut self, slot: u8, count: u8, refuse: bool) -> Result<(), Violation> {
+        let slot = usize::from(slot) % SESSIONS;
+        for turn in 0..count {
+            if !self.sessions[slot].is_open {
+                return Ok(());
+            }
+            if self.stream_one(slot, refuse && turn == 0)? == Sent::Done {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn stream_one(&mut self, slot: usize, refuse: bool) -> Result<Sent, Violation> {
+        let Session { from, to, .. } = self.sessions[slot];
+        if self.mutant != Some(Mutant::DamagedLeafServed)
+            && let Some(key) = self.sessions[slot].next_key(&self.truth)
+            && !(self.verify(from, key)? && self.verify(to, key)?)
+        {
+            self.sessions[slot].is_open = false;
+            return Ok(Sent::Done);
+        }
+        let sender = self.replicas[usize::from(from)];
+        let receiver = &mut self.replicas[usize::from(to)];
+        let sent = self.sessions[slot].send(&self.truth, &sender, receiver, self.mutant, refuse);
+        match sent {
+            Sent::Entry { vanished: true, .. } => self.counters.count(Event::RecordVanished),
+            Sent::Equal => self.counters.count(Event::WalkEqual),
+            Sent::Record(dot) if receiver.reactivate(&self.truth, dot) => {
+                self.counters.count(Event::Reactivated);
+            }
+            _ => {}
+        }
+        self.touch(to);
+        Ok(sent)
+    }
+
+    /// Closes a session if everything was sent; then the receiver knows what the sender knew.
+    pub(super) fn close(&mut self, slot: u8) -> Result<(), Violation> {
+        let slot = usize::from(slot) % SESSIONS;
+        let mut session = self.sessions[slot];
+        if !session.is_open {
+            return Ok(());
+        }
+        let to = usize::from(session.to);
+        let complete = session.is_complete(&self.truth, &self.replicas[to], self.setting.keys);
+        self.sessions[slot] = session;
+        if !complete {
+            return Ok(());
+        }
+        self.sessions[slot].is_open = false;
+        if session.is_void(self.mutant) {
+            let spoiled = session.is_spoiled();
+            self.counters.count(if spoiled {
+                Event::SessionSpoiled
+            } else {
+                Event::SessionRefused
+            });
+            return Ok(());
+        }
+        let sender = self.replicas[usize::from(session.from)];
+        let receiver = &mut self.replicas[to];
+        session.close(&self.truth, &sender, receiver, self.setting.keys, self.mutant);
+        self.counters.count(Event::SessionClosed);
+        self.touch(session.to);
+        self.note_heard(session.to, session.from, session.is_trusted);
+        Ok(())
+    }
+
+    pub(super) fn abort(&mut self, slot: u8) -> Result<(), Violation> {
+        self.sessions[usize::from(slot) % SESSIONS].is_open = false;
+        Ok(())
+    }
+
+    /// A session from beginning to end, with nothing in between.
+    pub(super) fn whole_session(&mut self, from: u8, to: u8) -> Result<(), Violation> {
+        if let Some(slot) = self.begin(from, to)? {
+            while self.sessions[slot].is_open {
+                while self.sessions[slot].is_open && self.stream_one(slot, false)? != Sent::Done {}
+                self.close(slot as u8)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts off all sessions of a replica whose process ended.
+    pub(super) fn cut_sessions(&mut self, at: u8) {
+        for session in &mut self.sessions {
+            if session.from == at || session.to == at {
+                session.is_open = false;
+            }
+        }
+    }
+}

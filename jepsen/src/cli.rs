@@ -4,6 +4,7 @@ mod interrupts;
 mod ls;
 mod matrix;
 mod run;
+mod sim;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -75,6 +76,9 @@ enum Command {
         /// The directory of the run.
         dir: PathBuf,
     },
+    /// Simulate protocols at any size, without a server.
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
     /// List workloads, nemeses, models and past runs.
     Ls(ls::LsArgs),
 }
@@ -122,6 +126,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(args) => run::replay(args, cli.output),
         Command::Matrix(args) => matrix::matrix(args, cli.output),
         Command::Report { dir } => report(dir, cli.output),
+        Command::Sim(command) => sim::sim(command, cli.output),
         Command::Ls(args) => ls::ls(args, cli.output),
     };
     ExitCode::from(done.unwrap_or_else(|error| {

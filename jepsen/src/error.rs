@@ -53,6 +53,11 @@ impl LabError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
+    /// A plan of a simulation that makes no sense; made for `map_err`.
+    pub fn plan(error: impl std::error::Error) -> Self {
+        Self::Parameters(error.to_string())
+    }
+
     /// Names what was attempted with the client library; made for `map_err`.
     pub fn client<E>(what: impl Into<String>) -> impl FnOnce(E) -> Self
     where

@@ -6,6 +6,8 @@
 //! - [`cluster`]: real processes. [`network`]: the proxies between them. [`target`]: what clients
 //!   talk to. [`workload`]: what they do. [`nemesis`]: what else is done to the cluster. [`run`]: all of
 //!   it together, into one directory. [`report`]: the page about it. [`matrix`]: many runs and their table.
+//! - [`spread`]: how one update reaches all nodes, simulated. [`detect`]: how crashes are found, simulated.
+//!   [`trials`]: figures of many runs.
 //! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
 //! - [`cli`]: the command `kv-lab`.
 //!
@@ -14,6 +16,7 @@
 pub mod checker;
 pub mod cli;
 pub mod cluster;
+pub mod detect;
 pub mod error;
 pub mod history;
 pub mod judgement;
@@ -25,7 +28,9 @@ pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod simulated;
+pub mod spread;
 pub mod target;
+pub mod trials;
 pub mod value;
 pub mod workload;
 

@@ -5,9 +5,11 @@
 //!
 //! - `stored`: what the files of a run say. `columns`: the history in short. `page`: the HTML.
 //!   `escape`: what keeps text of the run from being anything but text.
+//! - [`curves`]: charts of simulations, which have no run to report.
 //! - `assets/`: style and scripts, which the page includes as they are.
 
 mod columns;
+pub mod curves;
 mod escape;
 mod page;
 mod stored;
@@ -21,6 +23,9 @@ use self::stored::Stored;
 use crate::error::LabError;
 use crate::history::{self, ReadOptions};
 use crate::operation::Operation;
+
+/// How pages look.
+const STYLE: &str = include_str!("assets/report.css");
 
 /// Name of the report in the directory of a run.
 pub const FILE_NAME: &str = "report.html";

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::STYLE;
 use super::escape::html;
 use super::stored::{Skipped, Stored, Window};
 use crate::judgement::{Judgement, Word};
 use crate::operation::Operation;
 use crate::workload::RegisterSummary;
 
-const STYLE: &str = include_str!("assets/report.css");
 /// In the order in which the page runs them.
 const SCRIPTS: [&str; 4] = [
     include_str!("assets/data.js"),

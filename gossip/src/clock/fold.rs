@@ -1,0 +1,61 @@
+//! Actors that issue nothing any more and whose dots everybody knows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::actor::ActorId;
+
+/// The number of a fold. Group 0 counts folds from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FoldNumber(pub u32);
+
+impl fmt::Display for FoldNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An actor that is sealed: it issued the dots up to `last` and will issue no other.
+///
+/// A clock that covers all of them names the fold instead of the actor: 1 to 5 bytes, and a run of
+/// folds no more than a few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// Its number.
+    pub number: FoldNumber,
+    /// Who was folded.
+    pub actor: ActorId,
+    /// The last counter of the actor, at least 1.
+    pub last: u64,
+}
+
+/// The folds that are known here, from the records of group 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folds {
+    by_number: BTreeMap<FoldNumber, Fold>,
+}
+
+impl Folds {
+    /// Takes note of a fold. Idempotent.
+    ///
+    /// # Panics
+    /// When another fold has the number, or the actor has another one: group 0 decides each once.
+    pub fn learn(&mut self, fold: Fold) {
+        assert!(fold.last >= 1, "a fold of nothing: {fold:?}");
+        let other = self.by_number.values().find(|known| known.actor == fold.actor);
+        assert!(other.is_none_or(|known| *known == fold), "{other:?} is folded as {fold:?} too");
+        let known = self.by_number.insert(fold.number, fold);
+        assert!(known.is_none_or(|known| known == fold), "{known:?} and {fold:?} share a number");
+    }
+
+    /// All folds, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &Fold> {
+        self.by_number.values()
+    }
+
+    /// The fold of that number.
+    #[must_use]
+    pub fn get(&self, number: FoldNumber) -> Option<&Fold> {
+        self.by_number.get(&number)
+    }
+}

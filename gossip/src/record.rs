@@ -1,0 +1,64 @@
+//! What travels: one write as it was made.
+
+use bytes::Bytes;
+use proto::KeyspaceId;
+
+use crate::context::Context;
+use crate::dot::Dot;
+use crate::hlc::Stamp;
+
+/// A key of a keyspace. All eventual keyspaces of a group share one replica.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryKey {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key in it.
+    pub key: Bytes,
+}
+
+impl EntryKey {
+    /// The key of a keyspace.
+    #[must_use]
+    pub fn new(keyspace: KeyspaceId, key: impl Into<Bytes>) -> Self {
+        Self { keyspace, key: key.into() }
+    }
+}
+
+/// What a write put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A value.
+    Value(Bytes),
+    /// Nothing: the death certificate of what the write superseded.
+    Certificate,
+}
+
+impl Body {
+    /// Whether it is a certificate.
+    #[must_use]
+    pub const fn is_certificate(&self) -> bool {
+        matches!(self, Self::Certificate)
+    }
+}
+
+/// One write as its replica made it. It never changes, and it means the same wherever and however
+/// late it arrives.
+///
+/// A record always has its context. What a replica stores after it dropped the context is no record
+/// any more: it travels only inside a whole entry, under the clock of its sender
+/// ([`Staged`](crate::replica::Staged)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What was written to.
+    pub key: EntryKey,
+    /// The name of the write.
+    pub dot: Dot,
+    /// Above all stamps that the write covers; of a collapse, the stamp of its certificate.
+    pub stamp: Stamp,
+    /// What was put.
+    pub body: Body,
+    /// From this time on reads hide the value.
+    pub deadline: Option<Stamp>,
+    /// What the write supersedes.
+    pub context: Context,
+}

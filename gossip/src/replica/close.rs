@@ -1,0 +1,156 @@
+//! The end of a session.
+
+use std::collections::BTreeSet;
+
+use super::{NotApplied, Policy, Replica, Standing};
+use crate::change::Change;
+use crate::clock::{Clock, Fold};
+use crate::dot::Dot;
+use crate::entry::{Entry, Sibling};
+use crate::horizon::Horizon;
+use crate::record::{EntryKey, Record};
+
+/// What a sender said of one whole key, to be used when the session closes and not before: on an
+/// aborted session its clock does not count, and so neither does what it lacks.
+///
+/// It is sent for each key that differs in a flagged session, for each key with something pending at
+/// the sender, and in place of a listed record that is gone from the sender when its turn comes.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// The key.
+    pub key: EntryKey,
+    /// All dots that the sender stores of it.
+    pub present: BTreeSet<Dot>,
+    /// eff(k) of the sender; for a key that is told for its pending dots alone, these.
+    pub effective: Clock,
+    /// What the sender stores without a context. It has no meaning without the clock of the sender, so
+    /// it is not applied as records are.
+    pub bare: Vec<(Dot, Sibling)>,
+}
+
+/// What a session closes with. Every record of the session was applied.
+#[derive(Clone, Debug, Default)]
+pub struct Closing {
+    /// K of the sender, at the position that its list of records is of.
+    pub clock: Clock,
+    /// F of the sender, at the same position.
+    pub horizon: Horizon,
+    /// What was staged.
+    pub staged: Vec<Staged>,
+}
+
+/// A session was closed.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// Writes of this replica that follow, in `lww` keyspaces.
+    pub collapses: Vec<Record>,
+    /// What to make durable, as one batch like that of any operation.
+    pub changes: Vec<Change>,
+}
+
+impl Replica {
+    /// Ends a session: what is staged, the sender's clock and its horizon, at once. Only after the end
+    /// marker, when each record of the session was applied, and only if this replica did not start or
+    /// mint since it said its clock.
+    ///
+    /// # Errors
+    /// [`NotApplied`]: nothing changed, and the session is given up.
+    pub fn close(&mut self, closing: &Closing) -> Result<Closed, NotApplied> {
+        let ahead = closing.staged.iter().any(|staged| self.is_ahead(&staged.effective));
+        if ahead || self.is_ahead(&closing.clock) {
+            return Err(NotApplied::OwnActorAhead);
+        }
+        if closing.staged.iter().any(|staged| self.keyspace(staged.key.keyspace).is_none()) {
+            return Err(NotApplied::UnknownKeyspace);
+        }
+        let mut changes = Vec::new();
+        let mut collapses = Vec::new();
+        for staged in &closing.staged {
+            if let Some(Standing::Open(_)) = self.keyspace(staged.key.keyspace) {
+                let more = self.decide_staged(staged);
+                self.commit(&more);
+                changes.extend(more);
+            }
+        }
+        let mut after = self.state.clock().clone();
+        after.join(&closing.clock);
+        let more = self.decide_join(&closing.clock, &closing.horizon, &after);
+        self.commit(&more);
+        changes.extend(more);
+        for staged in &closing.staged {
+            if self.keyspace(staged.key.keyspace) == Some(Standing::Open(Policy::Lww)) {
+                collapses.extend(self.collapse_if(Policy::Lww, &staged.key, &mut changes));
+            }
+        }
+        Ok(Closed { collapses, changes })
+    }
+
+    /// What a staged key changes. A key may be staged more than once, so what is pending stays so, also
+    /// where the sender's clock will have it: only by that a later turn tells what is obsolete here.
+    fn decide_staged(&self, staged: &Staged) -> Vec<Change> {
+        let nothing = Entry::default();
+        let entry = self.state.entry(&staged.key).unwrap_or(&nothing);
+        let key = || staged.key.clone();
+        let mut changes = Vec::new();
+        let mut stamp = entry.stamp();
+        let mut learned = Vec::new();
+        for (dot, sibling) in &staged.bare {
+            let stored = entry.siblings().contains_key(dot);
+            if stored || self.state.knows(&staged.key, *dot) || !sibling.is_live() {
+                continue;
+            }
+            stamp = stamp.max(sibling.stamp);
+            let sibling = Sibling { context: None, ..sibling.clone() };
+            changes.push(Change::Put { key: key(), dot: *dot, sibling });
+            learned.push(*dot);
+        }
+        let mut known = self.state.clock().clone();
+        known.join(&learned.iter().copied().collect());
+
+        // Present at the sender, so not obsolete there, even if it has not been heard of here.
+        let present: Clock = staged.present.iter().copied().collect();
+        let mut pending = staged.effective.minus(&present);
+        pending.join(entry.pending());
+        let pending = pending.minus(&known);
+        if pending != *entry.pending() || stamp != entry.stamp() {
+            changes.push(Change::Header { key: key(), pending, stamp });
+        }
+        for dot in entry.siblings().keys() {
+            if staged.effective.contains(*dot) && !staged.present.contains(dot) {
+                changes.push(Change::Removed { key: key(), dot: *dot });
+            }
+        }
+        for dot in learned {
+            changes.push(Change::Learned { dot });
+            if !self.state.horizon().reaches(dot) {
+                changes.push(Change::Raised { dot });
+            }
+        }
+        changes
+    }
+
+    /// What joining the sender's clock and horizon changes. `after` is the clock once that is done.
+    fn decide_join(&self, theirs: &Clock, horizon: &Horizon, after: &Clock) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for key in self.state.pending_keys() {
+            let entry = self.state.entry(key).expect("a pending key has an entry");
+            let pending = entry.pending().minus(after);
+            if pending != *entry.pending() {
+                changes.push(Change::Header { key: key.clone(), pending, stamp: entry.stamp() });
+            }
+        }
+        let clock = theirs.minus(self.state.clock());
+        if !clock.is_empty() {
+            changes.push(Change::Joined { clock });
+        }
+        let whole = |fold: &&Fold| {
+            after.base(&fold.actor) == fold.last && after.last(&fold.actor) == fold.last
+        };
+        let folds = self.state.folds().iter().filter(whole);
+        let folds = folds.filter(|fold| !self.state.clock().has_fold(fold));
+        changes.extend(folds.map(|fold| Change::Folded { fold: *fold }));
+        let beyond = horizon.dots().filter(|dot| !self.state.horizon().reaches(*dot));
+        changes.extend(beyond.map(|dot| Change::Raised { dot }));
+        changes
+    }
+}

@@ -1,0 +1,34 @@
+//! Why a replica refused.
+
+use super::SIBLINGS_MAX;
+
+/// Why a write was refused. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteRefused {
+    /// No keyspace has this id here, or it was removed. The client corrects its request.
+    #[error("there is no such keyspace")]
+    UnknownKeyspace,
+    /// The write would leave more than [`SIBLINGS_MAX`] values of the key. The client reads them and
+    /// writes with what it has read.
+    #[error("the key has {0} concurrent values; no more than {SIBLINGS_MAX} are taken")]
+    TooManySiblings(usize),
+    /// What the client saw holds a dot of this replica's actor that was never issued here: the disk was
+    /// rolled back or copied. The caller mints and tries again.
+    #[error("the context knows a later write of this replica than the replica itself")]
+    OwnActorAhead,
+    /// There is nothing of that name that has expired. Somebody was faster.
+    #[error("there is no such value past its deadline")]
+    NotExpired,
+}
+
+/// Why a record was not applied, or a session not closed. Nothing changed. A session of which a
+/// record was not applied must not be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotApplied {
+    /// The catalogue says nothing of the keyspace yet: this node lags behind it. The record waits.
+    #[error("the keyspace is not known yet")]
+    UnknownKeyspace,
+    /// As [`WriteRefused::OwnActorAhead`].
+    #[error("the record knows a later write of this replica than the replica itself")]
+    OwnActorAhead,
+}

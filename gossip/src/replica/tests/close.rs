@@ -1,0 +1,129 @@
+//! How sessions end.
+
+use super::*;
+use crate::hlc::Stamp;
+
+fn closing(sender: &Replica) -> Closing {
+    let state = sender.state();
+    Closing { clock: state.clock().clone(), horizon: state.horizon().clone(), staged: Vec::new() }
+}
+
+fn staged(sender: &Replica, key: &EntryKey) -> Staged {
+    let siblings = sender.entry(key).map(|entry| entry.siblings().clone()).unwrap_or_default();
+    let bare = siblings.iter().filter(|(_, sibling)| sibling.context.is_none());
+    Staged {
+        key: key.clone(),
+        present: siblings.keys().copied().collect(),
+        effective: sender.state().effective(key),
+        bare: bare.map(|(dot, sibling)| (*dot, sibling.clone())).collect(),
+    }
+}
+
+#[test]
+fn a_flagged_session_drops_what_the_sender_dropped_and_keeps_what_it_never_saw() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let old = put(&mut a, &key, value("old"), Basis::Held);
+    b.apply(&old).unwrap();
+    let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
+    a.forget_certificate(&key, delete.dot, false);
+    let unseen = put(&mut b, &key, value("unseen"), Basis::Nothing);
+    let flag = a.state().horizon().flags(a.state().clock(), b.state().clock());
+    assert_eq!(flag, Some(delete.dot));
+    let closing = Closing { staged: vec![staged(&a, &key)], ..closing(&a) };
+    b.close(&closing).unwrap();
+    assert_eq!(live(&b, &key), [unseen.dot]);
+    assert!(b.state().horizon().reaches(delete.dot), "the horizon is inherited");
+    assert_eq!(b.apply(&old).unwrap().outcome, Outcome::Obsolete);
+    b.state().verify().unwrap();
+}
+
+/// The key is empty on both sides; only what is pending tells that a write is obsolete.
+#[test]
+fn what_is_pending_at_the_sender_is_pending_here_after_a_flagged_session() {
+    let (mut a, mut b, mut c) = (replica(1), replica(2), replica(3));
+    let key = plain("k");
+    let late = put(&mut c, &key, value("late"), Basis::Held);
+    let delete = put(&mut a, &key, Body::Certificate, seen(&c, &key));
+    a.forget_certificate(&key, delete.dot, false);
+    assert!(a.entry(&key).unwrap().pending().contains(late.dot));
+    assert_eq!(a.state().pending_keys().collect::<Vec<_>>(), [&key]);
+    let pending = Staged {
+        key: key.clone(),
+        present: BTreeSet::new(),
+        effective: a.entry(&key).unwrap().pending().clone(),
+        bare: Vec::new(),
+    };
+    b.close(&Closing { staged: vec![pending], ..closing(&a) }).unwrap();
+    assert_eq!(b.apply(&late).unwrap().outcome, Outcome::Obsolete);
+    assert!(live(&b, &key).is_empty());
+    // A session in which the dot is known ends the pending.
+    a.close(&closing(&b)).unwrap();
+    assert_eq!(a.state().pending_keys().count(), 0);
+    assert!(a.entry(&key).is_none());
+    assert_eq!(a.apply(&late).unwrap().outcome, Outcome::Obsolete);
+}
+
+/// A value whose context the sender dropped means nothing without the sender's clock.
+#[test]
+fn a_value_without_context_comes_with_the_close_and_counts_as_dropped_here() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let old = put(&mut a, &key, value("old"), Basis::Held);
+    b.apply(&old).unwrap();
+    let new = put(&mut a, &key, value("new"), Basis::Held);
+    assert_eq!(a.forget_context(&key, new.dot).len(), 2);
+    assert!(a.entry(&key).unwrap().siblings()[&new.dot].record(&key, new.dot).is_none());
+    let closed = b.close(&Closing { staged: vec![staged(&a, &key)], ..closing(&a) }).unwrap();
+    assert!(closed.collapses.is_empty());
+    assert_eq!(live(&b, &key), [new.dot]);
+    assert!(b.state().horizon().reaches(new.dot));
+    assert_eq!(a.tree().root(), b.tree().root());
+    b.state().verify().unwrap();
+}
+
+/// The walk reads the living store. A value that came there after the clock of the session was fixed,
+/// and that the receiver has not got, must not be taken for obsolete.
+#[test]
+fn what_is_present_at_the_sender_is_never_pending_here() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let fixed = closing(&a);
+    let new = put(&mut a, &key, value("new"), Basis::Held);
+    b.close(&Closing { staged: vec![staged(&a, &key)], ..fixed }).unwrap();
+    assert_eq!(b.apply(&new).unwrap().outcome, Outcome::Stored);
+    assert_eq!(live(&b, &key), [new.dot]);
+}
+
+#[test]
+fn a_value_that_comes_with_the_close_loses_to_a_later_delete_in_an_lww_keyspace() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = lww("k");
+    let early = put_at(&mut a, &key, value("early"), Basis::Held, 1_000);
+    a.forget_context(&key, early.dot);
+    let delete = put_at(&mut b, &key, Body::Certificate, Basis::Held, 2_000);
+    let closed = b.close(&Closing { staged: vec![staged(&a, &key)], ..closing(&a) }).unwrap();
+    assert_eq!(closed.collapses.len(), 1);
+    assert!(closed.collapses[0].context.contains(delete.dot));
+    assert!(live(&b, &key).is_empty());
+    assert_eq!(closed.collapses[0].stamp, delete.stamp);
+    assert!(delete.stamp > Stamp::at_ms(1_000));
+}
+
+#[test]
+fn folds_are_taken_over_and_all_changes_replay() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let record = put(&mut a, &plain("k"), value("x"), Basis::Held);
+    a.mint(actor(11));
+    let fold = Fold { number: crate::clock::FoldNumber(1), actor: actor(1), last: 1 };
+    a.fold(fold);
+    b.fold(fold);
+    let mut mirror = b.state().clone();
+    let mut changes = b.apply(&record).unwrap().changes;
+    changes.extend(b.close(&closing(&a)).unwrap().changes);
+    for change in &changes {
+        mirror.replay(change);
+    }
+    assert!(b.state().clock().has_fold(&fold));
+    assert_eq!(&mirror, b.state());
+}

@@ -1,0 +1,142 @@
+//! The receiver's side.
+
+use super::{Part, PartBody};
+use crate::actor::ActorId;
+use crate::change::Change;
+use crate::record::Record;
+use crate::replica::{Closing, NotApplied, Replica, Staged};
+
+/// Why a session ended without a close. What was applied stays; the session is run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotClosed {
+    /// Something of it was not applied.
+    NotApplied(NotApplied),
+    /// A part is missing, or came twice.
+    PartLost,
+    /// The replica started or minted since its Hello: its clock may be another one.
+    Restarted,
+    /// It was flagged, and the tree was not walked.
+    NotWalked,
+    /// The sender dropped something meanwhile.
+    Void,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The clock covers the sender's position now.
+    Closed,
+    /// It does not.
+    NotClosed(NotClosed),
+}
+
+/// What a part did.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// What to make durable, as one batch.
+    pub changes: Vec<Change>,
+    /// Writes of this replica that follow.
+    pub collapses: Vec<Record>,
+    /// Whether that was the end.
+    pub ended: Option<Ended>,
+}
+
+/// A session that a replica takes part in as the receiver.
+#[derive(Debug)]
+pub struct Taking {
+    session: u64,
+    actor: Option<ActorId>,
+    expected: u64,
+    is_flagged: bool,
+    is_walked: bool,
+    staged: Vec<Staged>,
+    /// The first thing that went wrong.
+    broken: Option<NotClosed>,
+}
+
+impl Taking {
+    /// The session that begins with the Hello that the replica says now.
+    #[must_use]
+    pub fn begin(replica: &Replica, session: u64) -> Self {
+        Self {
+            session,
+            actor: replica.state().actor(),
+            expected: 0,
+            is_flagged: false,
+            is_walked: false,
+            staged: Vec::new(),
+            broken: None,
+        }
+    }
+
+    /// Whether the sender said that the tree has to be walked.
+    #[must_use]
+    pub const fn is_flagged(&self) -> bool {
+        self.is_flagged
+    }
+
+    /// Takes note that the tree was walked: every key that differs was asked for. What had come to a node
+    /// after it was compared counts as differing.
+    pub const fn walked(&mut self) {
+        self.is_walked = true;
+    }
+
+    /// Takes a part. Parts of other sessions do nothing.
+    pub fn take(&mut self, replica: &mut Replica, part: Part) -> Taken {
+        let mut taken = Taken::default();
+        if part.session != self.session {
+            return taken;
+        }
+        if part.number != self.expected {
+            self.broken.get_or_insert(NotClosed::PartLost);
+        }
+        self.expected = part.number + 1;
+        match part.body {
+            PartBody::Opening { is_flagged } => self.is_flagged = is_flagged,
+            PartBody::Records(records) => self.apply(replica, &records, &mut taken),
+            PartBody::Entry(staged) => self.staged.push(staged),
+            PartBody::Void => taken.ended = Some(Ended::NotClosed(NotClosed::Void)),
+            PartBody::End { clock, horizon } => {
+                let staged = std::mem::take(&mut self.staged);
+                self.close(replica, &Closing { clock, horizon, staged }, &mut taken);
+            }
+        }
+        taken
+    }
+
+    /// Applies what can be applied, also when something before could not.
+    fn apply(&mut self, replica: &mut Replica, records: &[Record], taken: &mut Taken) {
+        for record in records {
+            match replica.apply(record) {
+                Ok(applied) => {
+                    taken.changes.extend(applied.changes);
+                    taken.collapses.extend(applied.collapse);
+                }
+                Err(cause) => {
+                    self.broken.get_or_insert(NotClosed::NotApplied(cause));
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, replica: &mut Replica, closing: &Closing, taken: &mut Taken) {
+        if replica.state().actor() != self.actor {
+            self.broken.get_or_insert(NotClosed::Restarted);
+        }
+        if self.is_flagged && !self.is_walked {
+            self.broken.get_or_insert(NotClosed::NotWalked);
+        }
+        if let Some(why) = self.broken {
+            taken.ended = Some(Ended::NotClosed(why));
+            return;
+        }
+        taken.ended = Some(match replica.close(closing) {
+            Ok(closed) => {
+                taken.changes.extend(closed.changes);
+                taken.collapses.extend(closed.collapses);
+                Ended::Closed
+            }
+            Err(cause) => Ended::NotClosed(NotClosed::NotApplied(cause)),
+        });
+    }
+}

@@ -11,13 +11,17 @@
 //! without asking anyone, so no sync of its new term lies behind it when it begins to replicate to
 //! learners; after a crash it would use the same term again for other entries.
 //!
-//! A sync may take long, for days where a disk is full, and a leader goes on to ask meanwhile. So of the
-//! confirmations that wait for the *same* sync those are dropped that say no more than another one does: of
-//! the same leader in the same term, whose log only grows, up to a lower index and commit index. To the
-//! leader that is a message lost on the way, followed by one that makes up for it. A confirmation never gives
-//! way to one that waits for a later sync: under a leader that sends without a pause there would always be a
-//! later one, and it would hear nothing. Those of different syncs are as many as the units of work that wait
-//! to be written anyway.
+//! A sync may take long, for days where a disk is full, and the others go on to ask meanwhile. So of what waits
+//! for the *same* sync, that is dropped which adds nothing to another message, as if it had been lost on the way:
+//!
+//! - what is equal to one that waits already;
+//! - a confirmation of the same leader in the same term, whose log only grows, up to a lower index and commit index;
+//! - the answer to an earlier heartbeat of the same leader in the same term: a later one names the newest round of reads,
+//!   which settles those before it.
+//!
+//! What waits for one sync never gives way to what waits for a later one: under a leader that sends without a pause there
+//! would always be a later one, and it would hear nothing. Those of different syncs are as many as the units of
+//! work that wait to be written anyway.
 
 use std::collections::VecDeque;
 
@@ -87,8 +91,9 @@ impl Durability {
         let (last, waiting) = self.held.back_mut().expect("there is one at least");
         assert!(*last == sync, "messages wait for {last}, after the last unit to sync, {sync}");
         for message in messages {
-            waiting.retain(|earlier| !covers(&message, earlier));
-            if !waiting.iter().any(|earlier| covers(earlier, &message)) {
+            if !waiting.iter().any(|earlier| *earlier == message || covers(earlier, &message)) {
+                waiting
+                    .retain(|earlier| !covers(&message, earlier) && !outdates(&message, earlier));
                 waiting.push(message);
             }
         }
@@ -141,6 +146,21 @@ fn covers(one: &Outgoing, other: &Outgoing) -> bool {
     let (index, commit) = (this.index, this.commit);
     let raised = RaftMessage { index, commit, ..that.clone() };
     one.to == other.to && *this == raised
+}
+
+/// Whether `later` answers a heartbeat that followed the one which `earlier` answers, and confirms no round of
+/// reads less. False for all other kinds.
+fn outdates(later: &Outgoing, earlier: &Outgoing) -> bool {
+    let (this, that) = (&later.message, &earlier.message);
+    if this.kind() != RaftKind::HeartbeatResponse || that.kind() != RaftKind::HeartbeatResponse {
+        return false;
+    }
+    if this.commit < that.commit || (this.context.is_empty() && !that.context.is_empty()) {
+        return false;
+    }
+    let (context, commit) = (this.context.clone(), this.commit);
+    let raised = RaftMessage { context, commit, ..that.clone() };
+    later.to == earlier.to && *this == raised
 }
 
 #[cfg(test)]
@@ -282,8 +302,33 @@ mod tests {
         durability.hand_out(ReadyNumber(1), true, true);
         assert!(durability.send(all, |_| true).is_empty());
         durability.report(ReadyNumber(1));
-        let left = [old_term, rejects(2, 7), vote(2), other, rejects(2, 7), vote(2), new_term];
-        assert_eq!(durability.take_released(), left);
+        let left = [old_term, rejects(2, 7), vote(2), other, new_term];
+        assert_eq!(durability.take_released(), left, "what is said twice is kept once");
+    }
+
+    fn answers_heartbeat(term: u64, context: &str, commit: u64) -> Outgoing {
+        let mut answer = accepts(2, term, 0, commit);
+        answer.message.set_kind(RaftKind::HeartbeatResponse);
+        answer.message.context = context.to_owned().into();
+        answer
+    }
+
+    /// While an own vote is not durable everything waits, and heartbeats come for as long as the disk is full.
+    #[test]
+    fn of_answers_to_heartbeats_the_last_and_the_last_round_of_reads_are_kept() {
+        let mut durability = Durability::default();
+        durability.hand_out(ReadyNumber(1), true, true);
+        for round in 0..1_000 {
+            let context = if round % 3 == 0 { format!("round {round}") } else { String::new() };
+            let answer = vec![answers_heartbeat(4, &context, round / 10)];
+            assert!(durability.send(answer, |_| false).is_empty());
+            assert!(durability.held_messages() <= 2, "{} held", durability.held_messages());
+        }
+        let last = [answers_heartbeat(4, "", 99), answers_heartbeat(5, "", 99)];
+        assert!(durability.send(last.to_vec(), |_| false).is_empty());
+        durability.report(ReadyNumber(1));
+        let left = [answers_heartbeat(4, "round 999", 99), last[0].clone(), last[1].clone()];
+        assert_eq!(durability.take_released(), left, "an empty one settles no round of reads");
     }
 
     /// Else a leader that sends without a pause would hear nothing as long as it does.

@@ -319,6 +319,8 @@ pub fn bounds(rng: &mut ChaCha8Rng) -> NodeBounds {
         log_bytes,
         log_keep_bytes,
         log_lagging_bytes,
+        // In memory nothing is wasted.
+        copy_times: 1,
         store_times: rng.random_range(1..4),
         store_slack_bytes: rng.random_range(0..64) * 1024,
     }

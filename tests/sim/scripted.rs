@@ -89,7 +89,12 @@ impl Script {
             (1..=3).map(|n| (NodeId(n * 1001), format!("n{n}"))).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         // What a checkpoint leaves behind is reason enough to renew the store.
-        let bounds = NodeBounds { store_times: 1, store_slack_bytes: 0, ..NodeBounds::default() };
+        let bounds = NodeBounds {
+            copy_times: 1,
+            store_times: 1,
+            store_slack_bytes: 0,
+            ..NodeBounds::default()
+        };
         let hosts: Vec<Host> = members
             .iter()
             .map(|(id, _)| Host::formed(*id, &members, bounds, None, &mut rng))

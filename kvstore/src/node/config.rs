@@ -54,6 +54,9 @@ pub struct NodeBounds {
     /// Bytes of applied entries of a group that stay in memory while a follower that was heard lately
     /// needs them. One that is further behind gets a snapshot.
     pub log_lagging_bytes: u64,
+    /// How many times as many bytes as an export a fresh copy of the state store is taken to have, until there
+    /// was one. Small: a store may be copied for nothing; large: more disk.
+    pub copy_times: u64,
     /// The state store is renewed when it takes more than this many times what a fresh copy would, and
     /// `store_slack_bytes`. Small: it is copied often; large: more disk.
     pub store_times: u64,
@@ -69,12 +72,15 @@ impl Default for NodeBounds {
             ahead_bytes: 64 * 1024 * 1024,
             log_keep_bytes: 16 * 1024 * 1024,
             log_lagging_bytes: 256 * 1024 * 1024,
+            copy_times: COPY_TIMES,
             store_times: STORE_TIMES,
             store_slack_bytes: STORE_SLACK_BYTES,
         }
     }
 }
 
+/// Default of [`NodeBounds::copy_times`]: values of some KiB are cut to chunks, of which a page of sled holds few.
+const COPY_TIMES: u64 = 2;
 /// Default of [`NodeBounds::store_times`]. A segment of sled's file is cleaned when half of it is dead: so twice
 /// a fresh copy is usual.
 const STORE_TIMES: u64 = 2;

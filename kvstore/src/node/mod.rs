@@ -16,7 +16,7 @@
 //! 3. All frames become one [`Effect::WalAppend`] under one ticket.
 //! 4. Answers are completed with what only the node knows (leader, addresses) and given out once.
 //! 5. A checkpoint begins when the memory layer or the log behind the last one is large enough, none runs,
-//!    and the store is neither exported nor renewed.
+//!    and the store is neither exported nor renewed; before the node is ready, only one that cannot wait.
 //!
 //! A message that must not leave before the disk confirmed stays inside its group until
 //! [`Input::WalDurable`] names a ticket at or after the append that it waits for (design: persist,
@@ -519,8 +519,10 @@ impl Node {
     /// full once the log is applied, and writing it out would delay the start.
     fn starts_up(&self) -> bool {
         let most = self.config.checkpoint_layer_bytes.saturating_mul(LAYERS_BEFORE_READY);
+        // Without a checkpoint a layer beyond that would take no entries.
+        let most = most.min(self.config.bounds.layer_bytes);
         let layer = self.data.machine().layer_bytes();
-        !self.ready() && layer < most && self.log_since_checkpoint < 2 * most as u64
+        !self.ready() && layer < most && self.log_since_checkpoint < (most as u64).saturating_mul(2)
     }
 
     fn checkpoint_done(&mut self, id: CheckpointId) {

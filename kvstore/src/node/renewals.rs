@@ -34,10 +34,6 @@ const RETRY_TICKS_MAX: u64 = 72_000;
 /// finished however long it delays that: else a node under a load that never pauses would never renew.
 const INSIST_TIMES: u64 = 2;
 
-/// How many times as many bytes as an export a fresh store has at most: values of some KiB are cut to
-/// chunks, of which a page of sled holds few.
-const COPY_TIMES: u64 = 2;
-
 /// A store and its copies.
 ///
 /// Invariant: at most one renewal is under way, on the store that the machine has or on one that it had.
@@ -69,19 +65,19 @@ struct Run {
 
 impl Renewals {
     /// Bytes that a copy is expected to have of a store whose newest export has `export_bytes`.
-    fn fresh(&self, export_bytes: u64) -> u64 {
-        export_bytes.saturating_mul(COPY_TIMES).max(self.copied_bytes)
+    fn fresh(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
+        export_bytes.saturating_mul(bounds.copy_times).max(self.copied_bytes)
     }
 
     /// Bytes beyond which such a store is to be renewed.
     fn limit(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
-        let limit = self.fresh(export_bytes).saturating_mul(bounds.store_times);
+        let limit = self.fresh(export_bytes, bounds).saturating_mul(bounds.store_times);
         limit.saturating_add(bounds.store_slack_bytes).max(self.not_before_bytes)
     }
 
     /// Room that a copy of it may take.
     fn room(&self, export_bytes: u64, bounds: &NodeBounds) -> u64 {
-        self.fresh(export_bytes).saturating_add(bounds.store_slack_bytes)
+        self.fresh(export_bytes, bounds).saturating_add(bounds.store_slack_bytes)
     }
 
     /// Whether a renewal of the store that the machine has is under way.

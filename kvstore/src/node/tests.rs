@@ -452,15 +452,16 @@ fn a_store_that_cannot_be_exported_is_exported_no_more_and_a_file_is_tried_again
     assert_eq!(exports_fail(store), (1, Vec::new()), "the next start decides what becomes of it");
 }
 
-/// A node that keeps little history, and whose store is renewed when it takes hardly more than a copy
-/// would.
+/// A node that keeps little history, and whose store is renewed when it takes more than twice what lives
+/// in it.
 fn growing(layer_bytes: usize) -> Alone {
     let mut alone = Alone::new(opened_with(&SimDisk::new(), |config| {
         config.checkpoint_layer_bytes = LAYER / 4;
         let bounds = NodeBounds::default();
         config.bounds = NodeBounds {
             layer_bytes,
-            store_times: 1,
+            copy_times: 1,
+            store_times: 2,
             store_slack_bytes: 8 * LAYER as u64,
             ..bounds
         };

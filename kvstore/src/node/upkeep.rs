@@ -284,8 +284,11 @@ impl Node {
         let least = self.config.export_log_bytes / 16 * share;
         let limit = least.max(2 * state_bytes).min(EXPORT_LOG_BYTES_MAX.max(least));
         let limit = limit.min(self.config.bounds.log_bytes);
+        let log_bytes = self.exports.log_bytes();
+        // The round would begin with a checkpoint, and delay the start as that does.
+        let waits = self.starts_up() && log_bytes <= self.config.bounds.log_bytes;
         // A round that failed leaves damaged nodes waiting.
-        if self.exports.log_bytes() > limit || self.exports.repairs_wait() {
+        if (log_bytes > limit && !waits) || self.exports.repairs_wait() {
             self.exports.want();
         }
         for (group, wanted) in [

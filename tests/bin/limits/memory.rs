@@ -55,10 +55,7 @@ pub async fn measure(
         "operations/s, gets and puts",
         format!("{:.0}", report.per_second(&report.total())),
     );
-    for (node, memory) in peaks(&cluster, "under load", promises)?.into_iter().enumerate() {
-        let what = format!("{}: most memory since its start", cluster.name(node));
-        promises.at_most(&what, memory.peak / MIB, MEMORY_MAX_MIB, "MiB");
-    }
+    judge_peaks(&cluster, "under load", promises)?;
 
     let plan = Plan { mix: Mix::only(Operation::Put), duration: 2 * READY_MAX, ..plan };
     for kill in 1..=kills {
@@ -75,7 +72,7 @@ pub async fn measure(
         start_all(&mut cluster, &client, &what, READY_AGAIN_MAX_S, promises).await?;
         running.wait().await;
     }
-    Ok(())
+    judge_peaks(&cluster, "after the last kill", promises)
 }
 
 /// Puts load on the cluster and kills these nodes in the middle of it. No more is begun after that.
@@ -118,6 +115,15 @@ pub async fn start_all(
     promises.at_most(what, ready, most, "s");
     promises.figure("  first write acknowledged, s", seconds());
     promises.figure("  processor time of what was started until then, s", format!("{used:.2}"));
+    Ok(())
+}
+
+/// Prints the memory of each node, and judges the most that it ever was.
+fn judge_peaks(cluster: &Cluster, when: &str, promises: &mut Promises) -> Result<(), Failed> {
+    for (node, memory) in peaks(cluster, when, promises)?.into_iter().enumerate() {
+        let what = format!("{}: most memory since its start, {when}", cluster.name(node));
+        promises.at_most(&what, memory.peak / MIB, MEMORY_MAX_MIB, "MiB");
+    }
     Ok(())
 }
 

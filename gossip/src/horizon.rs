@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::actor::ActorId;
-use crate::clock::{Clock, Track};
+use crate::clock::Clock;
 use crate::dot::Dot;
 
 /// The horizon F of a replica: for each actor the highest counter whose certificate or context was
@@ -52,22 +52,11 @@ impl Horizon {
     /// was lost with its disk, flags nothing.
     #[must_use]
     pub fn flags(&self, theirs: &Clock, mine: &Clock) -> Option<Dot> {
-        self.flags_since(&Self::default(), theirs, mine)
-    }
-
-    /// As [`Horizon::flags`], but only for what the horizon has passed since it was `before`.
-    ///
-    /// A sender asks this at the end of a session, with its horizon at the beginning, its clock now and
-    /// the clock that the receiver had said: if there is such a dot, something that the receiver may
-    /// lack was dropped while the session ran, and the session must not be closed.
-    #[must_use]
-    pub fn flags_since(&self, before: &Self, theirs: &Clock, mine: &Clock) -> Option<Dot> {
         self.counters.iter().find_map(|(actor, counter)| {
             let low = theirs.track(actor)?.cut(*counter);
-            let passed = low.minus(&Track::up_to(before.get(actor).min(Dot::COUNTER_MAX)));
             let missing = match mine.track(actor) {
-                Some(mine) => passed.minus(mine),
-                None => passed,
+                Some(mine) => low.minus(mine),
+                None => low,
             };
             let first = missing.spans().next()?;
             Some(Dot::new(*actor, first.first))
@@ -113,11 +102,5 @@ mod tests {
         assert!(horizon.raise(Dot::new(actor, 5)) && !horizon.raise(Dot::new(actor, 3)));
         assert_eq!(horizon.flags(&clock, &clock), None);
         assert_eq!(horizon.flags(&clock, &Clock::default()), Some(Dot::new(actor, 1)));
-        let before = horizon.clone();
-        assert_eq!(horizon.flags_since(&before, &clock, &Clock::default()), None);
-        let longer: Clock = [1, 2, 4, 5, 6, 7].into_iter().map(|c| Dot::new(actor, c)).collect();
-        horizon.raise(Dot::new(actor, 7));
-        assert_eq!(horizon.flags_since(&before, &longer, &clock), Some(Dot::new(actor, 6)));
-        assert_eq!(horizon.flags_since(&before, &longer, &longer), None);
     }
 }

@@ -97,14 +97,16 @@ impl Replica {
                 changes.push(Change::Raised { dot: *dot });
             }
         }
-        if obsolete && !is_inside_a_remover(entry, record) {
+        // How the clock came to know the dot has raised the horizon already.
+        let is_new = !self.state.clock().contains(record.dot);
+        if obsolete && is_new && !is_inside_a_remover(entry, record) {
             changes.push(Change::Raised { dot: record.dot });
         }
         changes.retain(|change| match change {
             Change::Raised { dot } => !self.state.horizon().reaches(*dot),
             _ => true,
         });
-        if !self.state.clock().contains(record.dot) {
+        if is_new {
             changes.push(known);
         }
         let outcome = if obsolete { Outcome::Obsolete } else { Outcome::Stored };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{NotApplied, Policy, Replica, Standing};
 use crate::change::Change;
 use crate::clock::{Clock, Fold};
+use crate::context::Context;
 use crate::dot::Dot;
 use crate::entry::{Entry, Sibling};
 use crate::horizon::Horizon;
@@ -19,6 +20,8 @@ use crate::record::{EntryKey, Record};
 pub struct Staged {
     /// The key.
     pub key: EntryKey,
+    /// It is all that the sender has of the key, not only what is pending there.
+    pub is_whole: bool,
     /// All dots that the sender stores of it.
     pub present: BTreeSet<Dot>,
     /// eff(k) of the sender; for a key that is told for its pending dots alone, these.
@@ -33,7 +36,7 @@ pub struct Staged {
 pub struct Closing {
     /// K of the sender, at the position that its list of records is of.
     pub clock: Clock,
-    /// F of the sender, at the same position.
+    /// F of the sender, as of the last moment that something of the session was read.
     pub horizon: Horizon,
     /// What was staged.
     pub staged: Vec<Staged>,
@@ -67,7 +70,7 @@ impl Replica {
         let mut collapses = Vec::new();
         for staged in &closing.staged {
             if let Some(Standing::Open(_)) = self.keyspace(staged.key.keyspace) {
-                let more = self.decide_staged(staged);
+                let more = self.decide_staged(staged, &closing.clock);
                 self.commit(&more);
                 changes.extend(more);
             }
@@ -87,7 +90,7 @@ impl Replica {
 
     /// What a staged key changes. A key may be staged more than once, so what is pending stays so, also
     /// where the sender's clock will have it: only by that a later turn tells what is obsolete here.
-    fn decide_staged(&self, staged: &Staged) -> Vec<Change> {
+    fn decide_staged(&self, staged: &Staged, theirs: &Clock) -> Vec<Change> {
         let nothing = Entry::default();
         let entry = self.state.entry(&staged.key).unwrap_or(&nothing);
         let key = || staged.key.clone();
@@ -115,15 +118,38 @@ impl Replica {
         if pending != *entry.pending() || stamp != entry.stamp() {
             changes.push(Change::Header { key: key(), pending, stamp });
         }
-        for dot in entry.siblings().keys() {
-            if staged.effective.contains(*dot) && !staged.present.contains(dot) {
-                changes.push(Change::Removed { key: key(), dot: *dot });
-            }
-        }
+        changes.extend(self.decide_absent(staged, entry, theirs));
         for dot in learned {
             changes.push(Change::Learned { dot });
             if !self.state.horizon().reaches(dot) {
                 changes.push(Change::Raised { dot });
+            }
+        }
+        changes
+    }
+
+    /// The values that the sender knows to be obsolete and has not got. That it has not got a certificate may only
+    /// mean that it was dropped there, so those stay.
+    ///
+    /// A value goes without the record that superseded it. A peer is told of what the value itself had
+    /// superseded only if the sender knew all of that to be obsolete, so else the horizon takes it.
+    fn decide_absent(&self, staged: &Staged, entry: &Entry, theirs: &Clock) -> Vec<Change> {
+        let mut known = staged.effective.clone();
+        known.join(theirs);
+        let is_told = |context: &Context| {
+            let is_stored = |dot: &Dot| context.contains(*dot);
+            context.minus(&known).is_empty() && !staged.present.iter().any(is_stored)
+        };
+        let mut changes = Vec::new();
+        for (dot, sibling) in entry.siblings() {
+            let is_gone = staged.effective.contains(*dot) && !staged.present.contains(dot);
+            if !is_gone || !sibling.is_live() {
+                continue;
+            }
+            changes.push(Change::Removed { key: staged.key.clone(), dot: *dot });
+            let untold = sibling.context.as_ref().is_some_and(|context| !is_told(context));
+            if untold && !self.state.horizon().reaches(*dot) {
+                changes.push(Change::Raised { dot: *dot });
             }
         }
         changes

@@ -24,12 +24,14 @@ impl Replica {
         changes
     }
 
-    /// Drops a certificate and raises the horizon. `is_stable` says that every member has it; in an
-    /// `lww` keyspace nothing happens without that, because values that come later have to lose to it.
+    /// Drops a certificate and raises the horizon. `is_stable` says that every member has it, and that no actor of a
+    /// lost disk is left that is not retired. Nothing happens without that unless the keyspace is known to keep
+    /// siblings: with `lww`, values that come later have to lose to the certificate.
     pub fn forget_certificate(&mut self, key: &EntryKey, dot: Dot, is_stable: bool) -> Vec<Change> {
         let sibling = self.entry(key).and_then(|entry| entry.siblings().get(&dot));
-        let is_lww = self.keyspace(key.keyspace) == Some(Standing::Open(Policy::Lww));
-        if sibling.is_none_or(Sibling::is_live) || (is_lww && !is_stable) {
+        let may =
+            is_stable || self.keyspace(key.keyspace) == Some(Standing::Open(Policy::Siblings));
+        if sibling.is_none_or(Sibling::is_live) || !may {
             return Vec::new();
         }
         let mut changes = self.raised(dot);

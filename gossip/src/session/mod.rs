@@ -151,7 +151,7 @@ pub enum PartBody {
     End {
         /// K of the position.
         clock: Clock,
-        /// F of the position.
+        /// F of now.
         horizon: Horizon,
     },
     /// The sender dropped something meanwhile; the session is to be run again.

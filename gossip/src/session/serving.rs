@@ -1,12 +1,11 @@
 //! The sender's side.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::{Hello, Part, PartBody};
 use crate::clock::Clock;
 use crate::dot::Dot;
 use crate::entry::Entry;
-use crate::horizon::Horizon;
 use crate::record::{Body, EntryKey, Record};
 use crate::replica::{Replica, Staged};
 
@@ -21,10 +20,11 @@ pub struct Serving {
     /// What the receiver had at its Hello.
     receiver: Clock,
     clock: Clock,
-    horizon: Horizon,
     is_flagged: bool,
     is_opened: bool,
     is_ended: bool,
+    /// Something was told that is not a record of the position.
+    has_staged: bool,
     /// What the receiver lacks of the position, and not sent yet.
     listed: VecDeque<(EntryKey, Dot)>,
     /// Made and not handed out.
@@ -42,18 +42,22 @@ impl Serving {
             let key = state.key_of(dot).expect("a stored dot has a key");
             (key.clone(), dot)
         };
-        Self {
+        let mut serving = Self {
             session: hello.session,
             number: 0,
             receiver: hello.clock.clone(),
             clock: state.clock().clone(),
-            horizon: state.horizon().clone(),
             is_flagged: state.horizon().flags(state.clock(), &hello.clock).is_some(),
             is_opened: false,
             is_ended: false,
+            has_staged: false,
             listed: dots.into_iter().map(key_of).collect(),
             ready: VecDeque::new(),
+        };
+        if serving.is_flagged {
+            serving.stage_pending(replica);
         }
+        serving
     }
 
     /// Whether the receiver has to walk the tree, and this side ends with [`Serving::end`].
@@ -62,8 +66,8 @@ impl Serving {
         self.is_flagged
     }
 
-    /// What the receiver had at its Hello. Contexts and certificates of these dots may be forgotten while
-    /// the session runs; forgetting others makes it void.
+    /// What the receiver had at its Hello. Contexts and certificates of these dots, and of those that were known
+    /// here at the position, may be forgotten while the session runs; forgetting others may make it void.
     #[must_use]
     pub const fn receiver(&self) -> &Clock {
         &self.receiver
@@ -74,11 +78,7 @@ impl Serving {
     pub fn next(&mut self, replica: &Replica, bytes_max: usize) -> Option<Part> {
         if !self.is_opened {
             self.is_opened = true;
-            let is_flagged = self.is_flagged;
-            if is_flagged {
-                self.stage_pending(replica);
-            }
-            return Some(self.part(PartBody::Opening { is_flagged }));
+            return Some(self.part(PartBody::Opening { is_flagged: self.is_flagged }));
         }
         if self.ready.is_empty() {
             self.read_listed(replica, bytes_max);
@@ -96,6 +96,10 @@ impl Serving {
 
     /// The last part, once all others were handed out and, if flagged, the receiver has walked. `None` if
     /// that is not so, or the last part was handed out.
+    ///
+    /// Whole entries are of later moments than the position. So the receiver gets the horizon of now; and if this
+    /// side has learned of a write since, and dropped it or its context again, an entry may lack a value for
+    /// a reason that the receiver will not hear: then the session is void.
     pub fn end(&mut self, replica: &Replica) -> Option<Part> {
         let is_left = !self.is_opened || !self.listed.is_empty() || !self.ready.is_empty();
         if self.is_ended || is_left {
@@ -103,10 +107,12 @@ impl Serving {
         }
         self.is_ended = true;
         let state = replica.state();
-        let passed = state.horizon().flags_since(&self.horizon, state.clock(), &self.receiver);
-        let body = match passed {
-            Some(_) => PartBody::Void,
-            None => PartBody::End { clock: self.clock.clone(), horizon: self.horizon.clone() },
+        let learned = state.clock().minus(&self.clock);
+        let forgotten = state.horizon().flags(&learned, &self.receiver);
+        let body = if self.has_staged && forgotten.is_some() {
+            PartBody::Void
+        } else {
+            PartBody::End { clock: self.clock.clone(), horizon: state.horizon().clone() }
         };
         Some(self.part(body))
     }
@@ -139,6 +145,7 @@ impl Serving {
 
     /// The whole present entry: what has a context as records, then all of it.
     fn stage(&mut self, replica: &Replica, key: &EntryKey) {
+        self.has_staged = true;
         let siblings = replica.entry(key).map(Entry::siblings);
         let mut records = Vec::new();
         let mut bare = Vec::new();
@@ -153,6 +160,7 @@ impl Serving {
         }
         self.ready.push_back(PartBody::Entry(Staged {
             key: key.clone(),
+            is_whole: true,
             present: siblings.into_iter().flatten().map(|(dot, _)| *dot).collect(),
             effective: replica.state().effective(key),
             bare,
@@ -164,9 +172,11 @@ impl Serving {
     fn stage_pending(&mut self, replica: &Replica) {
         for key in replica.state().pending_keys() {
             let entry = replica.entry(key).expect("a pending key has an entry");
+            self.has_staged = true;
             self.ready.push_back(PartBody::Entry(Staged {
                 key: key.clone(),
-                present: BTreeSet::new(),
+                is_whole: false,
+                present: entry.siblings().keys().copied().collect(),
                 effective: entry.pending().clone(),
                 bare: Vec::new(),
             }));

@@ -1,9 +1,13 @@
 //! The receiver's side.
 
+use std::collections::BTreeSet;
+
 use super::{Part, PartBody};
 use crate::actor::ActorId;
 use crate::change::Change;
-use crate::record::Record;
+use crate::clock::Clock;
+use crate::dot::Dot;
+use crate::record::{EntryKey, Record};
 use crate::replica::{Closing, NotApplied, Replica, Staged};
 
 /// Why a session ended without a close. What was applied stays; the session is run again.
@@ -19,6 +23,8 @@ pub enum NotClosed {
     NotWalked,
     /// The sender dropped something meanwhile.
     Void,
+    /// A value came here by another way after its key was compared, and the sender may know it to be obsolete.
+    Changed,
 }
 
 /// How a session ended.
@@ -46,6 +52,10 @@ pub struct Taken {
 pub struct Taking {
     session: u64,
     actor: Option<ActorId>,
+    /// The clock of the Hello.
+    clock: Clock,
+    /// What came in this session, and what the sender said to have.
+    came: BTreeSet<Dot>,
     expected: u64,
     is_flagged: bool,
     is_walked: bool,
@@ -61,6 +71,8 @@ impl Taking {
         Self {
             session,
             actor: replica.state().actor(),
+            clock: replica.state().clock().clone(),
+            came: BTreeSet::new(),
             expected: 0,
             is_flagged: false,
             is_walked: false,
@@ -75,8 +87,8 @@ impl Taking {
         self.is_flagged
     }
 
-    /// Takes note that the tree was walked: every key that differs was asked for. What had come to a node
-    /// after it was compared counts as differing.
+    /// Takes note that the tree was walked: every key that differs was asked for. Should a value come later that
+    /// would have made a difference, the session does not close.
     pub const fn walked(&mut self) {
         self.is_walked = true;
     }
@@ -94,7 +106,10 @@ impl Taking {
         match part.body {
             PartBody::Opening { is_flagged } => self.is_flagged = is_flagged,
             PartBody::Records(records) => self.apply(replica, &records, &mut taken),
-            PartBody::Entry(staged) => self.staged.push(staged),
+            PartBody::Entry(staged) => {
+                self.came.extend(staged.present.iter().copied());
+                self.staged.push(staged);
+            }
             PartBody::Void => taken.ended = Some(Ended::NotClosed(NotClosed::Void)),
             PartBody::End { clock, horizon } => {
                 let staged = std::mem::take(&mut self.staged);
@@ -107,6 +122,7 @@ impl Taking {
     /// Applies what can be applied, also when something before could not.
     fn apply(&mut self, replica: &mut Replica, records: &[Record], taken: &mut Taken) {
         for record in records {
+            self.came.insert(record.dot);
             match replica.apply(record) {
                 Ok(applied) => {
                     taken.changes.extend(applied.changes);
@@ -126,6 +142,9 @@ impl Taking {
         if self.is_flagged && !self.is_walked {
             self.broken.get_or_insert(NotClosed::NotWalked);
         }
+        if self.is_flagged && self.has_changed(replica, closing) {
+            self.broken.get_or_insert(NotClosed::Changed);
+        }
         if let Some(why) = self.broken {
             taken.ended = Some(Ended::NotClosed(why));
             return;
@@ -138,5 +157,18 @@ impl Taking {
             }
             Err(cause) => Ended::NotClosed(NotClosed::NotApplied(cause)),
         });
+    }
+    /// Whether a value is stored that the clock of the Hello lacked, that is known at the sender's position, and of
+    /// whose key nothing was told: if the sender has dropped what superseded it, it would stay for ever.
+    fn has_changed(&self, replica: &Replica, closing: &Closing) -> bool {
+        let whole = closing.staged.iter().filter(|staged| staged.is_whole);
+        let told: BTreeSet<&EntryKey> = whole.map(|staged| &staged.key).collect();
+        replica.state().stored_beyond(&self.clock).into_iter().any(|dot| {
+            let is_told = || {
+                let key = replica.state().key_of(dot);
+                key.is_some_and(|key| told.contains(key))
+            };
+            closing.clock.contains(dot) && !self.came.contains(&dot) && !is_told()
+        })
     }
 }

@@ -170,15 +170,28 @@ fn a_flagged_session_closes_after_the_walk_only() {
     assert!(b.entry(&key("k")).is_none());
 }
 
-/// The certificate goes after the position was fixed, and before its turn. The horizon of the position
-/// does not tell of it; a receiver that closed would claim the delete without having made it.
+/// The certificate goes after the position was fixed, and before its turn. Its key is told whole, and the horizon of
+/// the end says what no record said.
 #[test]
-fn what_was_dropped_meanwhile_makes_the_session_void() {
+fn what_was_dropped_meanwhile_is_below_the_horizon_that_the_receiver_gets() {
     let (mut a, mut b) = (replica(1), replica(2));
     let old = put(&mut a, "k", value());
     b.apply(&old).unwrap();
     let delete = put(&mut a, "k", Body::Certificate);
     let (mut serving, mut taking) = begin(&a, &b);
+    a.forget_certificate(&key("k"), delete.dot, false);
+    assert_eq!(run(&a, &mut b, &mut serving, &mut taking), Ended::Closed);
+    assert!(b.entry(&key("k")).is_none());
+    assert!(b.state().clock().contains(delete.dot) && b.state().horizon().reaches(delete.dot));
+}
+
+/// The delete came after the position and is gone again, so the receiver would drop the value and know no reason.
+#[test]
+fn what_was_learned_and_dropped_meanwhile_makes_the_session_void() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    put(&mut a, "k", value());
+    let (mut serving, mut taking) = begin(&a, &b);
+    let delete = put(&mut a, "k", Body::Certificate);
     a.forget_certificate(&key("k"), delete.dot, false);
     let ended = run(&a, &mut b, &mut serving, &mut taking);
     assert_eq!(ended, Ended::NotClosed(NotClosed::Void));
@@ -191,8 +204,48 @@ fn what_was_dropped_meanwhile_makes_the_session_void() {
     a.forget_context(&key("l"), seen.dot);
     taking.walked();
     serving.tell(&a, &key("k"));
-    let opening = serving.next(&a, 1);
-    assert!(opening.is_some_and(|part| taking.take(&mut b, part).ended.is_none()));
+    assert_eq!(run(&a, &mut b, &mut serving, &mut taking), Ended::Closed);
+    assert!(b.entry(&key("k")).is_none());
+}
+
+/// The horizon reaches over a hole, and what fills the hole is a delete that is dropped again: the horizon does not rise.
+#[test]
+fn what_was_learned_below_the_horizon_and_dropped_makes_the_session_void() {
+    let (mut a, mut b, mut c) = (replica(1), replica(2), replica(3));
+    let old = put(&mut c, "k", value());
+    a.apply(&old).unwrap();
+    b.apply(&old).unwrap();
+    let delete = put(&mut c, "k", Body::Certificate);
+    let above = put(&mut c, "l", value());
+    a.apply(&above).unwrap();
+    a.forget_context(&key("l"), above.dot);
+    assert!(a.state().horizon().reaches(delete.dot) && !a.state().clock().contains(delete.dot));
+    let (mut serving, mut taking) = begin(&a, &b);
+    a.apply(&delete).unwrap();
+    a.forget_certificate(&key("k"), delete.dot, false);
+    serving.tell(&a, &key("k"));
+    taking.walked();
+    let ended = run(&a, &mut b, &mut serving, &mut taking);
+    assert_eq!(ended, Ended::NotClosed(NotClosed::Void));
+    assert!(b.entry(&key("k")).is_some(), "a value is not dropped for a reason that is not told");
+}
+
+/// The key is empty on both sides when it is compared; then the value comes whose delete the sender has dropped.
+#[test]
+fn a_value_that_comes_after_the_walk_keeps_a_flagged_session_open() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let old = put(&mut a, "k", value());
+    let delete = put(&mut a, "k", Body::Certificate);
+    a.forget_certificate(&key("k"), delete.dot, false);
+    let (mut serving, mut taking) = begin(&a, &b);
+    assert!(serving.is_flagged());
+    taking.walked();
+    b.apply(&old).unwrap();
+    let ended = run(&a, &mut b, &mut serving, &mut taking);
+    assert_eq!(ended, Ended::NotClosed(NotClosed::Changed));
+    let (mut serving, mut taking) = begin(&a, &b);
+    serving.tell(&a, &key("k"));
+    taking.walked();
     assert_eq!(run(&a, &mut b, &mut serving, &mut taking), Ended::Closed);
     assert!(b.entry(&key("k")).is_none());
 }
@@ -208,4 +261,22 @@ fn a_write_that_is_gone_is_told_by_its_key() {
     let stored: Vec<Dot> = b.entry(&key("k")).unwrap().siblings().keys().copied().collect();
     assert_eq!(stored, [newer.dot]);
     b.state().verify().unwrap();
+}
+
+/// Between the position and the first part a delete of a value comes that is not here: it is not listed, so the
+/// receiver must not hear that the value is obsolete either.
+#[test]
+fn what_is_pending_is_told_as_of_the_position() {
+    let (mut a, mut b, mut c) = (replica(1), replica(2), replica(3));
+    let forgotten = put(&mut a, "l", Body::Certificate);
+    a.forget_certificate(&key("l"), forgotten.dot, false);
+    let value_of_c = put(&mut c, "k", value());
+    b.apply(&value_of_c).unwrap();
+    let delete = put(&mut c, "k", Body::Certificate);
+    let (mut serving, mut taking) = begin(&a, &b);
+    a.apply(&delete).unwrap();
+    taking.walked();
+    assert_eq!(run(&a, &mut b, &mut serving, &mut taking), Ended::Closed);
+    assert!(b.entry(&key("k")).is_some_and(|entry| entry.siblings().contains_key(&value_of_c.dot)));
+    assert!(!b.state().clock().contains(delete.dot));
 }

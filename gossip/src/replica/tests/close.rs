@@ -13,6 +13,7 @@ fn staged(sender: &Replica, key: &EntryKey) -> Staged {
     let bare = siblings.iter().filter(|(_, sibling)| sibling.context.is_none());
     Staged {
         key: key.clone(),
+        is_whole: true,
         present: siblings.keys().copied().collect(),
         effective: sender.state().effective(key),
         bare: bare.map(|(dot, sibling)| (*dot, sibling.clone())).collect(),
@@ -50,6 +51,7 @@ fn what_is_pending_at_the_sender_is_pending_here_after_a_flagged_session() {
     assert_eq!(a.state().pending_keys().collect::<Vec<_>>(), [&key]);
     let pending = Staged {
         key: key.clone(),
+        is_whole: false,
         present: BTreeSet::new(),
         effective: a.entry(&key).unwrap().pending().clone(),
         bare: Vec::new(),
@@ -126,4 +128,58 @@ fn folds_are_taken_over_and_all_changes_replay() {
     }
     assert!(b.state().clock().has_fold(&fold));
     assert_eq!(&mirror, b.state());
+}
+
+/// The sender may forget a certificate that the receiver has, while the session runs.
+#[test]
+fn a_certificate_that_the_sender_lacks_stays() {
+    let (mut a, mut b, mut c) = (replica(1), replica(2), replica(3));
+    let key = plain("k");
+    let old = put(&mut a, &key, value("old"), Basis::Held);
+    c.apply(&old).unwrap();
+    b.apply(&old).unwrap();
+    let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
+    b.apply(&delete).unwrap();
+    let fixed = closing(&a);
+    a.forget_certificate(&key, delete.dot, true);
+    b.close(&Closing { staged: vec![staged(&a, &key)], ..fixed }).unwrap();
+    assert!(b.entry(&key).unwrap().siblings().contains_key(&delete.dot));
+    // Who hears of it from here alone loses the value.
+    let told = b.entry(&key).unwrap().siblings()[&delete.dot].record(&key, delete.dot).unwrap();
+    c.apply(&told).unwrap();
+    assert!(live(&c, &key).is_empty());
+}
+
+/// `second` supersedes `first` and expires where its context was dropped, so the certificate names `second` alone.
+/// A sender that never saw `first` drops the certificate; the receiver drops `second` without hearing why, and a
+/// third replica that holds `first` must not close with it as if there were nothing to hear.
+#[test]
+fn b59_a_value_that_a_flagged_session_drops_raises_the_horizon_unless_all_is_told() {
+    let (mut origin, mut sender, mut receiver, mut third) =
+        (replica(1), replica(2), replica(3), replica(4));
+    let key = plain("k");
+    let first = put(&mut origin, &key, value("first"), Basis::Held);
+    third.apply(&first).unwrap();
+    let write = Write {
+        key: key.clone(),
+        body: value("second"),
+        deadline: Some(Stamp::at_ms(2_000)),
+        basis: Basis::Held,
+    };
+    let second = origin.write(&write, &mut Hlc::default(), 1_000).unwrap().record;
+    receiver.apply(&second).unwrap();
+    origin.forget_context(&key, second.dot);
+    let expiry = origin.expire(&key, second.dot, Stamp::at_ms(3_000)).unwrap().record;
+    assert!(!expiry.context.contains(first.dot));
+    sender.apply(&expiry).unwrap();
+    sender.forget_certificate(&key, expiry.dot, false);
+    let closed = Closing { staged: vec![staged(&sender, &key)], ..closing(&sender) };
+    receiver.close(&closed).unwrap();
+    assert!(live(&receiver, &key).is_empty());
+    let flag = receiver.state().horizon().flags(receiver.state().clock(), third.state().clock());
+    assert!(
+        receiver.state().horizon().reaches(second.dot),
+        "nobody was told of what it had superseded"
+    );
+    assert!(flag.is_some());
 }

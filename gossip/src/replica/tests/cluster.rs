@@ -40,6 +40,7 @@ pub(super) struct Seen {
     pub(super) sessions: usize,
     pub(super) closed: usize,
     pub(super) void: usize,
+    pub(super) changed: usize,
     pub(super) lost: usize,
     pub(super) restarted: usize,
     pub(super) collapses: usize,
@@ -225,6 +226,7 @@ impl Cluster {
         self.records.extend(taken.collapses);
         match taken.ended {
             Some(Ended::NotClosed(NotClosed::Void)) => self.seen.void += 1,
+            Some(Ended::NotClosed(NotClosed::Changed)) => self.seen.changed += 1,
             Some(Ended::NotClosed(NotClosed::PartLost)) => self.seen.lost += 1,
             Some(Ended::NotClosed(NotClosed::Restarted)) => self.seen.restarted += 1,
             Some(Ended::NotClosed(why)) => panic!("not closed: {why:?}"),

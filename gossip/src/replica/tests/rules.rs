@@ -310,3 +310,32 @@ fn the_tree_grows_and_stays_the_sum_of_what_is_live() {
     }
     assert_eq!(a.keys_below(NodeName::ROOT).count(), 1_100);
 }
+
+/// After a start nobody has said yet what kind a keyspace is of.
+#[test]
+fn a_certificate_of_a_keyspace_that_was_not_heard_of_stays_until_it_is_stable() {
+    let mut a = replica(1);
+    let key = lww("k");
+    let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
+    let state = a.state().clone();
+    let (mut a, _) = Replica::start(state, actor(9), TreeKey::new(&[1; 32]));
+    assert!(a.forget_certificate(&key, delete.dot, false).is_empty());
+    assert!(!a.forget_certificate(&key, delete.dot, true).is_empty());
+}
+
+/// How the clock heard of the write has raised the horizon, if anything did.
+#[test]
+fn an_obsolete_write_that_is_known_and_comes_again_changes_nothing() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let old = put(&mut a, &key, value("old"), Basis::Held);
+    b.apply(&old).unwrap();
+    let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
+    b.apply(&delete).unwrap();
+    let newer = put(&mut b, &key, value("newer"), Basis::Held);
+    b.forget_context(&key, newer.dot);
+    let before = b.state().clone();
+    let again = b.apply(&old).unwrap();
+    assert_eq!((again.outcome, again.changes.len()), (Outcome::Obsolete, 0));
+    assert_eq!(*b.state(), before);
+}

@@ -10,6 +10,7 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.sessions += seen.sessions;
     sum.closed += seen.closed;
     sum.void += seen.void;
+    sum.changed += seen.changed;
     sum.lost += seen.lost;
     sum.restarted += seen.restarted;
     sum.collapses += seen.collapses;

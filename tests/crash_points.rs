@@ -33,7 +33,7 @@ fn b11_b19_b38_b39_a_follower_cut_anywhere_while_it_installs_boots_with_all_it_p
 
 /// `make power-loss`: every operation, all subsets of up to ten units, pairs and 64 random ones beyond.
 #[test]
-#[ignore = "takes long: make power-loss"]
+#[ignore = "minutes; make power-loss"]
 fn every_operation_of_every_machine() {
     for host in 0..3 {
         sweep(host, 1, usize::MAX);

@@ -1,5 +1,4 @@
-//! Large histories, one model after the other; prints how long each took. Run by hand:
-//! `cargo test --release -p jepsen --test models speed -- --ignored --nocapture`.
+//! Large histories, one model after the other; prints how long each took: `make lab-verify`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -136,6 +135,39 @@ fn locks() -> Vec<Operation> {
         .collect()
 }
 
+/// Transactions on three of a hundred registers, one after the other.
+fn transactions(rng: &mut ChaCha8Rng) -> Vec<Operation> {
+    let mut registers: BTreeMap<u64, Value> = BTreeMap::new();
+    (0..OPERATIONS)
+        .map(|number| {
+            let steps = (0..3).map(|step| {
+                let key = rng.random_range(0..100);
+                let writes = rng.random_bool(0.5);
+                if writes {
+                    registers.insert(key, Value::from((number * 10 + step) as i64));
+                }
+                let function = if writes { "w" } else { "r" };
+                let value = registers.get(&key).cloned();
+                Some(Value::List(vec![Some(function.into()), Some(key.to_string().into()), value]))
+            });
+            let steps = Value::List(steps.collect());
+            operation(number, Function::Txn, "", Some(steps))
+        })
+        .collect()
+}
+
+/// One lock that each process takes and gives back in its turn.
+fn mutex() -> Vec<Operation> {
+    (0..OPERATIONS)
+        .map(|number| {
+            let function = [Function::Acquire, Function::Release][number as usize % 2];
+            let mut operation = operation(number, function, "k", None);
+            operation.process = number / 2 % 10;
+            operation
+        })
+        .collect()
+}
+
 /// Two writers that replace what both wrote before.
 fn siblings() -> Vec<Operation> {
     let value = |number: u64| Some(Value::from(number as i64));
@@ -154,14 +186,15 @@ fn siblings() -> Vec<Operation> {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement; make lab-verify"]
 fn speed() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for model in MODELS {
         let history = match model {
-            "register" | "revision" | "sequential" | "bounded-staleness" => {
-                keyspace(&mut rng, Function::Read)
-            }
+            "register" | "cas-register" | "kv" | "revision" | "sequential"
+            | "bounded-staleness" => keyspace(&mut rng, Function::Read),
+            "multi-register" => transactions(&mut rng),
+            "mutex" => mutex(),
             "watch" => keyspace(&mut rng, Function::Watch),
             "causal" | "causal-convergence" => registers(&mut rng, false, true),
             "causal-memory" => registers(&mut rng, false, false),
@@ -171,7 +204,10 @@ fn speed() {
             "bank" => bank(),
             "lock" => locks(),
             "convergence" => siblings(),
-            _ => registers(&mut rng, true, true),
+            "read-your-writes" | "monotonic-reads" | "monotonic-writes" | "writes-follow-reads" => {
+                registers(&mut rng, true, true)
+            }
+            other => panic!("no history for {other}"),
         };
         let checker = by_model(model, &ModelOptions::default()).unwrap();
         let start = Instant::now();
@@ -186,7 +222,7 @@ fn speed() {
 
 /// A violation in a large history is found and explained as fast.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement; make lab-verify"]
 fn speed_of_violations() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for model in

@@ -210,7 +210,7 @@ fn s01_power_loss_between_two_syncs_never_passes_for_a_whole_store() {
 }
 
 #[test]
-#[ignore = "takes minutes: all subsets of up to ten pages"]
+#[ignore = "minutes, all subsets of up to ten pages; make power-loss"]
 fn s01_power_loss_between_two_syncs_at_length() {
     let seen = lose_power(IMAGES_PER_SYNC_MAX_LONG);
     assert!(seen.images >= 8_000 && seen.exhaustive > 20, "{seen:?}");

@@ -63,7 +63,7 @@ fn schedules_of_an_lww_keyspace() {
 
 /// As the others, for `SEEDS` seeds from `FIRST` on, with clusters of all sizes and kinds.
 #[test]
-#[ignore = "minutes"]
+#[ignore = "minutes; make sim-gossip"]
 fn schedules_at_length() {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
     let (first, seeds) = (number("FIRST").unwrap_or(1 << 20), number("SEEDS").unwrap_or(100_000));

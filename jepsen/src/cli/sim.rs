@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
+use serde_json::json;
 
 use super::{EXIT_INTERRUPTED, Output, interrupts};
 use crate::error::LabError;
@@ -18,6 +19,8 @@ use crate::trials::{Progress, Tell};
 
 /// Time before the first line about how far a simulation is, and between two of them.
 const EVERY: Duration = Duration::from_secs(3);
+/// Cases of one command.
+const CASES_MAX: usize = 100;
 
 /// The simulations.
 #[derive(Debug, Subcommand)]
@@ -36,53 +39,96 @@ pub fn sim(command: &SimCommand, output: Output) -> Result<u8, LabError> {
     }
 }
 
-/// What is printed: the same figures for people and for programs.
-struct Printed {
-    text: String,
-    object: serde_json::Value,
+/// A kind of simulation: how a case `P` is simulated, and how it is told what `F` it came to.
+struct Report<P, F, E> {
+    name: &'static str,
+    /// Does the runs of a case; nothing if not even one was done.
+    simulate: fn(&P, &mut Tell<'_>) -> Result<Option<F>, E>,
+    /// Everything about one case.
+    alone: fn(&P, &F) -> String,
+    /// A row for each case.
+    together: fn(&[(P, F)]) -> String,
+    /// A chart of all cases, above these figures.
+    drawn: fn(&[(P, F)], &str) -> Chart,
+    /// A case for programs.
+    object: fn(&(P, F)) -> serde_json::Value,
 }
 
-/// Simulates one case after the other, says on stderr how far it is, and ends early when the user asks for it. The
-/// results are of the cases with at least one run; the flag says whether all runs of all of them were done.
-fn each_case<C, F>(
-    cases: Vec<C>,
-    simulate: impl Fn(&C, &mut Tell<'_>) -> Result<Option<F>, LabError> + Send + 'static,
-) -> Result<(Vec<(C, F)>, bool), LabError>
+impl<P, F, E> Report<P, F, E>
 where
-    C: Send + 'static,
+    P: Send + 'static,
     F: Send + 'static,
+    E: std::error::Error + 'static,
 {
-    let done = interrupts::listen(async |count| {
-        let work = move || {
-            let total = cases.len();
-            let (mut results, mut last) = (Vec::new(), Instant::now());
-            for (place, case) in cases.into_iter().enumerate() {
-                let mut tell = |progress: Progress| {
-                    if last.elapsed() >= EVERY {
-                        last = Instant::now();
-                        eprintln!("{}", line(place, total, progress));
-                    }
-                    if *count.borrow() > 0 {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                };
-                let found = simulate(&case, &mut tell)?;
-                results.extend(found.map(|found| (case, found)));
-                if *count.borrow() > 0 {
-                    return Ok((results, false));
-                }
-            }
-            Ok((results, true))
+    /// Does the simulation, prints what it came to, writes the chart if there should be one, and returns the
+    /// exit code.
+    fn print(&self, plans: Vec<P>, chart: Option<&Path>, output: Output) -> Result<u8, LabError> {
+        if plans.len() > CASES_MAX {
+            let why = format!("{} cases are too many: {CASES_MAX} are taken", plans.len());
+            return Err(LabError::Parameters(why));
+        }
+        let (results, complete) = self.each_case(plans)?;
+        let text = match &results[..] {
+            [] => String::new(),
+            [(plan, found)] => (self.alone)(plan, found),
+            many => (self.together)(many),
         };
-        tokio::task::spawn_blocking(work).await
-    })?;
-    match done {
-        Some(Ok(results)) => results,
-        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        // Asked twice: what was found is given up.
-        None => Ok((Vec::new(), false)),
+        let cases: Vec<_> = results.iter().map(self.object).collect();
+        let name = self.name;
+        let object = json!({"schema": 1, "simulation": name, "complete": complete, "cases": cases});
+        let printed = match output {
+            Output::Text => text.clone(),
+            Output::Json => object.to_string() + "\n",
+        };
+        // Whoever closed the pipe does not want to know.
+        let _ = io::stdout().write_all(printed.as_bytes());
+        if let Some(path) = chart.filter(|_| !results.is_empty()) {
+            let chart = (self.drawn)(&results, &text);
+            let svg = path.extension().is_some_and(|extension| extension == "svg");
+            let content = if svg { chart.svg() } else { chart.page() };
+            std::fs::write(path, content).map_err(LabError::io(path))?;
+            eprintln!("the chart is in {}", path.display());
+        }
+        Ok(if complete { 0 } else { EXIT_INTERRUPTED })
+    }
+
+    /// Simulates one case after the other, says on stderr how far it is, and ends early when the user asks for
+    /// it. The results are of the cases with at least one run; the flag says whether all runs of all of them
+    /// were done.
+    fn each_case(&self, cases: Vec<P>) -> Result<(Vec<(P, F)>, bool), LabError> {
+        let simulate = self.simulate;
+        let done = interrupts::listen(async |count| {
+            let work = move || {
+                let total = cases.len();
+                let (mut results, mut last) = (Vec::new(), Instant::now());
+                for (place, case) in cases.into_iter().enumerate() {
+                    let mut tell = |progress: Progress| {
+                        if last.elapsed() >= EVERY {
+                            last = Instant::now();
+                            eprintln!("{}", line(place, total, progress));
+                        }
+                        if *count.borrow() > 0 {
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        }
+                    };
+                    let found = simulate(&case, &mut tell).map_err(LabError::plan)?;
+                    results.extend(found.map(|found| (case, found)));
+                    if *count.borrow() > 0 {
+                        return Ok((results, false));
+                    }
+                }
+                Ok((results, true))
+            };
+            tokio::task::spawn_blocking(work).await
+        })?;
+        match done {
+            Some(Ok(results)) => results,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            // Asked twice: what was found is given up.
+            None => Ok((Vec::new(), false)),
+        }
     }
 }
 
@@ -92,26 +138,24 @@ fn line(place: usize, total: usize, progress: Progress) -> String {
     format!("{case}run {} of {runs}, at {within}", done + 1)
 }
 
-/// Prints the result, writes the chart if there should be one, and returns the exit code.
-fn finish(
-    printed: &Printed,
-    chart: Option<(&Path, Chart)>,
-    complete: bool,
-    output: Output,
-) -> Result<u8, LabError> {
-    let text = match output {
-        Output::Text => printed.text.clone(),
-        Output::Json => printed.object.to_string() + "\n",
-    };
-    // Whoever closed the pipe does not want to know.
-    let _ = io::stdout().write_all(text.as_bytes());
-    if let Some((path, chart)) = chart {
-        let svg = path.extension().is_some_and(|extension| extension == "svg");
-        let content = if svg { chart.svg() } else { chart.page() };
-        std::fs::write(path, content).map_err(LabError::io(path))?;
-        eprintln!("the chart is in {}", path.display());
+/// Refuses what none of the `chosen` heeds. Of each option: its name, whether it was given, who heeds it.
+fn refuse_unused<N: PartialEq>(
+    options: &[(&str, bool, &[N])],
+    chosen: &[N],
+    what: &str,
+) -> Result<(), LabError> {
+    for (option, given, users) in options {
+        if *given && !chosen.iter().any(|name| users.contains(name)) {
+            let why = format!("{option} says nothing about the {what} that were chosen");
+            return Err(LabError::Parameters(why));
+        }
     }
-    Ok(if complete { 0 } else { EXIT_INTERRUPTED })
+    Ok(())
+}
+
+/// The share of messages that are lost, in words.
+fn loss(share: f64) -> String {
+    if share == 0.0 { "no loss".to_owned() } else { format!("loss {share}") }
 }
 
 /// A file that a chart can be written to.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Output, Printed, each_case, finish, parse_chart, table};
+use super::{Output, Report, loss, parse_chart, refuse_unused, table};
 use crate::detect::{self, Detector, Findings, Phase, Pick, Plan, Swim, Timeout};
 use crate::error::LabError;
 use crate::report::curves::{Chart, Line, Panel};
@@ -23,8 +23,6 @@ Exit codes: 0 done, 2 usage, 1 or 3 the chart cannot be written, 130 stopped by 
 
 /// Periods of silence that hardly ever come by loss.
 const TIMEOUT: u32 = 5;
-/// Cases of one command.
-const CASES_MAX: usize = 100;
 
 /// The arguments of `kv-lab sim detect`.
 #[derive(Debug, Args)]
@@ -124,10 +122,6 @@ impl DetectArgs {
                 plans.push(plan);
             }
         }
-        if plans.len() > CASES_MAX {
-            let why = format!("{} cases are too many: {CASES_MAX} are taken", plans.len());
-            return Err(LabError::Parameters(why));
-        }
         Ok(plans)
     }
 
@@ -169,33 +163,15 @@ impl DetectArgs {
             ("--suspicion", self.suspicion.is_some(), &[Swim]),
             ("--pick", self.pick.is_some(), &[Swim]),
         ];
-        for (option, given, users) in given {
-            if given && !self.detector.iter().any(|name| users.contains(name)) {
-                let why = format!("{option} says nothing about the detectors that were chosen");
-                return Err(LabError::Parameters(why));
-            }
-        }
-        Ok(())
+        refuse_unused(&given, &self.detector, "detectors")
     }
 }
 
 /// Does the simulation, prints what it came to, and returns the exit code.
 pub fn detect(args: &DetectArgs, output: Output) -> Result<u8, LabError> {
-    let plans = args.plans()?;
-    let (results, complete) =
-        each_case(plans, |plan, tell| detect::simulate(plan, tell).map_err(LabError::plan))?;
-    let text = match &results[..] {
-        [] => String::new(),
-        [(plan, found)] => alone(plan, found),
-        many => together(many),
-    };
-    let chart = args.chart.as_deref().filter(|_| !results.is_empty());
-    let chart = chart.map(|path| (path, drawn(&results, &text)));
-    let cases: Vec<_> = results.iter().map(object).collect();
-    let object = json!({
-        "schema": 1, "simulation": "detect", "complete": complete, "cases": cases,
-    });
-    finish(&Printed { text, object }, chart, complete, output)
+    let simulate = detect::simulate;
+    let report = Report { name: "detect", simulate, alone, together, drawn, object };
+    report.print(args.plans()?, args.chart.as_deref(), output)
 }
 
 fn object((plan, found): &(Plan, Findings)) -> serde_json::Value {
@@ -216,7 +192,7 @@ fn object((plan, found): &(Plan, Findings)) -> serde_json::Value {
 
 /// What all cases have in common.
 fn setting(plan: &Plan) -> String {
-    let loss = if plan.loss == 0.0 { "no loss".to_owned() } else { format!("loss {}", plan.loss) };
+    let loss = loss(plan.loss);
     let phase = match plan.phase {
         Phase::Spread => "spread",
         Phase::Aligned => "aligned",
@@ -298,10 +274,8 @@ fn together(results: &[(Plan, Findings)]) -> String {
             figure(found.busiest_messages_per_second.mean),
         ]);
     }
-    let mut titles: Vec<String> = Vec::new();
-    for (plan, _) in results {
-        titles.push(format!("{} members: {}", plan.members, plan.detector.title()));
-    }
+    let title = |plan: &Plan| format!("{} members: {}", plan.members, plan.detector.title());
+    let titles: Vec<String> = results.iter().map(|(plan, _)| title(plan)).collect();
     let about = "false, suspected: members that live, taken for dead or suspected, a node-hour";
     let setting = setting(&results[0].0);
     format!("{}\n{setting}\n{about}\n\n{}", titles.join("\n"), table.text(names.len()))

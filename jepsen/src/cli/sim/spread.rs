@@ -1,12 +1,11 @@
 //! `kv-lab sim spread`.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Output, Printed, each_case, finish, parse_chart, table};
+use super::{Output, Report, loss, parse_chart, refuse_unused, table};
 use crate::error::LabError;
 use crate::report::curves::{Chart, Line, Panel};
 use crate::spread::strategy::{Counted, Interest, Judged, Stop, Useful};
@@ -24,9 +23,6 @@ Examples:
   kv-lab sim spread --strategy flood,tree,anti-entropy,rumor --loss 0.05 --chart spread.html
 
 Exit codes: 0 done, 2 usage, 1 or 3 the chart cannot be written, 130 stopped by Ctrl-C, with the runs done until then.";
-
-/// Cases of one command.
-const CASES_MAX: usize = 100;
 
 /// The arguments of `kv-lab sim spread`.
 #[derive(Debug, Args)]
@@ -123,10 +119,6 @@ impl SpreadArgs {
                 }
             }
         }
-        if plans.len() > CASES_MAX {
-            let why = format!("{} cases are too many: {CASES_MAX} are taken", plans.len());
-            return Err(LabError::Parameters(why));
-        }
         Ok(plans)
     }
 
@@ -186,12 +178,7 @@ impl SpreadArgs {
             ("--graph", self.graph.is_some(), &[Flood]),
             ("--degree", self.degree.is_some(), &[Flood]),
         ];
-        for (option, given, users) in given {
-            if given && !self.strategy.iter().any(|name| users.contains(name)) {
-                let why = format!("{option} says nothing about the strategies that were chosen");
-                return Err(LabError::Parameters(why));
-            }
-        }
+        refuse_unused(&given, &self.strategy, "strategies")?;
         if self.degree.is_some() && self.graph.is_some_and(|kind| kind != GraphKind::Random) {
             return Err(LabError::Parameters("--degree is of random graphs".to_owned()));
         }
@@ -201,21 +188,9 @@ impl SpreadArgs {
 
 /// Does the simulation, prints what it came to, and returns the exit code.
 pub fn spread(args: &SpreadArgs, output: Output) -> Result<u8, LabError> {
-    let plans = args.plans()?;
-    let (results, complete) =
-        each_case(plans, |plan, tell| spread::simulate(plan, tell).map_err(LabError::plan))?;
-    let text = match &results[..] {
-        [] => String::new(),
-        [(plan, found)] => alone(plan, found),
-        many => together(many),
-    };
-    let chart = args.chart.as_deref().filter(|_| !results.is_empty());
-    let chart = chart.map(|path| (path, drawn(&results, &text)));
-    let cases: Vec<_> = results.iter().map(object).collect();
-    let object = json!({
-        "schema": 1, "simulation": "spread", "complete": complete, "cases": cases,
-    });
-    finish(&Printed { text, object }, chart, complete, output)
+    let simulate = spread::simulate;
+    let report = Report { name: "spread", simulate, alone, together, drawn, object };
+    report.print(args.plans()?, args.chart.as_deref(), output)
 }
 
 fn object((plan, found): &(Plan, Findings)) -> serde_json::Value {
@@ -240,7 +215,7 @@ fn object((plan, found): &(Plan, Findings)) -> serde_json::Value {
 
 /// What all cases have in common.
 fn setting(plan: &Plan) -> String {
-    let loss = if plan.loss == 0.0 { "no loss".to_owned() } else { format!("loss {}", plan.loss) };
+    let loss = loss(plan.loss);
     format!("{loss}, {}, {} runs, seed {}", plan.routers.title(), plan.runs, plan.seed)
 }
 
@@ -248,8 +223,7 @@ fn setting(plan: &Plan) -> String {
 fn alone(plan: &Plan, found: &Findings) -> String {
     let mut out = format!("{}\n{} nodes, {}\n", plan.strategy.title(), plan.nodes, setting(plan));
     if found.residue.runs < plan.runs as usize {
-        writeln!(out, "only {} runs were done", found.residue.runs)
-            .expect("a string takes all that is written");
+        out += &format!("only {} runs were done\n", found.residue.runs);
     }
     let mut table = Table::default();
     table.row(heading());
@@ -264,8 +238,7 @@ fn alone(plan: &Plan, found: &Findings) -> String {
     measure(&mut table, "stretch, most", found.stretch_most.as_ref());
     out += &table.text(5);
     if let Some(residual) = found.step_residual {
-        writeln!(out, "one round off from its exact expectation: {}", figure(residual))
-            .expect("a string takes all that is written");
+        out += &format!("one round off from its exact expectation: {}\n", figure(residual));
     }
     out
 }

@@ -10,15 +10,39 @@ use rand::Rng;
 /// Nothing about an actor is read back from a disk, because a disk that was copied or rolled back
 /// would say the same as the one it came from. So no two owners share an actor, and a dot is never
 /// issued twice. A node that starts seals its former actor: that one issues nothing any more.
+pub type ActorId = ActorBytes<16>;
+
+/// The first six bytes of an actor.
+///
+/// Ten thousand actors share a prefix with a chance of one in five million. Who finds two that do
+/// names both in full and has the younger one minted again
+/// ([`ActorNames`](crate::token::ActorNames)).
+pub type ActorPrefix = ActorBytes<6>;
+
+/// So many bytes that name an actor: all of them ([`ActorId`]) or the first few ([`ActorPrefix`]).
 ///
 /// Ordered by its bytes; the order means nothing but is the same everywhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ActorId([u8; Self::BYTES]);
+pub struct ActorBytes<const N: usize>([u8; N]);
+
+impl<const N: usize> ActorBytes<N> {
+    /// How many these are, on the wire too.
+    pub const BYTES: usize = N;
+
+    /// The actor, or the prefix, that these bytes name.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+}
 
 impl ActorId {
-    /// Bytes of an actor on the wire.
-    pub const BYTES: usize = 16;
-
     /// A new actor that nobody else has.
     #[must_use]
     pub fn mint(rng: &mut impl Rng) -> Self {
@@ -27,73 +51,25 @@ impl ActorId {
         Self(bytes)
     }
 
-    /// The actor that these bytes name.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes that name this actor.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
-        &self.0
-    }
-
     /// The short form, for tokens.
     #[must_use]
     pub fn prefix(&self) -> ActorPrefix {
         let mut prefix = [0; ActorPrefix::BYTES];
         prefix.copy_from_slice(&self.0[..ActorPrefix::BYTES]);
-        ActorPrefix(prefix)
+        ActorBytes(prefix)
     }
 }
 
-impl fmt::Display for ActorId {
+impl<const N: usize> fmt::Display for ActorBytes<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Hex(&self.0).fmt(f)
     }
 }
 
-impl fmt::Debug for ActorId {
+/// The short form.
+impl<const N: usize> fmt::Debug for ActorBytes<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.prefix().fmt(f)
-    }
-}
-
-/// The first six bytes of an actor.
-///
-/// Ten thousand actors share a prefix with a chance of one in five million. Who finds two that do
-/// names both in full and has the younger one minted again
-/// ([`ActorNames`](crate::token::ActorNames)).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ActorPrefix([u8; Self::BYTES]);
-
-impl ActorPrefix {
-    /// Bytes of a prefix on the wire.
-    pub const BYTES: usize = 6;
-
-    /// The prefix that these bytes are.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes of the prefix.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
-        &self.0
-    }
-}
-
-impl fmt::Display for ActorPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(&self.0).fmt(f)
-    }
-}
-
-impl fmt::Debug for ActorPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(&self.0).fmt(f)
+        Hex(&self.0[..ActorPrefix::BYTES]).fmt(f)
     }
 }
 

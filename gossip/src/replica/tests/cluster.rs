@@ -32,7 +32,7 @@ struct Member {
 }
 
 /// How often what happened, so that a test knows what it has seen.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub(super) flagged: usize,
     pub(super) aborted: usize,
@@ -57,11 +57,13 @@ pub(super) struct Cluster {
     sessions: Vec<Session>,
     folds: Vec<Fold>,
     tokens: Vec<(EntryKey, Basis)>,
+    sessions_begun: u64,
     pub(super) seen: Seen,
 }
 
 impl Cluster {
-    pub(super) fn new(seed: u64, members: usize, keys: &[EntryKey]) -> Self {
+    /// One that counts on from `seen`.
+    pub(super) fn new(seed: u64, members: usize, keys: &[EntryKey], seen: Seen) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut start = || {
             let actor = ActorId::mint(&mut rng);
@@ -88,7 +90,8 @@ impl Cluster {
             sessions: Vec::new(),
             folds: Vec::new(),
             tokens: Vec::new(),
-            seen: Seen::default(),
+            sessions_begun: 0,
+            seen,
             rng,
         }
     }
@@ -170,7 +173,8 @@ impl Cluster {
     }
 
     fn session(&mut self, from: usize, to: usize) -> Session {
-        let number = self.seen.sessions as u64;
+        let number = self.sessions_begun;
+        self.sessions_begun += 1;
         self.seen.sessions += 1;
         let (sender, receiver) = (&self.members[from].replica, &self.members[to].replica);
         let hello = Hello::of(receiver, number, 1, Vec::new());

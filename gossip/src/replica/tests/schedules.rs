@@ -1,53 +1,35 @@
 //! Random schedules.
 
+use std::ops::Range;
+
 use super::cluster::{Cluster, Seen};
 use super::*;
 
-fn add(sum: &mut Seen, seen: &Seen) {
-    sum.flagged += seen.flagged;
-    sum.aborted += seen.aborted;
-    sum.staged += seen.staged;
-    sum.sessions += seen.sessions;
-    sum.closed += seen.closed;
-    sum.void += seen.void;
-    sum.changed += seen.changed;
-    sum.lost += seen.lost;
-    sum.restarted += seen.restarted;
-    sum.collapses += seen.collapses;
-    sum.obsolete += seen.obsolete;
-    sum.pending += seen.pending;
-    sum.equal_clocks += seen.equal_clocks;
-}
-
-/// Runs schedules and answers what they have seen.
-fn run(seeds: std::ops::Range<u64>, members: usize, keys: &[EntryKey], steps: usize) -> Seen {
-    let mut sum = Seen::default();
+/// Runs schedules and answers what they and those before, `seen`, have seen.
+fn run(mut seen: Seen, seeds: Range<u64>, members: usize, keys: &[EntryKey], steps: usize) -> Seen {
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
-            let mut cluster = Cluster::new(seed, members, keys);
+            let mut cluster = Cluster::new(seed, members, keys, seen);
             for _ in 0..steps {
                 cluster.step();
             }
             cluster.heal();
             cluster.seen
         });
-        match outcome {
-            Ok(seen) => add(&mut sum, &seen),
-            Err(cause) => {
-                eprintln!("seed {seed}: {members} members, {} keys, {steps} steps", keys.len());
-                std::panic::resume_unwind(cause);
-            }
-        }
+        seen = outcome.unwrap_or_else(|cause| {
+            eprintln!("seed {seed}: {members} members, {} keys, {steps} steps", keys.len());
+            std::panic::resume_unwind(cause);
+        });
     }
-    sum
+    seen
 }
 
 /// After every step each replica is what its changes rebuild, nothing that was removed is back, and
 /// equal clocks have equal values; after healing by sessions alone all have the same.
 #[test]
 fn schedules_of_a_plain_keyspace() {
-    let mut seen = run(0..600, 3, &[plain("k")], 60);
-    add(&mut seen, &run(10_000..10_400, 4, &[plain("k"), plain("l")], 60));
+    let seen = run(Seen::default(), 0..600, 3, &[plain("k")], 60);
+    let seen = run(seen, 10_000..10_400, 4, &[plain("k"), plain("l")], 60);
     assert!(seen.flagged > 100 && seen.aborted > 100 && seen.staged > 100, "{seen:?}");
     assert!(seen.obsolete > 100 && seen.pending > 100 && seen.equal_clocks > 100, "{seen:?}");
     assert!(seen.void > 10 && seen.lost > 10 && seen.restarted > 10, "{seen:?}");
@@ -57,7 +39,7 @@ fn schedules_of_a_plain_keyspace() {
 
 #[test]
 fn schedules_of_an_lww_keyspace() {
-    let seen = run(20_000..20_400, 3, &[lww("k"), plain("l")], 60);
+    let seen = run(Seen::default(), 20_000..20_400, 3, &[lww("k"), plain("l")], 60);
     assert!(seen.collapses > 100 && seen.flagged > 100, "{seen:?}");
 }
 
@@ -77,7 +59,7 @@ fn schedules_at_length() {
         };
         let members = 2 + (seed / 4 % 4) as usize;
         let steps = [40, 80, 120][(seed / 16 % 3) as usize];
-        add(&mut seen, &run(seed..seed + 1, members, &keys, steps));
+        seen = run(seen, seed..seed + 1, members, &keys, steps);
     }
     eprintln!("{seeds} schedules: {seen:?}");
 }

@@ -45,7 +45,9 @@ pub struct Renewals {
     failed: u32,
     /// What the last copy came to on disk.
     copied_bytes: u64,
-    /// The last one gained little: none is due before the store has so many bytes.
+    /// The last one gained little: none is due before the store has so many bytes, twice what the copy came to.
+    /// A `store_times` of two or more, as the default, allows no less anyway. It matters where simulations
+    /// set one: without it a store in which nearly all lives would be copied after every checkpoint.
     not_before_bytes: u64,
 }
 

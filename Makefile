@@ -6,6 +6,7 @@ KILLS ?= 30
 MINUTES ?= 30
 SCHEDULES ?= 100000000
 CORE_SCHEDULES ?= 1000000
+FOLLOWED ?= 1000000
 SEED ?= 4
 
 .PHONY: verify fix format lint docs test release lab-verify lab-matrix sim sim-gossip mutants lab-server power-loss process failover soak overload limits licences
@@ -49,10 +50,12 @@ lab-matrix:
 sim:
 	cargo run --release --locked -p tests --bin sim -- --first $(FIRST) --seeds $(SEEDS)
 
-# The rules of eventual keyspaces in random schedules, then their core: make sim-gossip SCHEDULES=1000000
-# CORE_SCHEDULES=10000 FIRST=5000. By default an hour on two cores, by estimate: 60,000 and 700 a second.
+# The rules of eventual keyspaces in random schedules, then the core against them step by step, then the core alone:
+# make sim-gossip SCHEDULES=1000000 FOLLOWED=10000 CORE_SCHEDULES=10000 FIRST=5000. By default an hour on two cores,
+# by estimate: 60,000, 2,000 and 700 a second.
 sim-gossip:
 	FIRST=$(FIRST) SCHEDULES=$(SCHEDULES) cargo test --release --locked -p gossip --test model no_schedule -- --nocapture
+	FIRST=$(FIRST) FOLLOWED=$(FOLLOWED) cargo test --release --locked -p gossip --test follow the_core_does_what -- --nocapture
 	FIRST=$(FIRST) SEEDS=$(CORE_SCHEDULES) cargo test --release --locked -p gossip --lib schedules_at_length -- --ignored --nocapture
 
 # Plants each known bug, in simulated clusters and in real servers, searches for it, and writes docs/mutants.md.

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! batch    format 1 | lowest stamp | actors | id 16 B * | contexts | body* | records | record*
-//! record   flags | keyspace | key | dot | stamp - lowest | [deadline] | context | [through] | [value]
+//! record   flags | keyspace | key | dot | stamp - lowest | [rank] | [deadline] | context | [through] | [value]
 //! dot      index of the actor | counter
 //! flags    1 certificate, 2 deadline, 4 context with own dots before this one, 8 context with others
+//!          16 the rank is another dot
 //! ```
 //!
 //! Each actor is written once, and so is each clock that contexts share; a record names both by their
@@ -12,8 +13,9 @@
 //! value, and one with a token of three actors 45 (`tests` holds both).
 
 use proto::KeyspaceId;
+use proto::limits::KEY_BYTES_MAX;
 
-use crate::clock::Folds;
+use crate::clock::{FoldNumber, Folds};
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::error::DecodeError;
@@ -31,15 +33,20 @@ const DEADLINE: u8 = 2;
 const OWN: u8 = 4;
 /// The context has dots of an actor that is written out.
 const OTHER: u8 = 8;
+/// The rank is not the record's own dot.
+const RANK: u8 = 16;
 
 /// A batch while it is written.
-#[derive(Default)]
 struct Writer {
     table: TableWriter,
     records: Vec<u8>,
 }
 
 impl Writer {
+    fn new(through: FoldNumber) -> Self {
+        Self { table: TableWriter::new(through), records: Vec::new() }
+    }
+
     fn record(&mut self, record: &Record, lowest: Stamp) {
         let context = self.table.shared(record.context.shared());
         let through = record.context.through();
@@ -50,6 +57,7 @@ impl Writer {
         flags |= if record.deadline.is_some() { DEADLINE } else { 0 };
         flags |= if own { OWN } else { 0 };
         flags |= if !own && through.is_some() { OTHER } else { 0 };
+        flags |= if record.rank == record.dot { 0 } else { RANK };
 
         let out = &mut self.records;
         out.push(flags);
@@ -57,6 +65,9 @@ impl Writer {
         put_bytes(out, &record.key.key);
         self.table.put_dot(out, record.dot);
         put_number(out, record.stamp.0 - lowest.0);
+        if record.rank != record.dot {
+            self.table.put_dot(out, record.rank);
+        }
         if let Some(deadline) = record.deadline {
             put_number(out, deadline.0);
         }
@@ -84,13 +95,13 @@ impl Writer {
     }
 }
 
-/// Encodes the first of `records`: as many as `bytes_max` bytes hold, and at least one if there is
-/// any. Answers how many that are.
+/// Encodes the first of `records`, for a reader who knows the folds up to `through`: as many as `bytes_max` bytes hold,
+/// and at least one if there is any. Answers how many that are.
 #[must_use]
-pub fn encode(records: &[Record], bytes_max: usize) -> (Vec<u8>, usize) {
-    let count = fitting(records, bytes_max);
+pub fn encode(records: &[Record], bytes_max: usize, through: FoldNumber) -> (Vec<u8>, usize) {
+    let count = fitting(records, bytes_max, through);
     let lowest = records[..count].iter().map(|record| record.stamp).min().unwrap_or_default();
-    let mut writer = Writer::default();
+    let mut writer = Writer::new(through);
     for record in &records[..count] {
         writer.record(record, lowest);
     }
@@ -98,8 +109,8 @@ pub fn encode(records: &[Record], bytes_max: usize) -> (Vec<u8>, usize) {
 }
 
 /// How many records fit. Stamps are measured against zero, so what is written is no longer.
-fn fitting(records: &[Record], bytes_max: usize) -> usize {
-    let mut writer = Writer::default();
+fn fitting(records: &[Record], bytes_max: usize, through: FoldNumber) -> usize {
+    let mut writer = Writer::new(through);
     for (count, record) in records.iter().enumerate() {
         writer.record(record, Stamp::ZERO);
         let full = writer.bytes() + 40 > bytes_max || writer.table.tracks() > TRACKS_MAX;
@@ -122,7 +133,7 @@ pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Vec<Record>, DecodeError> {
         format => return Err(DecodeError::UnknownFormat(format)),
     }
     let lowest = reader.number()?;
-    let mut table = TableReader::read(&mut reader, folds)?;
+    let mut table = TableReader::read(&mut reader, folds, TRACKS_MAX)?;
     let count = reader.count(6)?;
     let mut records = Vec::with_capacity(count);
     for _ in 0..count {
@@ -138,14 +149,15 @@ fn read_record(
     lowest: u64,
 ) -> Result<Record, DecodeError> {
     let flags = reader.byte()?;
-    let known = CERTIFICATE | DEADLINE | OWN | OTHER;
+    let known = CERTIFICATE | DEADLINE | OWN | OTHER | RANK;
     if flags & !known != 0 || flags & (OWN | OTHER) == OWN | OTHER {
         return Err(DecodeError::OutOfRange("flags"));
     }
     let keyspace = KeyspaceId(reader.number()?);
-    let key = EntryKey { keyspace, key: reader.bytes()? };
+    let key = EntryKey { keyspace, key: reader.bytes_up_to(KEY_BYTES_MAX, "length of a key")? };
     let dot = table.dot(reader)?;
     let stamp = lowest.checked_add(reader.number()?).ok_or(DecodeError::OutOfRange("stamp"))?;
+    let rank = if flags & RANK == 0 { dot } else { table.rank(reader, dot)? };
     let deadline = if flags & DEADLINE == 0 { None } else { Some(Stamp(reader.number()?)) };
     let shared = table.shared(reader)?;
     let context = if flags & OTHER != 0 {
@@ -162,8 +174,8 @@ fn read_record(
         return Err(DecodeError::OutOfRange("a write that supersedes itself"));
     }
     let body =
-        if flags & CERTIFICATE == 0 { Body::Value(reader.bytes()?) } else { Body::Certificate };
-    Ok(Record { key, dot, stamp: Stamp(stamp), body, deadline, context })
+        if flags & CERTIFICATE == 0 { Body::Value(reader.value()?) } else { Body::Certificate };
+    Ok(Record { key, dot, stamp: Stamp(stamp), rank, body, deadline, context })
 }
 
 #[cfg(test)]
@@ -190,13 +202,21 @@ mod tests {
     fn records() -> impl Strategy<Value = Vec<Record>> {
         let clocks = vec(vec(dot(), 0..8), 3);
         let body = option::of(vec(any::<u8>(), 0..40));
-        let record =
-            (0..3_usize, dot(), any::<u64>(), body, option::of(any::<u64>()), 0..3_u8, 1..4_u64);
+        let record = (
+            0..3_usize,
+            dot(),
+            any::<u64>(),
+            body,
+            option::of(any::<u64>()),
+            0..3_u8,
+            1..4_u64,
+            0..4_u64,
+        );
         (clocks, vec(record, 0..12)).prop_map(|(clocks, records)| {
             let clocks: Vec<Arc<Clock>> =
                 clocks.into_iter().map(|dots| Arc::new(dots.into_iter().collect())).collect();
             let records =
-                records.into_iter().map(|(clock, dot, stamp, body, deadline, own, key)| {
+                records.into_iter().map(|(clock, dot, stamp, body, deadline, own, key, rank)| {
                     let shared = Arc::clone(&clocks[clock]);
                     let context = match own {
                         0 => Context::new(shared),
@@ -207,6 +227,7 @@ mod tests {
                         key: EntryKey::new(KeyspaceId(key), vec![7; key as usize]),
                         dot,
                         stamp: Stamp(stamp),
+                        rank: if rank == 0 { Dot::new(actor(8), key) } else { dot },
                         body: body.map_or(Body::Certificate, |value| Body::Value(value.into())),
                         deadline: deadline.map(Stamp),
                         context,
@@ -219,13 +240,13 @@ mod tests {
     proptest! {
         #[test]
         fn the_bytes_of_a_batch_give_its_records(records in records(), bytes_max in 0..400_usize) {
-            let (bytes, count) = encode(&records, usize::MAX);
+            let (bytes, count) = encode(&records, usize::MAX, FoldNumber::ALL);
             prop_assert_eq!(count, records.len());
             prop_assert_eq!(decode(&bytes, &Folds::default()).unwrap(), records.clone());
 
             let mut left = &records[..];
             while !left.is_empty() {
-                let (bytes, count) = encode(left, bytes_max);
+                let (bytes, count) = encode(left, bytes_max, FoldNumber::ALL);
                 prop_assert!(count == 1 || bytes.len() <= bytes_max);
                 let decoded = decode(&bytes, &Folds::default()).unwrap();
                 prop_assert_eq!(&decoded[..], &left[..count]);
@@ -240,12 +261,12 @@ mod tests {
             value: u8,
             cut in any::<prop::sample::Index>(),
         ) {
-            let (mut bytes, _) = encode(&records, usize::MAX);
+            let (mut bytes, _) = encode(&records, usize::MAX, FoldNumber::ALL);
             prop_assert!(decode(&bytes[..cut.index(bytes.len())], &Folds::default()).is_err());
             let at = at.index(bytes.len());
             bytes[at] = value;
             if let Ok(records) = decode(&bytes, &Folds::default()) {
-                let (again, _) = encode(&records, usize::MAX);
+                let (again, _) = encode(&records, usize::MAX, FoldNumber::ALL);
                 prop_assert_eq!(decode(&again, &Folds::default()), Ok(records));
             }
         }
@@ -269,13 +290,14 @@ mod tests {
                 key: EntryKey::new(KeyspaceId(3), vec![1; 16]),
                 dot,
                 stamp: Stamp(Stamp::at_ms(1_700_000_000_000 + n * 10).0 + n % 5),
+                rank: dot,
                 body: Body::Value(vec![2; 200].into()),
                 deadline: None,
                 context: if token { Context::new(shared) } else { Context::with_own(shared, own) },
             }
         };
         let records: Vec<Record> = (0..100).map(record).collect();
-        let (bytes, count) = encode(&records, usize::MAX);
+        let (bytes, count) = encode(&records, usize::MAX, FoldNumber::ALL);
         assert_eq!(count, 100);
         bytes.len().div_ceil(100) - 216
     }

@@ -1,5 +1,9 @@
 //! What a replica stores of one key.
 
+mod codec;
+
+pub(crate) use codec::{put_sibling, read_sibling};
+
 use std::collections::BTreeMap;
 
 use crate::clock::Clock;
@@ -13,6 +17,8 @@ use crate::record::{Body, EntryKey, Record};
 pub struct Sibling {
     /// The stamp of the write.
     pub stamp: Stamp,
+    /// The dot that decides between equal stamps: the write's own, or the rank of the write that it stands for.
+    pub rank: Dot,
     /// What was put.
     pub body: Body,
     /// From this time on reads hide the value.
@@ -22,6 +28,13 @@ pub struct Sibling {
 }
 
 impl Sibling {
+    /// The place among the writes of a key where the last writer wins. Who stands for another write has the
+    /// place of that one: a collapse that of its certificate, the end of an expired value that of the value.
+    #[must_use]
+    pub const fn place(&self) -> (Stamp, Dot) {
+        (self.stamp, self.rank)
+    }
+
     /// A value, expired or not; certificates are not live.
     #[must_use]
     pub const fn is_live(&self) -> bool {
@@ -41,6 +54,7 @@ impl Sibling {
             key: key.clone(),
             dot,
             stamp: self.stamp,
+            rank: self.rank,
             body: self.body.clone(),
             deadline: self.deadline,
             context: self.context.clone()?,
@@ -55,6 +69,7 @@ impl Sibling {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     siblings: BTreeMap<Dot, Sibling>,
+    dormant: BTreeMap<Dot, Sibling>,
     pending: Clock,
     stamp: Stamp,
 }
@@ -64,6 +79,12 @@ impl Entry {
     #[must_use]
     pub const fn siblings(&self) -> &BTreeMap<Dot, Sibling> {
         &self.siblings
+    }
+
+    /// Certificates that sleep, in the order of their dots. They are no siblings.
+    #[must_use]
+    pub const fn dormant(&self) -> &BTreeMap<Dot, Sibling> {
+        &self.dormant
     }
 
     /// The values, in the order of their dots; also those that expired.
@@ -87,26 +108,25 @@ impl Entry {
     /// Nothing is left to remember.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.siblings.is_empty() && self.pending.is_empty()
+        self.siblings.is_empty() && self.dormant.is_empty() && self.pending.is_empty()
     }
 
-    /// What an `lww` keyspace shows: the value with the highest stamp, and of equal ones the highest
-    /// dot, if it is not past its deadline.
+    /// What an `lww` keyspace shows: the value with the highest place ([`Sibling::place`]), if it is not past
+    /// its deadline.
     #[must_use]
     pub fn winner(&self, now: Stamp) -> Option<(Dot, &Sibling)> {
-        let highest = self.live().max_by_key(|(dot, sibling)| (sibling.stamp, *dot));
+        let highest = self.live().max_by_key(|(dot, sibling)| (sibling.place(), *dot));
         highest.filter(|(_, sibling)| sibling.is_shown(now))
     }
 
-    /// What an `lww` keyspace has to collapse: the highest certificate and the values below it. A
-    /// certificate is no value and competes with none at a read, so a later delete would lose to an
-    /// earlier put.
+    /// What an `lww` keyspace has to collapse: the highest certificate and the values that have no higher
+    /// place. A certificate is no value and competes with none at a read, so a later delete would lose to an
+    /// earlier put. A value of the same place is a copy of what has expired.
     #[must_use]
     pub fn collapse(&self) -> Option<(Dot, Vec<Dot>)> {
         let certificates = self.siblings.iter().filter(|(_, sibling)| !sibling.is_live());
-        let (top, certificate) = certificates.max_by_key(|(dot, s)| (s.stamp, **dot))?;
-        let below =
-            |(dot, value): &(Dot, &Sibling)| (value.stamp, *dot) < (certificate.stamp, *top);
+        let (top, certificate) = certificates.max_by_key(|(dot, s)| (s.place(), **dot))?;
+        let below = |(_, value): &(Dot, &Sibling)| value.place() <= certificate.place();
         let losers: Vec<Dot> = self.live().filter(below).map(|(dot, _)| dot).collect();
         (!losers.is_empty()).then_some((*top, losers))
     }
@@ -116,7 +136,19 @@ impl Entry {
     }
 
     pub(crate) fn remove(&mut self, dot: Dot) -> Option<Sibling> {
-        self.siblings.remove(&dot)
+        self.siblings.remove(&dot).or_else(|| self.dormant.remove(&dot))
+    }
+
+    /// Lets a stored write sleep; false if there is none.
+    pub(crate) fn sleep(&mut self, dot: Dot) -> bool {
+        let sibling = self.siblings.remove(&dot);
+        sibling.is_some_and(|sibling| self.dormant.insert(dot, sibling).is_none())
+    }
+
+    /// Wakes what sleeps; false if it does not.
+    pub(crate) fn wake(&mut self, dot: Dot) -> bool {
+        let sibling = self.dormant.remove(&dot);
+        sibling.is_some_and(|sibling| self.siblings.insert(dot, sibling).is_none())
     }
 
     pub(crate) fn set_header(&mut self, pending: Clock, stamp: Stamp) {

@@ -6,6 +6,7 @@
 //!
 //! # Guarantees
 //! - Stamps that one [`Hlc`] gives out rise strictly, whatever the wall clock does.
+//! - A clock that starts from the highest stamp that its replica remembers ([`Hlc::starting`]) gives out none below.
 //! - A stamp from elsewhere that is more than [`AHEAD_MAX_MS`] ahead of the wall clock is reported
 //!   and does not move the clock, so one fast node does not carry the others along.
 //! - A write's stamp is above all stamps that the write covers, also where those are far ahead; that
@@ -42,10 +43,24 @@ impl Stamp {
         self.0 >> COUNT_BITS
     }
 
-    /// The next stamp. At the very end of time it is the same.
+    /// The next stamp. At the very end of time it is the same: whoever covers a stamp there has one that is
+    /// equal, and the ranks decide. Such a stamp comes from a clock that is thousands of years fast, and it is
+    /// no reason to refuse a record.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// The first stamp of the last millisecond that is not too far ahead of a wall clock to move a clock.
+    #[must_use]
+    pub const fn limit(wall_ms: u64) -> Self {
+        Self::at_ms(wall_ms.saturating_add(AHEAD_MAX_MS))
+    }
+
+    /// Whether the stamp is too far ahead of a wall clock to move a clock.
+    #[must_use]
+    pub const fn is_far_ahead(self, wall_ms: u64) -> bool {
+        self.ms() > Self::limit(wall_ms).ms()
     }
 
     /// The lowest stamp of whole milliseconds that is not below this one.
@@ -83,6 +98,17 @@ pub struct Hlc {
 }
 
 impl Hlc {
+    /// The clock of a node that starts, above a stamp that it remembers.
+    #[must_use]
+    pub const fn starting(highest: Stamp) -> Self {
+        Self { last: highest }
+    }
+
+    /// Takes note of a stamp that was judged when it was seen first.
+    pub(crate) fn remember(&mut self, stamp: Stamp) {
+        self.last = self.last.max(stamp);
+    }
+
     /// A stamp above all that were given out or seen within the limit, and above `floor`: the highest
     /// stamp that the write covers.
     pub fn stamp(&mut self, wall_ms: u64, floor: Stamp) -> Stamp {
@@ -98,9 +124,8 @@ impl Hlc {
 
     /// Takes note of a stamp from elsewhere.
     pub fn see(&mut self, wall_ms: u64, remote: Stamp) -> Seen {
-        let by_ms = remote.ms().saturating_sub(wall_ms);
-        if by_ms > AHEAD_MAX_MS {
-            return Seen::Ahead { by_ms };
+        if remote.is_far_ahead(wall_ms) {
+            return Seen::Ahead { by_ms: remote.ms().saturating_sub(wall_ms) };
         }
         self.last = self.last.max(remote);
         Seen::Within

@@ -12,14 +12,18 @@
 //!   ([`record`], [`context`], [`batch`]).
 //! - A [`Replica`] changes by three operations, write, apply and close, and answers each with the
 //!   [`Change`](change::Change)s to make durable ([`replica`], [`state`], [`change`]).
+//! - What became of them is stored as items, from which the replica is rebuilt ([`items`]).
 //! - A [`Horizon`](horizon::Horizon) says what a replica has forgotten, so that a session knows when
 //!   records do not tell everything ([`horizon`]); then the hash tree is walked ([`tree`]).
 //! - A session brings one replica up to the position of another ([`session`]).
+//! - A [`Group`](group::Group) is one member with its replica: what it tells the others, and when ([`group`]).
+//! - A read may ask several replicas and repair what they lack ([`quorum`]).
 //! - Clients carry contexts as tokens ([`token`]).
+//! - What leaves a node says what has to be durable before ([`position`]).
 //! - Stamps are for winners and for display, never for what is obsolete ([`hlc`], [`offset`]).
 //!
 //! The same rules as plain data, with an oracle that knows what is true and a search for schedules that break a
-//! promise, are the [`model`]: it comes first, and decides.
+//! promise, are the [`model`]: it comes first, and decides. This core follows it step by step ([`follow`]).
 //!
 //! # Order of things
 //! A dot leaves a replica only once the changes that issued it are durable. Clocks are joined at the end
@@ -27,7 +31,7 @@
 //! [`replica`] has the guarantees.
 //!
 //! # Left out
-//! Storage, rumors, the walk of the tree between two replicas, the states of certificates, liveness and quorums.
+//! In [`group`], so far: dormant certificates, liveness, retirement and quorum reads.
 
 pub mod actor;
 pub mod batch;
@@ -37,10 +41,15 @@ pub mod context;
 pub mod dot;
 pub mod entry;
 pub mod error;
+pub mod follow;
+pub mod group;
 pub mod hlc;
 pub mod horizon;
+pub mod items;
 pub mod model;
 pub mod offset;
+pub mod position;
+pub mod quorum;
 pub mod record;
 pub mod replica;
 pub mod session;

@@ -53,8 +53,11 @@ pub struct Record {
     pub key: EntryKey,
     /// The name of the write.
     pub dot: Dot,
-    /// Above all stamps that the write covers; of a collapse, the stamp of its certificate.
+    /// Above all stamps that the write covers; of a collapse or an expiry, the stamp of what it stands for.
     pub stamp: Stamp,
+    /// The dot that decides between equal stamps where the last writer wins: the write's own, or the rank of the
+    /// write that it stands for.
+    pub rank: Dot,
     /// What was put.
     pub body: Body,
     /// From this time on reads hide the value.

@@ -8,10 +8,11 @@ use crate::clock::{Clock, Folds};
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::entry::Entry;
+use crate::hlc::Stamp;
 use crate::horizon::Horizon;
 use crate::record::{Body, EntryKey};
 
-/// What a replica has to remember: clock, horizon, entries, its actor and the sealed ones.
+/// What a replica has to remember: clock, horizon, highest stamp, entries, its actor and the sealed ones.
 ///
 /// [`State::replay`] is the only way to change it, for operations and for recovery alike. So what is
 /// recovered from the changes in the log is what the replica had.
@@ -23,6 +24,7 @@ use crate::record::{Body, EntryKey};
 /// - The clock has exactly the dots from 1 on that the replica's own actor issued, and none above.
 /// - No stored write is superseded by another one that is stored, or pending.
 /// - What is stored without its context is at or below the horizon.
+/// - What sleeps is a certificate with its context, in the clock and at or below the horizon.
 /// - An entry is not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -31,21 +33,77 @@ pub struct State {
     folds: Folds,
     clock: Clock,
     horizon: Horizon,
+    highest: Stamp,
     entries: BTreeMap<EntryKey, Entry>,
     /// Which key a stored dot belongs to.
     dots: BTreeMap<Dot, EntryKey>,
     /// Keys whose entries have something pending.
     pending: BTreeSet<EntryKey>,
+    /// Stored dots whose context is known.
+    remembered: BTreeSet<Dot>,
+}
+
+/// What a state is made of, without what follows from it.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) actor: Option<ActorId>,
+    pub(crate) sealed: BTreeMap<ActorId, u64>,
+    pub(crate) folds: Folds,
+    pub(crate) clock: Clock,
+    pub(crate) horizon: Horizon,
+    pub(crate) highest: Stamp,
+    pub(crate) entries: BTreeMap<EntryKey, Entry>,
 }
 
 impl State {
+    /// The state with these parts.
+    ///
+    /// # Errors
+    /// A sentence about what contradicts an invariant.
+    pub(crate) fn of_parts(parts: Parts) -> Result<Self, String> {
+        let Parts { actor, sealed, folds, clock, horizon, highest, entries } = parts;
+        let (mut dots, mut pending) = (BTreeMap::new(), BTreeSet::new());
+        let mut remembered = BTreeSet::new();
+        for (key, entry) in &entries {
+            for (dot, sibling) in entry.siblings() {
+                if sibling.context.is_some() {
+                    remembered.insert(*dot);
+                }
+                if let Some(other) = dots.insert(*dot, key.clone()) {
+                    return Err(format!("{dot} is at {key:?} and at {other:?}"));
+                }
+            }
+            if !entry.pending().is_empty() {
+                pending.insert(key.clone());
+            }
+        }
+        let state = Self {
+            actor,
+            sealed,
+            folds,
+            clock,
+            horizon,
+            highest,
+            entries,
+            dots,
+            pending,
+            remembered,
+        };
+        for (key, entry) in &state.entries {
+            state.verify_entry(key, entry)?;
+        }
+        state.verify_actor()?;
+        Ok(state)
+    }
+
     /// The actor that issues this replica's dots; `None` before the first start.
     #[must_use]
     pub const fn actor(&self) -> Option<ActorId> {
         self.actor
     }
 
-    /// Former actors of this replica and the last counters that they issued, as far as this disk knows.
+    /// Former actors of this replica that have issued something and are not folded, and the last counters that they
+    /// issued, as far as this disk knows.
     #[must_use]
     pub const fn sealed(&self) -> &BTreeMap<ActorId, u64> {
         &self.sealed
@@ -67,6 +125,13 @@ impl State {
     #[must_use]
     pub const fn horizon(&self) -> &Horizon {
         &self.horizon
+    }
+
+    /// The highest stamp that was seen and was not far ahead then, also of writes that nothing is left of. The
+    /// node's clock starts from it ([`Hlc::starting`](crate::hlc::Hlc::starting)).
+    #[must_use]
+    pub const fn highest(&self) -> Stamp {
+        self.highest
     }
 
     /// The entry of a key, unless nothing is remembered of it.
@@ -101,6 +166,25 @@ impl State {
         found
     }
 
+    /// The stored dots in `clock` behind `after` whose context is still known, in order.
+    pub fn remembered<'a>(
+        &'a self,
+        clock: &'a Clock,
+        after: Option<Dot>,
+    ) -> impl Iterator<Item = Dot> + 'a {
+        let spans = clock.tracks().flat_map(|(actor, track)| {
+            track.spans().map(|span| (Dot::new(*actor, span.first), Dot::new(*actor, span.last)))
+        });
+        let behind = move |(first, last): (Dot, Dot)| {
+            let first = after.map_or(first, |after| first.max(after));
+            (first <= last).then_some((first, last))
+        };
+        let found = spans
+            .filter_map(behind)
+            .flat_map(|(first, last)| self.remembered.range(first..=last).copied());
+        found.filter(move |dot| after != Some(*dot))
+    }
+
     /// The keys that have something pending, in order. Normally none.
     pub fn pending_keys(&self) -> impl Iterator<Item = &EntryKey> {
         self.pending.iter()
@@ -131,7 +215,10 @@ impl State {
         match change {
             Change::Started { actor } => {
                 if let Some(former) = self.actor.replace(*actor) {
-                    self.sealed.insert(former, self.clock.last(&former));
+                    let last = self.clock.last(&former);
+                    if last > 0 {
+                        self.sealed.insert(former, last);
+                    }
                 }
                 assert_eq!(self.clock.last(actor), 0, "{actor} issued dots before it started");
             }
@@ -147,6 +234,11 @@ impl State {
             Change::Put { key, dot, sibling } => {
                 let known = self.dots.insert(*dot, key.clone());
                 assert!(known.is_none_or(|known| known == *key), "{dot} is at another key too");
+                if sibling.context.is_some() {
+                    self.remembered.insert(*dot);
+                } else {
+                    self.remembered.remove(dot);
+                }
                 self.entries.entry(key.clone()).or_default().put(*dot, sibling.clone());
             }
             Change::Removed { key, dot } => {
@@ -154,7 +246,20 @@ impl State {
                 let gone = entry.and_then(|entry| entry.remove(*dot));
                 assert!(gone.is_some(), "{dot} is not stored");
                 self.dots.remove(dot);
+                self.remembered.remove(dot);
                 self.drop_if_empty(key);
+            }
+            Change::Slept { key, dot } => {
+                let entry = self.entries.get_mut(key);
+                assert!(entry.is_some_and(|entry| entry.sleep(*dot)), "{dot} is not stored");
+                self.dots.remove(dot);
+                self.remembered.remove(dot);
+            }
+            Change::Woke { key, dot } => {
+                let entry = self.entries.get_mut(key);
+                assert!(entry.is_some_and(|entry| entry.wake(*dot)), "{dot} does not sleep");
+                self.dots.insert(*dot, key.clone());
+                self.remembered.insert(*dot);
             }
             Change::Header { key, pending, stamp } => {
                 if pending.is_empty() {
@@ -169,6 +274,7 @@ impl State {
             Change::Raised { dot } => {
                 self.horizon.raise(*dot);
             }
+            Change::Stamped { stamp } => self.highest = self.highest.max(*stamp),
             Change::Joined { clock } => {
                 if let Some(actor) = self.actor {
                     assert_eq!(clock.last(&actor), 0, "own dots come from nowhere else");
@@ -179,6 +285,7 @@ impl State {
             Change::Folded { fold } => {
                 assert!(self.folds.get(fold.number).is_some(), "{fold:?} was not learned");
                 assert!(self.clock.fold(*fold), "{fold:?} is not what is known of the actor");
+                self.sealed.remove(&fold.actor);
             }
         }
     }
@@ -189,6 +296,13 @@ impl State {
         }
     }
 
+    /// What a disk does that loses a write: the entry has it no longer, and the index still names it.
+    #[cfg(test)]
+    pub(crate) fn lose(&mut self, key: &EntryKey, dot: Dot) {
+        let entry = self.entries.get_mut(key).expect("there is something to lose");
+        entry.remove(dot).expect("what is lost was stored");
+    }
+
     /// The first invariant that is broken, for tests and scrubs; reads everything.
     ///
     /// # Errors
@@ -196,6 +310,7 @@ impl State {
     pub fn verify(&self) -> Result<(), String> {
         let mut stored = BTreeMap::new();
         let mut pending = BTreeSet::new();
+        let mut remembered = BTreeSet::new();
         for (key, entry) in &self.entries {
             if entry.is_empty() {
                 return Err(format!("{key:?} is empty"));
@@ -203,8 +318,11 @@ impl State {
             if !entry.pending().is_empty() {
                 pending.insert(key.clone());
             }
-            for dot in entry.siblings().keys() {
+            for (dot, sibling) in entry.siblings() {
                 stored.insert(*dot, key.clone());
+                if sibling.context.is_some() {
+                    remembered.insert(*dot);
+                }
             }
             self.verify_entry(key, entry)?;
         }
@@ -214,6 +332,13 @@ impl State {
         if pending != self.pending {
             return Err("the index of pending keys is not that of the entries".to_owned());
         }
+        if remembered != self.remembered {
+            return Err("the index of contexts is not that of what is stored".to_owned());
+        }
+        self.verify_actor()
+    }
+
+    fn verify_actor(&self) -> Result<(), String> {
         if let Some(actor) = self.actor
             && self.clock.base(&actor) != self.clock.last(&actor)
         {
@@ -223,6 +348,16 @@ impl State {
     }
 
     fn verify_entry(&self, key: &EntryKey, entry: &Entry) -> Result<(), String> {
+        for (dot, sibling) in entry.dormant() {
+            if sibling.is_live() || sibling.context.is_none() {
+                return Err(format!(
+                    "{dot} of {key:?} sleeps and is no certificate with a context"
+                ));
+            }
+            if !self.clock.contains(*dot) || !self.horizon.reaches(*dot) {
+                return Err(format!("{dot} of {key:?} sleeps unknown, or above the horizon"));
+            }
+        }
         for (dot, sibling) in entry.siblings() {
             if !self.clock.contains(*dot) {
                 return Err(format!("{dot} of {key:?} is stored and not known"));

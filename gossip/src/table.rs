@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::actor::ActorId;
-use crate::clock::{Clock, Folds, NameReader, NameWriter, put_clock, read_clock};
+use crate::clock::{Clock, FoldNumber, Folds, NameReader, NameWriter, put_clock, read_clock};
 use crate::dot::Dot;
 use crate::error::DecodeError;
 use crate::wire::{Reader, put_number};
 
-/// Tracks that the clocks of one batch come to at most. A fold takes a byte on the wire and a track in
-/// memory, so bytes alone do not bound memory.
+/// Tracks that the clocks of one batch from elsewhere come to at most. A fold takes a byte on the wire and a track in
+/// memory, so bytes alone do not bound memory. A replica's own log has no such limit: what it says has been in memory.
 pub(crate) const TRACKS_MAX: usize = 1 << 20;
 
 /// Actors by their index, in the order of first use.
@@ -31,8 +31,9 @@ impl NameWriter for ActorIndexes {
 }
 
 /// The tables of a batch while it is written.
-#[derive(Default)]
 pub(crate) struct TableWriter {
+    /// The folds that the reader knows.
+    through: FoldNumber,
     pub(crate) actors: ActorIndexes,
     /// Where a shared clock stands. By address: writes of one origin share the clock itself.
     known: BTreeMap<*const Clock, u64>,
@@ -41,6 +42,22 @@ pub(crate) struct TableWriter {
 }
 
 impl TableWriter {
+    /// Empty tables for a reader who knows the folds up to `through`.
+    pub(crate) fn new(through: FoldNumber) -> Self {
+        Self {
+            through,
+            actors: ActorIndexes::default(),
+            known: BTreeMap::new(),
+            clocks: Vec::new(),
+            tracks: 0,
+        }
+    }
+
+    /// Appends a clock that nothing else shares.
+    pub(crate) fn put_clock(&mut self, out: &mut Vec<u8>, clock: &Clock) {
+        put_clock(out, clock, self.through, &mut self.actors);
+    }
+
     /// Appends a dot.
     pub(crate) fn put_dot(&mut self, out: &mut Vec<u8>, dot: Dot) {
         self.actors.put(out, &dot.actor);
@@ -51,7 +68,7 @@ impl TableWriter {
     pub(crate) fn shared(&mut self, clock: &Arc<Clock>) -> u64 {
         let index = self.known.len() as u64;
         *self.known.entry(Arc::as_ptr(clock)).or_insert_with(|| {
-            put_clock(&mut self.clocks, clock, &mut self.actors);
+            put_clock(&mut self.clocks, clock, self.through, &mut self.actors);
             self.tracks += clock.tracks().count();
             index
         })
@@ -98,8 +115,12 @@ pub(crate) struct TableReader {
 }
 
 impl TableReader {
-    /// Reads both tables.
-    pub(crate) fn read(reader: &mut Reader<'_>, folds: &Folds) -> Result<Self, DecodeError> {
+    /// Reads both tables. Their clocks come to `tracks_max` tracks at most.
+    pub(crate) fn read(
+        reader: &mut Reader<'_>,
+        folds: &Folds,
+        tracks_max: usize,
+    ) -> Result<Self, DecodeError> {
         let count = reader.count(ActorId::BYTES)?;
         let mut actors = Vec::with_capacity(count);
         for _ in 0..count {
@@ -113,7 +134,7 @@ impl TableReader {
             let clock = read_clock(reader, &mut actors, folds)?;
             tracks += clock.tracks().count();
             // A single clock is bounded by what is known here, however large that is.
-            if index > 0 && tracks > TRACKS_MAX {
+            if index > 0 && tracks > tracks_max {
                 return Err(DecodeError::OutOfRange("tracks of a batch"));
             }
             clocks.push(Arc::new(clock));
@@ -130,6 +151,12 @@ impl TableReader {
         } else {
             Err(DecodeError::OutOfRange("counter"))
         }
+    }
+
+    /// Reads the rank of a write, which is written only where it is not the write's own dot.
+    pub(crate) fn rank(&mut self, reader: &mut Reader<'_>, own: Dot) -> Result<Dot, DecodeError> {
+        let rank = self.dot(reader)?;
+        if rank == own { Err(DecodeError::NotCanonical("rank")) } else { Ok(rank) }
     }
 
     /// Reads the index of a shared clock.

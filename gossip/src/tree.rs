@@ -32,7 +32,7 @@ pub const FAN: usize = 16;
 const DEPTH_MIN: usize = 2;
 
 /// Levels below the root at most: 2^24 leaves, 286 MB.
-const DEPTH_MAX: usize = 6;
+pub(crate) const DEPTH_MAX: usize = 6;
 
 /// The tree grows above so many keys to a leaf.
 const KEYS_PER_LEAF: usize = 4;
@@ -109,9 +109,24 @@ impl NodeName {
     /// The node that everything is below.
     pub const ROOT: Self = Self { level: 0, index: 0 };
 
+    /// The node of that level and index, which may come from anywhere; `None` if no tree has it.
+    #[must_use]
+    pub fn checked(level: u64, index: u64) -> Option<Self> {
+        let level = usize::try_from(level).ok().filter(|level| *level <= DEPTH_MAX)?;
+        let index = usize::try_from(index).ok().filter(|index| *index < FAN.pow(level as u32))?;
+        Some(Self { level, index })
+    }
+
     /// The children, in order.
     pub fn children(self) -> impl Iterator<Item = Self> {
         (0..FAN).map(move |child| Self { level: self.level + 1, index: self.index * FAN + child })
+    }
+
+    /// Whether one of the two is below the other, or they are the same.
+    #[must_use]
+    pub fn meets(self, other: Self) -> bool {
+        let ((first, last), (from, to)) = (self.places(), other.places());
+        first <= to && from <= last
     }
 
     /// The lowest and the highest place below the node.
@@ -188,6 +203,15 @@ impl Tree {
     /// Removes an item that was added.
     pub fn remove(&mut self, place: Place, item: u128) {
         self.add(place, item.wrapping_neg());
+    }
+
+    /// The nodes that differ from those of another tree, on the deepest level that both have.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<NodeName> {
+        let level = self.depth().min(other.depth());
+        let sums = self.levels[level].iter().zip(&other.levels[level]).enumerate();
+        let differs = sums.filter(|(_, (mine, theirs))| mine != theirs);
+        differs.map(|(index, _)| NodeName { level, index }).collect()
     }
 
     /// The sum of everything: what replicas compare first.
@@ -313,6 +337,18 @@ mod tests {
         assert_eq!(node, one.leaf_of(place));
         let (first, last) = node.places();
         assert!(first <= place && place <= last);
+    }
+
+    #[test]
+    fn a_node_from_elsewhere_is_one_that_a_tree_may_have() {
+        let depth = DEPTH_MAX as u64;
+        let last = FAN.pow(DEPTH_MAX as u32) as u64 - 1;
+        assert_eq!(NodeName::checked(0, 0), Some(NodeName::ROOT));
+        let (_, highest) = NodeName::checked(depth, last).unwrap().places();
+        assert_eq!(highest, Place(u64::MAX));
+        for (level, index) in [(0, 1), (depth, last + 1), (depth + 1, 0), (u64::MAX, u64::MAX)] {
+            assert_eq!(NodeName::checked(level, index), None);
+        }
     }
 
     #[test]

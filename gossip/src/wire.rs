@@ -1,6 +1,7 @@
 //! Bytes read and written: numbers of seven bits a byte, each in its shortest form.
 
 use bytes::Bytes;
+use proto::limits::VALUE_BYTES_MAX;
 
 use crate::error::DecodeError;
 
@@ -76,10 +77,37 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A value: no longer than clients may put one.
+    pub(crate) fn value(&mut self) -> Result<Bytes, DecodeError> {
+        self.bytes_up_to(VALUE_BYTES_MAX, "length of a value")
+    }
+
+    /// Bytes after their length, no more than so many.
+    pub(crate) fn bytes_up_to(
+        &mut self,
+        most: usize,
+        what: &'static str,
+    ) -> Result<Bytes, DecodeError> {
+        let bytes = self.bytes()?;
+        if bytes.len() <= most { Ok(bytes) } else { Err(DecodeError::OutOfRange(what)) }
+    }
+
     /// Bytes after their length.
     pub(crate) fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let count = self.count(1)?;
         Ok(Bytes::copy_from_slice(self.take(count)?))
+    }
+
+    /// Nothing is left.
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// All that is left.
+    pub(crate) const fn rest(&mut self) -> &'a [u8] {
+        let rest = self.left;
+        self.left = &[];
+        rest
     }
 
     /// The end was reached.

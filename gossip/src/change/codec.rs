@@ -1,19 +1,26 @@
 //! The bytes of the changes of one operation, for the log.
 //!
 //! ```text
-//! changes  format 1 | actors | id 16 B * | clocks | body* | changes | change*
+//! changes  format 1 | folds | fold* | actors | id 16 B * | clocks | body* | changes | change*
+//! fold     number | id 16 B | last               those that are learned here, in the order of the changes
 //! change   tag | what the change has, in the order of its fields
-//! sibling  flags | stamp | [deadline] | [context | [through]] | [value]
-//! flags    1 certificate, 2 deadline, 4 context, 8 context with dots of an actor up to a counter
+//! sibling  flags | stamp | [rank] | [deadline] | [context | [through]] | [value]
+//! flags    1 certificate, 2 deadline, 4 context, 8 context with dots of an actor up to a counter,
+//!          16 the rank is another dot than the sibling's own
 //! ```
 //!
-//! Clocks name folds by their numbers. They are decoded with the folds that the replica had heard of at
-//! that place of the log: replayed in order, [`State::folds`](crate::state::State::folds).
+//! Clocks name folds by their numbers. They are decoded with the folds that the replica had heard of before, which are
+//! those of the log replayed so far ([`State::folds`](crate::state::State::folds)), and those that these
+//! changes learn. So an entry of the log may hold the changes of any number of operations in a row, in one
+//! encoding. What a log can hold it can be read from: there is no limit but memory.
+
+use std::borrow::Cow;
 
 use proto::KeyspaceId;
 
 use super::Change;
-use crate::clock::{Fold, FoldNumber, Folds, NameReader, NameWriter, put_clock, read_clock};
+use crate::actor::ActorId;
+use crate::clock::{Fold, FoldNumber, Folds, NameReader, NameWriter, read_clock};
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::entry::Sibling;
@@ -35,28 +42,44 @@ const RAISED: u8 = 7;
 const JOINED: u8 = 8;
 const FOLD_LEARNED: u8 = 9;
 const FOLDED: u8 = 10;
+const STAMPED: u8 = 11;
+const SLEPT: u8 = 12;
+const WOKE: u8 = 13;
 
 const CERTIFICATE: u8 = 1;
 const DEADLINE: u8 = 2;
 const CONTEXT: u8 = 4;
 const THROUGH: u8 = 8;
+const RANK: u8 = 16;
 
 /// The bytes of changes.
 #[must_use]
 pub fn encode(changes: &[Change]) -> Vec<u8> {
-    let mut table = TableWriter::default();
+    let mut table = TableWriter::new(FoldNumber::ALL);
+    let mut learned = Vec::new();
     let mut body = Vec::new();
     for change in changes {
-        put_change(&mut body, &mut table, change);
+        put_change(&mut body, &mut table, &mut learned, change);
     }
     let mut out = vec![FORMAT];
+    put_number(&mut out, learned.len() as u64);
+    for fold in learned {
+        put_number(&mut out, fold.number.0.into());
+        out.extend_from_slice(fold.actor.as_bytes());
+        put_number(&mut out, fold.last);
+    }
     table.put(&mut out);
     put_number(&mut out, changes.len() as u64);
     out.extend_from_slice(&body);
     out
 }
 
-fn put_change(out: &mut Vec<u8>, table: &mut TableWriter, change: &Change) {
+fn put_change(
+    out: &mut Vec<u8>,
+    table: &mut TableWriter,
+    learned: &mut Vec<Fold>,
+    change: &Change,
+) {
     match change {
         Change::Started { actor } => {
             out.push(STARTED);
@@ -69,25 +92,35 @@ fn put_change(out: &mut Vec<u8>, table: &mut TableWriter, change: &Change) {
             out.push(PUT);
             put_key(out, key);
             table.put_dot(out, *dot);
-            put_sibling(out, table, sibling);
+            put_sibling(out, table, *dot, sibling);
         }
-        Change::Removed { key, dot } => {
-            out.push(REMOVED);
-            put_key(out, key);
-            table.put_dot(out, *dot);
-        }
+        Change::Removed { key, dot } => put_named(out, table, REMOVED, key, *dot),
+        Change::Slept { key, dot } => put_named(out, table, SLEPT, key, *dot),
+        Change::Woke { key, dot } => put_named(out, table, WOKE, key, *dot),
         Change::Header { key, pending, stamp } => {
             out.push(HEADER);
             put_key(out, key);
-            put_clock(out, pending, &mut table.actors);
+            table.put_clock(out, pending);
+            put_number(out, stamp.0);
+        }
+        Change::Stamped { stamp } => {
+            out.push(STAMPED);
             put_number(out, stamp.0);
         }
         Change::Joined { clock } => {
             out.push(JOINED);
-            put_clock(out, clock, &mut table.actors);
+            table.put_clock(out, clock);
         }
-        Change::FoldLearned { fold } => put_fold(out, table, FOLD_LEARNED, fold),
-        Change::Folded { fold } => put_fold(out, table, FOLDED, fold),
+        Change::FoldLearned { fold } => {
+            out.push(FOLD_LEARNED);
+            put_number(out, learned.len() as u64);
+            learned.push(*fold);
+        }
+        Change::Folded { fold } => {
+            out.push(FOLDED);
+            put_number(out, fold.number.0.into());
+            table.put_dot(out, Dot::new(fold.actor, fold.last));
+        }
     }
 }
 
@@ -96,10 +129,10 @@ fn put_tagged(out: &mut Vec<u8>, table: &mut TableWriter, tag: u8, dot: Dot) {
     table.put_dot(out, dot);
 }
 
-fn put_fold(out: &mut Vec<u8>, table: &mut TableWriter, tag: u8, fold: &Fold) {
+fn put_named(out: &mut Vec<u8>, table: &mut TableWriter, tag: u8, key: &EntryKey, dot: Dot) {
     out.push(tag);
-    put_number(out, fold.number.0.into());
-    table.put_dot(out, Dot::new(fold.actor, fold.last));
+    put_key(out, key);
+    table.put_dot(out, dot);
 }
 
 fn put_key(out: &mut Vec<u8>, key: &EntryKey) {
@@ -107,15 +140,19 @@ fn put_key(out: &mut Vec<u8>, key: &EntryKey) {
     put_bytes(out, &key.key);
 }
 
-fn put_sibling(out: &mut Vec<u8>, table: &mut TableWriter, sibling: &Sibling) {
+pub(crate) fn put_sibling(out: &mut Vec<u8>, table: &mut TableWriter, dot: Dot, sibling: &Sibling) {
     let through = sibling.context.as_ref().and_then(Context::through);
     let mut flags = 0;
     flags |= if sibling.body.is_certificate() { CERTIFICATE } else { 0 };
     flags |= if sibling.deadline.is_some() { DEADLINE } else { 0 };
     flags |= if sibling.context.is_some() { CONTEXT } else { 0 };
     flags |= if through.is_some() { THROUGH } else { 0 };
+    flags |= if sibling.rank == dot { 0 } else { RANK };
     out.push(flags);
     put_number(out, sibling.stamp.0);
+    if sibling.rank != dot {
+        table.put_dot(out, sibling.rank);
+    }
     if let Some(deadline) = sibling.deadline {
         put_number(out, deadline.0);
     }
@@ -140,48 +177,97 @@ pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Vec<Change>, DecodeError> {
         FORMAT => {}
         format => return Err(DecodeError::UnknownFormat(format)),
     }
-    let mut table = TableReader::read(&mut reader, folds)?;
+    let learned = read_learned(&mut reader)?;
+    let mut known = Cow::Borrowed(folds);
+    if !learned.is_empty() && !learned.iter().all(|fold| known.to_mut().try_learn(*fold)) {
+        return Err(DecodeError::OutOfRange("a fold that contradicts another"));
+    }
+    let table = TableReader::read(&mut reader, &known, usize::MAX)?;
     let count = reader.count(2)?;
     let mut changes = Vec::with_capacity(count);
+    let mut log =
+        LogReader { reader, table, folds: &known, learned: learned.into_iter(), heard: 0 };
     for _ in 0..count {
-        changes.push(read_change(&mut reader, &mut table, folds)?);
+        changes.push(log.change()?);
     }
-    reader.end()?;
-    Ok(changes)
+    log.reader.end()?;
+    match log.learned.next() {
+        None => Ok(changes),
+        Some(_) => Err(DecodeError::NotCanonical("a fold that no change learns")),
+    }
 }
 
-fn read_change(
-    reader: &mut Reader<'_>,
-    table: &mut TableReader,
-    folds: &Folds,
-) -> Result<Change, DecodeError> {
-    Ok(match reader.byte()? {
-        STARTED => Change::Started { actor: table.actors.read(reader)? },
-        ISSUED => Change::Issued { dot: table.dot(reader)? },
-        LEARNED => Change::Learned { dot: table.dot(reader)? },
-        RAISED => Change::Raised { dot: table.dot(reader)? },
-        PUT => Change::Put {
-            key: read_key(reader)?,
-            dot: table.dot(reader)?,
-            sibling: read_sibling(reader, table)?,
-        },
-        REMOVED => Change::Removed { key: read_key(reader)?, dot: table.dot(reader)? },
-        HEADER => Change::Header {
-            key: read_key(reader)?,
-            pending: read_clock(reader, &mut table.actors, folds)?,
-            stamp: Stamp(reader.number()?),
-        },
-        JOINED => Change::Joined { clock: read_clock(reader, &mut table.actors, folds)? },
-        FOLD_LEARNED => Change::FoldLearned { fold: read_fold(reader, table)? },
-        FOLDED => Change::Folded { fold: read_fold(reader, table)? },
-        _ => return Err(DecodeError::OutOfRange("kind of a change")),
-    })
+fn read_learned(reader: &mut Reader<'_>) -> Result<Vec<Fold>, DecodeError> {
+    let count = reader.count(2 + ActorId::BYTES)?;
+    let fold = |reader: &mut Reader<'_>| {
+        let number = read_fold_number(reader)?;
+        let actor = ActorId::from_bytes(reader.array()?);
+        match reader.number()? {
+            last @ 1..=Dot::COUNTER_MAX => Ok(Fold { number, actor, last }),
+            _ => Err(DecodeError::OutOfRange("counter")),
+        }
+    };
+    (0..count).map(|_| fold(reader)).collect()
 }
 
-fn read_fold(reader: &mut Reader<'_>, table: &mut TableReader) -> Result<Fold, DecodeError> {
+fn read_fold_number(reader: &mut Reader<'_>) -> Result<FoldNumber, DecodeError> {
     let number = u32::try_from(reader.number()?).map_err(|_| DecodeError::OutOfRange("fold"))?;
-    let last = table.dot(reader)?;
-    Ok(Fold { number: FoldNumber(number), actor: last.actor, last: last.counter })
+    Ok(FoldNumber(number))
+}
+
+/// Changes while they are read.
+struct LogReader<'a> {
+    reader: Reader<'a>,
+    table: TableReader,
+    folds: &'a Folds,
+    /// Folds that a change has still to learn.
+    learned: std::vec::IntoIter<Fold>,
+    /// How many a change has.
+    heard: u64,
+}
+
+impl LogReader<'_> {
+    fn change(&mut self) -> Result<Change, DecodeError> {
+        let (reader, table) = (&mut self.reader, &mut self.table);
+        Ok(match reader.byte()? {
+            STARTED => Change::Started { actor: table.actors.read(reader)? },
+            ISSUED => Change::Issued { dot: table.dot(reader)? },
+            LEARNED => Change::Learned { dot: table.dot(reader)? },
+            RAISED => Change::Raised { dot: table.dot(reader)? },
+            PUT => {
+                let (key, dot) = (read_key(reader)?, table.dot(reader)?);
+                Change::Put { key, dot, sibling: read_sibling(reader, table, dot)? }
+            }
+            REMOVED => Change::Removed { key: read_key(reader)?, dot: table.dot(reader)? },
+            SLEPT => Change::Slept { key: read_key(reader)?, dot: table.dot(reader)? },
+            WOKE => Change::Woke { key: read_key(reader)?, dot: table.dot(reader)? },
+            HEADER => Change::Header {
+                key: read_key(reader)?,
+                pending: read_clock(reader, &mut table.actors, self.folds)?,
+                stamp: Stamp(reader.number()?),
+            },
+            STAMPED => Change::Stamped { stamp: Stamp(reader.number()?) },
+            JOINED => Change::Joined { clock: read_clock(reader, &mut table.actors, self.folds)? },
+            FOLD_LEARNED => self.fold_learned()?,
+            FOLDED => {
+                let number = read_fold_number(reader)?;
+                let last = table.dot(reader)?;
+                Change::Folded { fold: Fold { number, actor: last.actor, last: last.counter } }
+            }
+            _ => return Err(DecodeError::OutOfRange("kind of a change")),
+        })
+    }
+
+    fn fold_learned(&mut self) -> Result<Change, DecodeError> {
+        let index = self.reader.number()?;
+        match self.learned.next() {
+            Some(fold) if index == self.heard => {
+                self.heard += 1;
+                Ok(Change::FoldLearned { fold })
+            }
+            _ => Err(DecodeError::OutOfRange("index of a fold")),
+        }
+    }
 }
 
 fn read_key(reader: &mut Reader<'_>) -> Result<EntryKey, DecodeError> {
@@ -189,14 +275,19 @@ fn read_key(reader: &mut Reader<'_>) -> Result<EntryKey, DecodeError> {
     Ok(EntryKey { keyspace, key: reader.bytes()? })
 }
 
-fn read_sibling(reader: &mut Reader<'_>, table: &mut TableReader) -> Result<Sibling, DecodeError> {
+pub(crate) fn read_sibling(
+    reader: &mut Reader<'_>,
+    table: &mut TableReader,
+    dot: Dot,
+) -> Result<Sibling, DecodeError> {
     let flags = reader.byte()?;
     let has = |flag: u8| flags & flag != 0;
-    let known = CERTIFICATE | DEADLINE | CONTEXT | THROUGH;
+    let known = CERTIFICATE | DEADLINE | CONTEXT | THROUGH | RANK;
     if has(!known) || (has(THROUGH) && !has(CONTEXT)) {
         return Err(DecodeError::OutOfRange("flags"));
     }
     let stamp = Stamp(reader.number()?);
+    let rank = if has(RANK) { table.rank(reader, dot)? } else { dot };
     let deadline = if has(DEADLINE) { Some(Stamp(reader.number()?)) } else { None };
     let shared = if has(CONTEXT) { Some(table.shared(reader)?) } else { None };
     let through = if has(THROUGH) { Some(table.dot(reader)?) } else { None };
@@ -205,7 +296,7 @@ fn read_sibling(reader: &mut Reader<'_>, table: &mut TableReader) -> Result<Sibl
         None => Context::new(shared),
     });
     let body = if has(CERTIFICATE) { Body::Certificate } else { Body::Value(reader.bytes()?) };
-    Ok(Sibling { stamp, body, deadline, context })
+    Ok(Sibling { stamp, rank, body, deadline, context })
 }
 
 #[cfg(test)]
@@ -213,7 +304,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::actor::ActorId;
     use crate::clock::Clock;
 
     fn dot(number: u8, counter: u64) -> Dot {
@@ -230,10 +320,10 @@ mod tests {
         assert!(clock.fold(fold));
         let shared = Arc::new(clock.clone());
         let key = EntryKey::new(KeyspaceId(4), "key");
-        let put = |body: Body, deadline: Option<Stamp>, context: Option<Context>| Change::Put {
+        let put = |body, deadline, context, rank| Change::Put {
             key: key.clone(),
             dot: dot(3, 7),
-            sibling: Sibling { stamp: Stamp(900), body, deadline, context },
+            sibling: Sibling { stamp: Stamp(900), rank, body, deadline, context },
         };
         let value = || Body::Value("value".into());
         let own = Context::with_own(Arc::clone(&shared), dot(3, 6));
@@ -241,13 +331,16 @@ mod tests {
             Change::FoldLearned { fold },
             Change::Started { actor: dot(3, 1).actor },
             Change::Issued { dot: dot(3, 7) },
-            put(value(), None, Some(own)),
-            put(Body::Certificate, None, Some(Context::new(shared))),
-            put(value(), Some(Stamp(77)), None),
+            put(value(), None, Some(own), dot(3, 7)),
+            put(Body::Certificate, None, Some(Context::new(shared)), dot(2, 1)),
+            put(value(), Some(Stamp(77)), None, dot(3, 7)),
             Change::Header { key: key.clone(), pending: clock.clone(), stamp: Stamp(5) },
+            Change::Slept { key: key.clone(), dot: dot(1, 3) },
+            Change::Woke { key: key.clone(), dot: dot(1, 3) },
             Change::Removed { key, dot: dot(1, 1) },
             Change::Learned { dot: dot(2, 2) },
             Change::Raised { dot: dot(1, 5) },
+            Change::Stamped { stamp: Stamp(901) },
             Change::Joined { clock },
             Change::Folded { fold },
         ];
@@ -258,9 +351,36 @@ mod tests {
     fn the_bytes_of_changes_give_the_changes() {
         let (changes, folds) = changes();
         assert_eq!(decode(&encode(&changes), &folds), Ok(changes.clone()));
-        let refused = decode(&encode(&changes), &Folds::default());
+        // The first change learns the fold, so nothing has to be known before; without it, it has to.
+        assert_eq!(decode(&encode(&changes), &Folds::default()), Ok(changes.clone()));
+        let later = &changes[1..];
+        assert_eq!(decode(&encode(later), &folds), Ok(later.to_vec()));
+        let refused = decode(&encode(later), &Folds::default());
         assert_eq!(refused, Err(DecodeError::UnknownFold(FoldNumber(3))));
         assert_eq!(decode(&encode(&[]), &folds), Ok(Vec::new()));
+    }
+
+    /// A thousand writes with tokens in one entry, after years of daily starts.
+    #[test]
+    fn what_was_written_is_read_however_many_actors_its_contexts_name() {
+        let mut clock = Clock::default();
+        for number in 0..1_100_u16 {
+            let mut id = [0; ActorId::BYTES];
+            id[..2].copy_from_slice(&number.to_be_bytes());
+            clock.add_up_to(ActorId::from_bytes(id), 9);
+        }
+        let sibling = || Sibling {
+            stamp: Stamp(1),
+            rank: dot(3, 7),
+            body: Body::Certificate,
+            deadline: None,
+            context: Some(Context::new(Arc::new(clock.clone()))),
+        };
+        let key = EntryKey::new(KeyspaceId(4), "key");
+        let put = || Change::Put { key: key.clone(), dot: dot(3, 7), sibling: sibling() };
+        let changes: Vec<Change> = (0..1_000).map(|_| put()).collect();
+        assert!(changes.len() * clock.tracks().count() > crate::table::TRACKS_MAX);
+        assert_eq!(decode(&encode(&changes), &Folds::default()).map(|read| read.len()), Ok(1_000));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod codec;
 
 pub use codec::{decode, encode};
+pub(crate) use codec::{put_sibling, read_sibling};
 
 use crate::actor::ActorId;
 use crate::clock::{Clock, Fold};
@@ -42,8 +43,22 @@ pub enum Change {
         /// What is stored.
         sibling: Sibling,
     },
-    /// A write is stored no longer.
+    /// A write is stored no longer, or sleeps no longer.
     Removed {
+        /// Its key.
+        key: EntryKey,
+        /// Its name.
+        dot: Dot,
+    },
+    /// A stored certificate sleeps from now on.
+    Slept {
+        /// Its key.
+        key: EntryKey,
+        /// Its name.
+        dot: Dot,
+    },
+    /// A certificate that slept is stored again.
+    Woke {
         /// Its key.
         key: EntryKey,
         /// Its name.
@@ -62,6 +77,11 @@ pub enum Change {
     Raised {
         /// The dot.
         dot: Dot,
+    },
+    /// The highest stamp that was seen and moved the clock is this one.
+    Stamped {
+        /// The stamp.
+        stamp: Stamp,
     },
     /// A session was closed: these dots are known from now on.
     Joined {

@@ -53,10 +53,16 @@ impl NameReader for FullNames {
     }
 }
 
-/// Appends the body of a clock.
-pub(crate) fn put_clock(out: &mut Vec<u8>, clock: &Clock, names: &mut impl NameWriter) {
-    put_folds(out, clock);
-    let folded: BTreeSet<ActorId> = clock.folds().map(|fold| fold.actor).collect();
+/// Appends the body of a clock for a reader who knows the folds up to `through`.
+pub(crate) fn put_clock(
+    out: &mut Vec<u8>,
+    clock: &Clock,
+    through: FoldNumber,
+    names: &mut impl NameWriter,
+) {
+    let folds: Vec<&Fold> = clock.folds().take_while(|fold| fold.number <= through).collect();
+    put_folds(out, &folds);
+    let folded: BTreeSet<ActorId> = folds.iter().map(|fold| fold.actor).collect();
     let written: Vec<_> = clock.tracks().filter(|(actor, _)| !folded.contains(*actor)).collect();
     put_number(out, written.len() as u64);
     for (actor, track) in written {
@@ -65,9 +71,9 @@ pub(crate) fn put_clock(out: &mut Vec<u8>, clock: &Clock, names: &mut impl NameW
     }
 }
 
-fn put_folds(out: &mut Vec<u8>, clock: &Clock) {
+fn put_folds(out: &mut Vec<u8>, folds: &[&Fold]) {
     let mut runs: Vec<(u64, u64)> = Vec::new();
-    for number in clock.folds().map(|fold| u64::from(fold.number.0)) {
+    for number in folds.iter().map(|fold| u64::from(fold.number.0)) {
         match runs.last_mut() {
             Some((_, last)) if *last + 1 == number => *last = number,
             _ => runs.push((number, number)),
@@ -169,11 +175,11 @@ fn read_track(reader: &mut Reader<'_>) -> Result<Track, DecodeError> {
 }
 
 impl Clock {
-    /// The bytes of this clock. Equal clocks have equal bytes.
+    /// The bytes of this clock, for a reader who knows the folds up to `through`. Equal clocks have equal bytes.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, through: FoldNumber) -> Vec<u8> {
         let mut out = vec![FORMAT];
-        put_clock(&mut out, self, &mut FullNames);
+        put_clock(&mut out, self, through, &mut FullNames);
         out
     }
 

@@ -6,8 +6,19 @@ use std::fmt;
 use crate::actor::ActorId;
 
 /// The number of a fold. Group 0 counts folds from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Members hear of folds in the order of their numbers. So one number says which folds somebody knows, and bytes for
+/// a reader name folds up to that number; other actors have their full names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FoldNumber(pub u32);
+
+impl FoldNumber {
+    /// Below every fold: who knows none.
+    pub const NONE: Self = Self(0);
+
+    /// Above every fold: bytes for whoever knows what the writer knows.
+    pub const ALL: Self = Self(u32::MAX);
+}
 
 impl fmt::Display for FoldNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +57,27 @@ impl Folds {
         assert!(other.is_none_or(|known| *known == fold), "{other:?} is folded as {fold:?} too");
         let known = self.by_number.insert(fold.number, fold);
         assert!(known.is_none_or(|known| known == fold), "{known:?} and {fold:?} share a number");
+    }
+
+    /// As [`Folds::learn`]; false where that would panic.
+    #[must_use]
+    pub(crate) fn try_learn(&mut self, fold: Fold) -> bool {
+        let contradicts = |known: &Fold| {
+            (known.actor == fold.actor || known.number == fold.number) && *known != fold
+        };
+        let is_sound = fold.last >= 1 && !self.by_number.values().any(contradicts);
+        if is_sound {
+            self.by_number.insert(fold.number, fold);
+        }
+        is_sound
+    }
+
+    /// The highest number up to which all folds are known: what a replica says to its peers.
+    #[must_use]
+    pub fn through(&self) -> FoldNumber {
+        let numbers = self.by_number.keys();
+        let run = numbers.zip(1..).take_while(|(number, count)| number.0 == *count);
+        FoldNumber(run.last().map_or(0, |(_, count)| count))
     }
 
     /// All folds, in the order of their numbers.

@@ -26,7 +26,7 @@ mod track;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-pub(crate) use codec::{NameReader, NameWriter, put_clock, read_clock};
+pub(crate) use codec::{FullNames, NameReader, NameWriter, put_clock, read_clock};
 pub use fold::{Fold, FoldNumber, Folds};
 pub use track::{Span, Track};
 

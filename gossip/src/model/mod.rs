@@ -49,7 +49,7 @@
 //!
 //! # What is not in it
 //!
-//! - Bytes: encoding, batches of the log, a crash between two effects. A step is atomic.
+//! - Bytes: encoding and batches of the log. The shipped core, which follows, has them ([`follow`](crate::follow)).
 //! - Time, except for expiry, stamps and the order of beats: no drift, no timeouts.
 //! - Stamps far ahead that a receiver stores without moving its own clock.
 //! - Hash trees: leaves are compared as sets. Limits on siblings, tokens and batches.
@@ -59,6 +59,7 @@
 pub mod baseline;
 pub mod counters;
 pub mod dots;
+pub mod follow;
 pub mod mutant;
 pub mod operation;
 pub mod replica;
@@ -73,6 +74,7 @@ pub mod world;
 
 pub use baseline::Baseline;
 pub use counters::{Counters, Event};
+pub use follow::{Effect, Follow};
 pub use mutant::Mutant;
 pub use operation::{Basis, Operation};
 pub use runner::{Finding, Outcome, Runner};

@@ -43,6 +43,8 @@ pub enum Mutant {
     GateAfterOneSession,
     /// A retired actor's writes count as known as soon as its retirement is heard of.
     RetireWhenHeard,
+    /// A quorum read repairs with a record of an actor that retires.
+    RepairOfRetiring,
     /// A former actor of a living node is folded at the counter on that node's disk.
     FoldAtSeal,
     /// A write is repeated at another replica as a write over what that one holds.
@@ -89,7 +91,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ContextIntoClock,
         Self::PendingNotStored,
         Self::TokenOfSiblings,
@@ -110,6 +112,7 @@ impl Mutant {
         Self::RollbackByHandshake,
         Self::GateAfterOneSession,
         Self::RetireWhenHeard,
+        Self::RepairOfRetiring,
         Self::FoldAtSeal,
         Self::RetryElsewhere,
         Self::RetryAfterLoss,

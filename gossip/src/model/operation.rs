@@ -84,11 +84,13 @@ pub enum Operation {
     Beat { from: u8, to: u8 },
     /// A replica says how fresh it is.
     Claim { at: u8 },
+    /// A process ends before its last batches are durable, and begins on the same disk.
+    Crash { at: u8, pick: u8 },
 }
 
 impl Operation {
     /// Number of kinds.
-    pub const KINDS: usize = 34;
+    pub const KINDS: usize = 35;
 
     /// Names of the kinds, in the order of [`Operation::kind`].
     pub const NAMES: [&'static str; Self::KINDS] = [
@@ -126,6 +128,7 @@ impl Operation {
         "Expire",
         "Beat",
         "Claim",
+        "Crash",
     ];
 
     /// Number of this kind, in `[0, KINDS)`.
@@ -165,6 +168,7 @@ impl Operation {
             Self::Expire { .. } => 31,
             Self::Beat { .. } => 32,
             Self::Claim { .. } => 33,
+            Self::Crash { .. } => 34,
         }
     }
 }

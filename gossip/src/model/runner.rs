@@ -118,8 +118,13 @@ impl Runner {
     /// Every step of a seed up to the broken promise if there is one, with what it made of each
     /// replica. For reading.
     pub fn trace(mutant: Option<Mutant>, seed: u64) -> String {
+        Self::trace_without(mutant, seed, &[])
+    }
+
+    /// The same without some kinds of operations.
+    pub fn trace_without(mutant: Option<Mutant>, seed: u64, without: &[usize]) -> String {
         use std::fmt::Write as _;
-        let mut schedule = Schedule::new(seed);
+        let mut schedule = Schedule::with(seed, without);
         let mut world = World::new(mutant, schedule.setting());
         let mut text = format!("seed {seed}: {:?}\n", schedule.setting());
         let mut step = 0;

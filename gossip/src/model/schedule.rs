@@ -11,12 +11,12 @@ const BASE: [u16; Operation::KINDS] = [
     24, 10, 4, 16, 8, 12, 8, 1, 10, // Write .. Session
     6, 5, 3, 3, 3, 2, 3, 2, 2, 1, 1, // DropCertificate .. Scrub
     4, 12, 6, 6, 4, 10, 2, 4, 6, 4, // Retire .. SessionWrite
-    3, 4, 10, 6, // Retry .. Claim
+    3, 4, 10, 6, 4, // Retry .. Crash
 ];
 
 /// Operations that a seed has or has not, together; two in five seeds have a group. The others are
 /// in every seed.
-const GROUPS: [&[usize]; 12] = [
+const GROUPS: [&[usize]; 13] = [
     &[9, 10],
     &[11, 12],
     &[13],
@@ -29,18 +29,19 @@ const GROUPS: [&[usize]; 12] = [
     &[28, 29],
     &[30],
     &[31],
+    &[34],
 ];
 /// Beats and claims.
 const FRESHNESS: [usize; 2] = [32, 33];
 
 /// Disks that are lost or put back. More of them, and nothing lives long enough to go wrong.
-const DISKS: [usize; 2] = [14, 16];
+const DISKS: [usize; 3] = [14, 16, 34];
 
 /// What a seed is about, if it is about something: kinds that are drawn four times as often, but for
 /// lost disks. Of the groups it has only those that hold one of these.
 const THEMES: [&[usize]; 4] = [
     // What was dropped, and disks that fail.
-    &[9, 10, 12, 14, 15, 16],
+    &[9, 10, 12, 14, 15, 16, 34],
     // Quorums while members change and disks fail.
     &[8, 14, 23, 24, 25, 26, 27],
     // Freshness while members change and disks fail.
@@ -67,6 +68,11 @@ impl Schedule {
     /// A third of the seeds have three replicas and one key, the others three to five and one to
     /// three. There are 60 to 120 steps.
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, &[])
+    }
+
+    /// The schedule of a seed without some kinds of operations.
+    pub fn with(seed: u64, without: &[usize]) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut bits = Bits(rng.next_u64());
         let small = seed.is_multiple_of(3);
@@ -109,6 +115,9 @@ impl Schedule {
             if !DISKS.contains(&kind) {
                 weight[kind] *= 4;
             }
+        }
+        for &kind in without {
+            weight[kind] = 0;
         }
         let all = (1u8 << replicas) - 1;
         // Members that come need replicas that are none.
@@ -188,7 +197,8 @@ impl Schedule {
             30 => Operation::Retry { pick, at },
             31 => Operation::Expire { at, pick },
             32 => Operation::Beat { from: at, to: other },
-            _ => Operation::Claim { at },
+            33 => Operation::Claim { at },
+            _ => Operation::Crash { at, pick },
         }
     }
 

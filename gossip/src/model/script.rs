@@ -30,6 +30,7 @@ impl Script {
             forgotten(),
             too_early(),
             half_known(),
+            repaired(),
         ]
     }
 }
@@ -192,6 +193,28 @@ fn half_known() -> Script {
         story: "A value supersedes another and expires where its context is not known any more. A \
                 replica that knows of the expiry only makes the value's own node drop it.",
         setting: setting(4, 0b1111),
+        operations,
+    }
+}
+
+fn repaired() -> Script {
+    let basis = Basis::Local;
+    let mut operations = vec![
+        Operation::Write { at: 0, key: 0, delete: false, expires: false, mail: false, basis },
+        Operation::Restart { at: 0 },
+        Operation::QuorumRead { at: 1, key: 0, slot: 0 },
+        Operation::QuorumReply { slot: 0, from: 0 },
+        Operation::Wipe { at: 0 },
+        Operation::Retire { pick: 0 },
+    ];
+    operations.extend([0, 1, 2].map(|at| Operation::Report { at }));
+    operations.push(Operation::QuorumReply { slot: 0, from: 1 });
+    operations.push(Operation::Retired { pick: 0 });
+    Script {
+        mutant: Mutant::RepairOfRetiring,
+        story: "A member answers a read and loses its disk. Nobody has what it answered when all report what \
+                they hold of its former actor; then the read is joined, and repairs with it.",
+        setting: setting(3, 0b111),
         operations,
     }
 }

@@ -16,7 +16,9 @@ pub struct Session {
     pub to: u8,
     /// The sender's clock at the beginning.
     clock: Dots,
-    /// The sender's horizon: at the beginning, and of each entry that was sent whole.
+    /// The receiver's clock at the beginning.
+    receiver: Dots,
+    /// The sender's horizon at the beginning. Only a broken variant closes with it.
     horizon: Dots,
     /// Listed records that have not been sent.
     todo: Dots,
@@ -36,12 +38,8 @@ pub struct Session {
     pending: Dots,
     /// The receiver's live siblings of the keys that were found equal, as they were then.
     compared: [Dots; KEYS_MAX],
-    /// The sender's highest stamp at the beginning.
-    hlc: u32,
     /// Whether a record was refused.
     is_refused: bool,
-    /// Whether the sender has dropped something that this session cannot account for.
-    is_spoiled: bool,
     /// Whether the sender was a member that was not recovering.
     pub is_trusted: bool,
 }
@@ -49,17 +47,19 @@ pub struct Session {
 /// What came of sending one thing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// A record with its context.
+    /// A record with its context, to be applied.
     Record(Dot),
     /// A whole entry, to be acted on when the session closes.
     Entry {
         /// Its key.
         key: usize,
+        /// Records of it to be applied now.
+        records: Dots,
         /// Whether it stands for a record that is gone since the session began.
         vanished: bool,
     },
     /// A key that is equal on both sides.
-    Equal,
+    Equal(usize),
     /// Nothing is left to send.
     Done,
 }
@@ -93,58 +93,52 @@ impl Session {
             from,
             to,
             clock: sender.clock,
+            receiver: receiver.clock,
             horizon: sender.horizon,
             todo,
             is_flagged,
             walk: if is_flagged { (1 << keys) - 1 } else { 0 },
             pending,
-            hlc: sender.hlc,
             is_trusted: !sender.recovering,
             ..Self::default()
         }
     }
 
-    /// The same, but for stamps; a session that has ended is like any other.
-    pub(super) fn without_stamps(self) -> Self {
-        if self.is_open { Self { hlc: 0, ..self } } else { Self::default() }
+    /// The same; a session that has ended is like any other.
+    pub(super) fn if_open(self) -> Self {
+        if self.is_open { self } else { Self::default() }
     }
 
     /// The key that is served next, whose leaf has to be verified before.
     pub fn next_key(&self, truth: &Truth) -> Option<usize> {
-        match self.todo.oldest() {
+        match truth.first(self.todo) {
             Some(dot) => Some(usize::from(truth.write(dot).key)),
             None if self.walk != 0 => Some(self.walk.trailing_zeros() as usize),
             None => None,
         }
     }
 
-    /// Sends the next thing. With `refuse` the receiver does not take the record.
+    /// Sends the next thing.
     pub fn send(
         &mut self,
         truth: &Truth,
         sender: &Replica,
-        receiver: &mut Replica,
+        receiver: &Replica,
         mutant: Option<Mutant>,
-        refuse: bool,
     ) -> Sent {
-        if let Some(dot) = self.todo.oldest() {
+        if let Some(dot) = truth.first(self.todo) {
             self.todo -= Dots::one(dot);
             if sender.contexts.has(dot) {
-                self.hand_over(truth, receiver, mutant, dot, refuse);
                 return Sent::Record(dot);
             }
             let key = usize::from(truth.write(dot).key);
             let vanished = !sender.stored.has(dot);
-            match mutant {
-                Some(Mutant::VanishedSkipped | Mutant::LiveRead) if vanished => {}
-                Some(Mutant::VanishedBySiblings) if vanished => {
-                    for sibling in sender.contexts & truth.of_key[key] {
-                        self.hand_over(truth, receiver, mutant, sibling, refuse);
-                    }
-                }
-                _ => self.stage(truth, sender, receiver, mutant, key, refuse),
-            }
-            return Sent::Entry { key, vanished };
+            let records = match mutant {
+                Some(Mutant::VanishedSkipped | Mutant::LiveRead) if vanished => Dots::NONE,
+                Some(Mutant::VanishedBySiblings) if vanished => sender.contexts & truth.of_key[key],
+                _ => self.stage(truth, sender, key),
+            };
+            return Sent::Entry { key, records, vanished };
         }
         if self.walk == 0 {
             return Sent::Done;
@@ -153,57 +147,30 @@ impl Session {
         self.walk &= self.walk - 1;
         self.compared[key] = receiver.live(truth, key);
         if self.compared[key] == sender.live(truth, key) {
-            return Sent::Equal;
+            return Sent::Equal(key);
         }
-        self.stage(truth, sender, receiver, mutant, key, refuse);
-        Sent::Entry { key, vanished: false }
+        Sent::Entry { key, records: self.stage(truth, sender, key), vanished: false }
     }
 
-    fn hand_over(
-        &mut self,
-        truth: &Truth,
-        receiver: &mut Replica,
-        mutant: Option<Mutant>,
-        dot: Dot,
-        refuse: bool,
-    ) {
-        if refuse {
-            self.is_refused = true;
-        } else if !truth.lost.has(dot) {
-            receiver.apply(truth, mutant, dot);
-        }
+    /// Notes that a record was not taken.
+    pub fn refuse(&mut self) {
+        self.is_refused = true;
     }
 
-    /// Sends the whole entry of a key. What has its context is applied; the rest waits for the close.
-    fn stage(
-        &mut self,
-        truth: &Truth,
-        sender: &Replica,
-        receiver: &mut Replica,
-        mutant: Option<Mutant>,
-        key: usize,
-        refuse: bool,
-    ) {
+    /// Sends the whole entry of a key. What has its context is to be applied; the rest waits for the
+    /// close.
+    fn stage(&mut self, truth: &Truth, sender: &Replica, key: usize) -> Dots {
         let entry = sender.stored & truth.of_key[key];
-        for dot in entry & sender.contexts {
-            if !receiver.clock.has(dot) {
-                self.hand_over(truth, receiver, mutant, dot, refuse);
-            }
-        }
         self.staged |= 1 << key;
         self.present = (self.present - truth.of_key[key]) | entry;
         self.bare = (self.bare - truth.of_key[key]) | (entry - sender.contexts);
         self.effective |= sender.effective(truth, key);
-        // What the sender learned since the beginning and has no record of any more would be acted on
-        // here and be known to nobody else. Then this session must not close.
-        let forgotten = (sender.clock - self.clock) & sender.horizon;
-        if mutant != Some(Mutant::DropDuringSession) {
-            self.is_spoiled |= !forgotten.is_empty();
-            self.horizon |= sender.horizon;
-        }
-        if mutant == Some(Mutant::DropsBeforeClose) {
-            self.drop_absent(truth, receiver, mutant, key);
-        }
+        entry & sender.contexts
+    }
+
+    /// With a broken rule, what the sender lacks of an entry is dropped at once.
+    pub fn drop_early(&self, truth: &Truth, receiver: &mut Replica, key: usize) {
+        self.drop_absent(truth, receiver, Some(Mutant::DropsBeforeClose), key);
     }
 
     /// Whether it can be closed now. A key of a flagged session that changed at the receiver since it
@@ -223,18 +190,23 @@ impl Session {
         self.walk == 0
     }
 
-    /// Whether it must not close, because something was not applied.
-    pub fn is_void(&self, mutant: Option<Mutant>) -> bool {
-        self.is_spoiled || (self.is_refused && mutant != Some(Mutant::RefusedButClosed))
+    /// Whether a record was refused. Then it must not close.
+    pub fn is_refused(&self, mutant: Option<Mutant>) -> bool {
+        self.is_refused && mutant != Some(Mutant::RefusedButClosed)
     }
 
-    /// Whether the sender dropped something that it cannot account for.
-    pub fn is_spoiled(&self) -> bool {
-        self.is_spoiled
+    /// Whether the sender has learned of something since the beginning, and dropped it or its context
+    /// again, that the receiver did not say to have. Then this session must not close, if it told more
+    /// than records: an entry may lack a value for a reason that the receiver would claim to know and
+    /// could tell nobody.
+    pub fn is_spoiled(&self, sender: &Replica, mutant: Option<Mutant>) -> bool {
+        let forgotten = ((sender.clock - self.clock) & sender.horizon) - self.receiver;
+        let has_staged = self.staged != 0 || !self.pending.is_empty();
+        has_staged && !forgotten.is_empty() && mutant != Some(Mutant::DropDuringSession)
     }
 
     /// Closes it: drops what the sender knew to be obsolete, takes what came without context, and
-    /// merges clock and horizon, all in one step.
+    /// merges the clock of the beginning with the horizon and the highest stamp of now, all in one step.
     pub fn close(
         &self,
         truth: &Truth,
@@ -255,11 +227,11 @@ impl Session {
             Some(Mutant::LiveRead) => sender.clock,
             _ => self.clock,
         };
-        receiver.hlc = receiver.hlc.max(self.hlc);
+        receiver.hlc = receiver.hlc.max(sender.hlc);
         if mutant != Some(Mutant::HorizonNotInherited) {
             receiver.horizon |= match mutant {
-                Some(Mutant::LiveRead) => sender.horizon,
-                _ => self.horizon,
+                Some(Mutant::DropDuringSession) => self.horizon,
+                _ => sender.horizon,
             };
         }
         if mutant != Some(Mutant::PendingNotStored) {

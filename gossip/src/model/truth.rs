@@ -159,6 +159,19 @@ impl Truth {
         self.of_actor(self.write(dot).actor) & Dots::first(usize::from(dot) + 1)
     }
 
+    /// The place of a write in the order of actors and counters, in which replicas list and compare.
+    #[inline]
+    pub fn place(&self, dot: Dot) -> u16 {
+        let write = self.write(dot);
+        u16::from(write.actor) << 8 | u16::from(write.counter)
+    }
+
+    /// The first of some writes in the order of actors and counters.
+    #[inline]
+    pub fn first(&self, dots: Dots) -> Option<Dot> {
+        dots.min_by_key(|&dot| self.place(dot))
+    }
+
     /// The writes of an actor.
     #[inline]
     pub fn of_actor(&self, actor: u8) -> Dots {

@@ -5,6 +5,7 @@ use crate::change::Change;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::entry::{Entry, Sibling};
+use crate::position::Position;
 use crate::record::Record;
 
 /// What became of a record.
@@ -12,7 +13,7 @@ use crate::record::Record;
 pub enum Outcome {
     /// It is stored from now on.
     Stored,
-    /// It was stored already; nothing changed.
+    /// It was stored already.
     Duplicate,
     /// Something that is known here superseded it.
     Obsolete,
@@ -29,6 +30,8 @@ pub struct Applied {
     pub collapse: Option<Record>,
     /// What to make durable.
     pub changes: Vec<Change>,
+    /// What has to be durable before the collapse spreads, or anybody hears that the record is here.
+    pub after: Position,
 }
 
 impl Replica {
@@ -37,6 +40,9 @@ impl Replica {
     /// # Errors
     /// [`NotApplied`].
     pub fn apply(&mut self, record: &Record) -> Result<Applied, NotApplied> {
+        if self.state.actor().is_none() {
+            return Err(NotApplied::NotStarted);
+        }
         let standing = self.keyspace(record.key.keyspace).ok_or(NotApplied::UnknownKeyspace)?;
         if self.knows_too_much(record) {
             return Err(NotApplied::OwnActorAhead);
@@ -48,15 +54,15 @@ impl Replica {
                 let learned = Change::Learned { dot: record.dot };
                 let changes = if known { Vec::new() } else { vec![learned] };
                 self.commit(&changes);
-                let outcome = Outcome::OfRemovedKeyspace;
-                return Ok(Applied { outcome, collapse: None, changes });
+                let (outcome, after) = (Outcome::OfRemovedKeyspace, self.position);
+                return Ok(Applied { outcome, collapse: None, changes, after });
             }
         };
         let learned = Change::Learned { dot: record.dot };
         let (outcome, mut changes) = self.decide(record, learned);
         self.commit(&changes);
         let collapse = self.collapse_if(policy, &record.key, &mut changes);
-        Ok(Applied { outcome, collapse, changes })
+        Ok(Applied { outcome, collapse, changes, after: self.position })
     }
 
     /// Whether the record tells of dots that this replica's actor never issued.
@@ -73,9 +79,11 @@ impl Replica {
     pub(super) fn decide(&self, record: &Record, known: Change) -> (Outcome, Vec<Change>) {
         let nothing = Entry::default();
         let entry = self.state.entry(&record.key).unwrap_or(&nothing);
-        if entry.siblings().contains_key(&record.dot) {
+        let stored = entry.siblings().get(&record.dot);
+        if stored.is_some_and(|stored| stored.context.is_some()) {
             return (Outcome::Duplicate, Vec::new());
         }
+        // What came without its context has not removed the certificates that it superseded.
         let obsolete = self.state.knows(&record.key, record.dot);
         let context = &record.context;
         let key = || record.key.clone();
@@ -83,13 +91,14 @@ impl Replica {
         if !obsolete {
             let sibling = Sibling {
                 stamp: record.stamp,
+                rank: record.rank,
                 body: record.body.clone(),
                 deadline: record.deadline,
                 context: Some(context.clone()),
             };
             changes.push(Change::Put { key: key(), dot: record.dot, sibling });
         }
-        changes.extend(self.header(record, entry));
+        changes.extend(self.header(record, entry, obsolete));
         for (dot, removed) in entry.siblings().iter().filter(|(dot, _)| context.contains(**dot)) {
             changes.push(Change::Removed { key: key(), dot: *dot });
             // Without a context of its own it is below the horizon since that was dropped.
@@ -97,6 +106,8 @@ impl Replica {
                 changes.push(Change::Raised { dot: *dot });
             }
         }
+        let dormant = entry.dormant().keys().filter(|dot| context.contains(**dot));
+        changes.extend(dormant.map(|dot| Change::Removed { key: key(), dot: *dot }));
         // How the clock came to know the dot has raised the horizon already.
         let is_new = !self.state.clock().contains(record.dot);
         if obsolete && is_new && !is_inside_a_remover(entry, record) {
@@ -108,19 +119,27 @@ impl Replica {
         });
         if is_new {
             changes.push(known);
+            changes.extend(self.stamped(record.stamp));
         }
-        let outcome = if obsolete { Outcome::Obsolete } else { Outcome::Stored };
+        let outcome = match (stored, obsolete) {
+            (Some(_), _) => Outcome::Duplicate,
+            (None, true) => Outcome::Obsolete,
+            (None, false) => Outcome::Stored,
+        };
         (outcome, changes)
     }
 
-    /// The header of the entry after a record, if that is another one.
-    fn header(&self, record: &Record, entry: &Entry) -> Option<Change> {
+    /// The header of the entry after a record, if that is another one and there is an entry.
+    fn header(&self, record: &Record, entry: &Entry, obsolete: bool) -> Option<Change> {
         let mut pending = record.context.minus(self.state.clock());
         if !entry.pending().is_empty() {
             let mut clock = self.state.clock().clone();
             clock.add(record.dot);
             pending.join(entry.pending());
             pending = pending.minus(&clock);
+        }
+        if obsolete && entry.is_empty() && pending.is_empty() {
+            return None;
         }
         let stamp = entry.stamp().max(record.stamp);
         (pending != *entry.pending() || stamp != entry.stamp()).then(|| Change::Header {

@@ -8,15 +8,18 @@ use crate::clock::{Clock, Fold};
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::entry::{Entry, Sibling};
+use crate::hlc::Stamp;
 use crate::horizon::Horizon;
+use crate::position::Position;
 use crate::record::{EntryKey, Record};
 
 /// What a sender said of one whole key, to be used when the session closes and not before: on an
 /// aborted session its clock does not count, and so neither does what it lacks.
 ///
 /// It is sent for each key that differs in a flagged session, for each key with something pending at
-/// the sender, and in place of a listed record that is gone from the sender when its turn comes.
-#[derive(Clone, Debug)]
+/// the sender, and in place of a listed record that is gone from the sender when its turn comes. Values without a context
+/// that are too large to come together come one by one, each with itself as all that is present and known.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// The key.
     pub key: EntryKey,
@@ -31,6 +34,19 @@ pub struct Staged {
     pub bare: Vec<(Dot, Sibling)>,
 }
 
+impl Staged {
+    /// Whether it can be what a replica says of itself: what it stores without a context is present, once, and known,
+    /// and of a whole key all that is present is known.
+    fn is_sound(&self) -> bool {
+        let knows = |dot: &Dot| self.effective.contains(*dot);
+        let is_present = |dot: &Dot| self.present.contains(dot) && knows(dot);
+        let bare: BTreeSet<&Dot> = self.bare.iter().map(|(dot, _)| dot).collect();
+        bare.len() == self.bare.len()
+            && bare.into_iter().all(is_present)
+            && (!self.is_whole || self.present.iter().all(knows))
+    }
+}
+
 /// What a session closes with. Every record of the session was applied.
 #[derive(Clone, Debug, Default)]
 pub struct Closing {
@@ -38,6 +54,8 @@ pub struct Closing {
     pub clock: Clock,
     /// F of the sender, as of the last moment that something of the session was read.
     pub horizon: Horizon,
+    /// The highest stamp that the sender has seen, as of the same moment.
+    pub highest: Stamp,
     /// What was staged.
     pub staged: Vec<Staged>,
 }
@@ -49,6 +67,8 @@ pub struct Closed {
     pub collapses: Vec<Record>,
     /// What to make durable, as one batch like that of any operation.
     pub changes: Vec<Change>,
+    /// The position of these changes.
+    pub after: Position,
 }
 
 impl Replica {
@@ -59,6 +79,12 @@ impl Replica {
     /// # Errors
     /// [`NotApplied`]: nothing changed, and the session is given up.
     pub fn close(&mut self, closing: &Closing) -> Result<Closed, NotApplied> {
+        if self.state.actor().is_none() {
+            return Err(NotApplied::NotStarted);
+        }
+        if !closing.staged.iter().all(Staged::is_sound) {
+            return Err(NotApplied::Contradiction);
+        }
         let ahead = closing.staged.iter().any(|staged| self.is_ahead(&staged.effective));
         if ahead || self.is_ahead(&closing.clock) {
             return Err(NotApplied::OwnActorAhead);
@@ -77,15 +103,18 @@ impl Replica {
         }
         let mut after = self.state.clock().clone();
         after.join(&closing.clock);
-        let more = self.decide_join(&closing.clock, &closing.horizon, &after);
+        let mut more = self.decide_join(&closing.clock, &closing.horizon, &after);
+        // Of many stamps the highest, so one that is far ahead says nothing of those below the limit.
+        more.extend(self.stamped(closing.highest.min(Stamp::limit(self.wall_ms))));
         self.commit(&more);
         changes.extend(more);
-        for staged in &closing.staged {
-            if self.keyspace(staged.key.keyspace) == Some(Standing::Open(Policy::Lww)) {
-                collapses.extend(self.collapse_if(Policy::Lww, &staged.key, &mut changes));
+        let keys: BTreeSet<&EntryKey> = closing.staged.iter().map(|staged| &staged.key).collect();
+        for key in keys {
+            if self.keyspace(key.keyspace) == Some(Standing::Open(Policy::Lww)) {
+                collapses.extend(self.collapse_if(Policy::Lww, key, &mut changes));
             }
         }
-        Ok(Closed { collapses, changes })
+        Ok(Closed { collapses, changes, after: self.position })
     }
 
     /// What a staged key changes. A key may be staged more than once, so what is pending stays so, also
@@ -97,16 +126,21 @@ impl Replica {
         let mut changes = Vec::new();
         let mut stamp = entry.stamp();
         let mut learned = Vec::new();
+        let mut highest = Stamp::ZERO;
         for (dot, sibling) in &staged.bare {
             let stored = entry.siblings().contains_key(dot);
             if stored || self.state.knows(&staged.key, *dot) || !sibling.is_live() {
                 continue;
             }
             stamp = stamp.max(sibling.stamp);
+            if !sibling.stamp.is_far_ahead(self.wall_ms) {
+                highest = highest.max(sibling.stamp);
+            }
             let sibling = Sibling { context: None, ..sibling.clone() };
             changes.push(Change::Put { key: key(), dot: *dot, sibling });
             learned.push(*dot);
         }
+        changes.extend(self.stamped(highest));
         let mut known = self.state.clock().clone();
         known.join(&learned.iter().copied().collect());
 

@@ -16,6 +16,10 @@ pub enum WriteRefused {
     /// rolled back or copied. The caller mints and tries again.
     #[error("the context knows a later write of this replica than the replica itself")]
     OwnActorAhead,
+    /// This replica has lost something of the key, or of one beside it, so it cannot say what the write would
+    /// supersede. The client goes elsewhere.
+    #[error("the replica has lost something of the key")]
+    Damaged,
     /// There is nothing of that name that has expired. Somebody was faster.
     #[error("there is no such value past its deadline")]
     NotExpired,
@@ -28,6 +32,12 @@ pub enum NotApplied {
     /// The catalogue says nothing of the keyspace yet: this node lags behind it. The record waits.
     #[error("the keyspace is not known yet")]
     UnknownKeyspace,
+    /// The replica was never started: it has no actor, and what it takes may need a write of its own.
+    #[error("the replica has no actor yet")]
+    NotStarted,
+    /// What was said of a whole key contradicts itself. The fault is the sender's.
+    #[error("what was said of a key contradicts itself")]
+    Contradiction,
     /// As [`WriteRefused::OwnActorAhead`].
     #[error("the record knows a later write of this replica than the replica itself")]
     OwnActorAhead,

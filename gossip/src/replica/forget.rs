@@ -2,11 +2,12 @@
 
 use proto::KeyspaceId;
 
-use super::{Policy, Replica, Standing};
+use super::{Policy, Replica, Stable, Standing};
 use crate::change::Change;
 use crate::clock::Clock;
 use crate::dot::Dot;
 use crate::entry::Sibling;
+use crate::hlc::Stamp;
 use crate::record::EntryKey;
 
 impl Replica {
@@ -24,38 +25,48 @@ impl Replica {
         changes
     }
 
-    /// Drops a certificate and raises the horizon. `is_stable` says that every member has it, and that no actor of a
-    /// lost disk is left that is not retired. Nothing happens without that unless the keyspace is known to keep
-    /// siblings: with `lww`, values that come later have to lose to the certificate.
-    pub fn forget_certificate(&mut self, key: &EntryKey, dot: Dot, is_stable: bool) -> Vec<Change> {
-        let sibling = self.entry(key).and_then(|entry| entry.siblings().get(&dot));
-        let may =
-            is_stable || self.keyspace(key.keyspace) == Some(Standing::Open(Policy::Siblings));
-        if sibling.is_none_or(Sibling::is_live) || !may {
-            return Vec::new();
-        }
-        let mut changes = self.raised(dot);
+    /// Drops a certificate and raises the horizon. In a keyspace that is known to keep siblings at any age. In all
+    /// others only where the certificate is stable and the wall time has passed its stamp: with `lww`, values that come
+    /// later have to lose to it, and so must what is written after it is gone.
+    pub fn forget_certificate(&mut self, key: &EntryKey, dot: Dot, stable: &Stable) -> Vec<Change> {
+        let Some(mut changes) = self.may_go(key, dot, stable) else { return Vec::new() };
         changes.push(Change::Removed { key: key.clone(), dot });
         self.commit(&changes);
         changes
     }
 
-    /// Drops everything of a keyspace that was removed. Its dots stay known, so its records are refused
-    /// from now on.
+    /// What has to be remembered of a certificate that leaves the stream; `None` if it may not, or is none.
+    pub(super) fn may_go(&self, key: &EntryKey, dot: Dot, stable: &Stable) -> Option<Vec<Change>> {
+        let sibling = self.entry(key).and_then(|entry| entry.siblings().get(&dot));
+        let sibling = sibling.filter(|sibling| !sibling.is_live())?;
+        let has_passed = sibling.stamp <= Stamp::at_ms(self.wall_ms);
+        let may = match self.keyspace(key.keyspace) {
+            Some(Standing::Open(Policy::Siblings)) => true,
+            Some(Standing::Open(Policy::Lww) | Standing::Removed) | None => {
+                stable.reaches(dot) && has_passed
+            }
+        };
+        let mut changes = self.raised(dot);
+        changes.extend(self.stamped(sibling.stamp));
+        may.then_some(changes)
+    }
+
+    /// Drops everything of so many keys of a keyspace that was removed; nothing is changed once nothing is left. Their
+    /// dots stay known, so its records are refused from now on. A keyspace may be large, so this is many batches.
     ///
     /// # Panics
     /// When the catalogue has not removed it.
-    pub fn clear_keyspace(&mut self, id: KeyspaceId) -> Vec<Change> {
+    pub fn clear_keyspace(&mut self, id: KeyspaceId, keys_max: usize) -> Vec<Change> {
         assert_eq!(self.keyspace(id), Some(Standing::Removed), "keyspace {id} was not removed");
         let first = EntryKey::new(id, bytes::Bytes::new());
         let mut changes = Vec::new();
-        for (key, entry) in self.state.entries_from(&first) {
+        for (key, entry) in self.state.entries_from(&first).take(keys_max) {
             if key.keyspace != id {
                 break;
             }
             let pending = Clock::default();
             changes.push(Change::Header { key: key.clone(), pending, stamp: entry.stamp() });
-            let dots = entry.siblings().keys();
+            let dots = entry.siblings().keys().chain(entry.dormant().keys());
             changes.extend(dots.map(|dot| Change::Removed { key: key.clone(), dot: *dot }));
         }
         self.commit(&changes);

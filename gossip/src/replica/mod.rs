@@ -10,7 +10,7 @@
 //! ```
 //!
 //! eff(k) is K and what is pending for k. Beside these a replica forgets contexts and certificates
-//! ([`Replica::forget_context`], [`Replica::forget_certificate`]) and names sealed actors by their
+//! ([`Replica::forget_context`], [`Replica::forget_certificate`]), lets certificates sleep ([`Replica::sleep`]) and names sealed actors by their
 //! folds ([`Replica::fold`]), which changes no dot.
 //!
 //! # Guarantees
@@ -34,12 +34,15 @@
 //!
 //! # Changes
 //! Each operation answers with its [`Change`]s. The caller makes them durable as one batch before
-//! anything that tells of them leaves the node: an acknowledgement, a record, a clock.
+//! anything that tells of them leaves the node: an acknowledgement, a record, a clock. What leaves says with its
+//! [`Position`] which changes those are.
 
 mod apply;
 mod close;
+mod dormant;
 mod error;
 mod forget;
+mod stable;
 mod write;
 
 #[cfg(test)]
@@ -54,20 +57,29 @@ use proto::KeyspaceId;
 
 pub use apply::{Applied, Outcome};
 pub use close::{Closed, Closing, Staged};
+pub use dormant::Woken;
 pub use error::{NotApplied, WriteRefused};
+pub use stable::Stable;
 pub use write::{Basis, Write, Written};
 
 use crate::actor::ActorId;
 use crate::change::Change;
 use crate::clock::{Clock, Fold};
 use crate::entry::Entry;
+use crate::hlc::Stamp;
+use crate::items::{Dirty, Item};
+use crate::position::{Leaving, Position};
 use crate::record::EntryKey;
 use crate::state::State;
+use crate::token::Token;
 use crate::tree::{Leaf, NodeName, Place, Tree, TreeKey};
 
 /// Live siblings of a key that a write may leave. Writes that would make more are refused; merges may
 /// exceed it.
 pub const SIBLINGS_MAX: usize = 32;
+
+/// Siblings and certificates of a key that a write may leave.
+pub const STORED_MAX: usize = 1_024;
 
 /// What becomes of concurrent values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,21 +110,30 @@ pub struct Replica {
     places: BTreeSet<(Place, EntryKey)>,
     /// The clock as contexts share it, while only own dots were added since.
     shared: Option<Arc<Clock>>,
+    /// What no item was given out for.
+    dirty: Dirty,
+    /// The time of the node's corrected clock, as it was said last.
+    wall_ms: u64,
+    position: Position,
+    /// Nodes of the tree below which something is known to be lost.
+    damage: BTreeSet<NodeName>,
 }
 
 impl Replica {
-    /// The replica with this state, at a start: `actor` was minted just now and issues its dots. The
-    /// change that says so has to be durable before any of these dots.
+    /// The replica with this state, at a start where nothing has to be compared or replayed: `actor` was minted just
+    /// now and issues its dots. The change that says so has to be durable before any of these dots.
     #[must_use]
     pub fn start(state: State, actor: ActorId, hash: TreeKey) -> (Self, Vec<Change>) {
-        let mut replica = Self::resume(state, hash);
+        let mut replica = Self::resume(state, hash, None);
         let changes = replica.mint(actor);
         (replica, changes)
     }
 
-    /// The replica with this state, its actor and its tree, which is summed anew.
+    /// The replica with this state, its actor and its tree, which is summed anew. `sums` are those that were kept beside
+    /// the state, of the same position: where they differ, the state has lost something
+    /// ([`Replica::damage`]). Changes since are made by [`Replica::replay`].
     #[must_use]
-    pub fn resume(state: State, hash: TreeKey) -> Self {
+    pub fn resume(state: State, hash: TreeKey, sums: Option<&Tree>) -> Self {
         let mut replica = Self {
             state,
             keyspaces: BTreeMap::new(),
@@ -120,10 +141,17 @@ impl Replica {
             tree: Tree::default(),
             places: BTreeSet::new(),
             shared: None,
+            dirty: Dirty::default(),
+            wall_ms: 0,
+            position: Position::default(),
+            damage: BTreeSet::new(),
         };
         let live = replica.state.entries().filter(|(_, entry)| entry.live().next().is_some());
         replica.places = live.map(|(key, _)| (replica.hash.hash(key).place, key.clone())).collect();
-        replica.sum_anew();
+        replica.tree = replica.summed();
+        if let Some(sums) = sums {
+            replica.damage.extend(replica.tree.differing(sums));
+        }
         replica
     }
 
@@ -139,6 +167,11 @@ impl Replica {
         changes
     }
 
+    /// Makes changes that the log has after the state that the replica was resumed from.
+    pub fn replay(&mut self, changes: &[Change]) {
+        self.commit(changes);
+    }
+
     /// Takes note of what the catalogue says of a keyspace. Not a change: the catalogue has a log of its
     /// own.
     ///
@@ -150,6 +183,30 @@ impl Replica {
             before == standing || (before != Standing::Removed && standing == Standing::Removed)
         });
         assert!(allowed, "keyspace {id} was {before:?} and is {standing:?}");
+    }
+
+    /// Takes note of the time of the node's corrected clock, in milliseconds since 1970. The caller says it before it
+    /// hands in what came from elsewhere: by it stamps are judged that are far ahead. No change of the
+    /// replica, and before it was said all stamps are far ahead.
+    pub const fn set_time(&mut self, wall_ms: u64) {
+        self.wall_ms = wall_ms;
+    }
+
+    /// The position after all changes so far. Whatever tells of the present state leaves the node only once this is
+    /// durable.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// What a client that reads the key now has seen: eff(k), and at least the highest stamp that this covers. In
+    /// an entry the stamp of a delete is gone once that is forgotten, so the highest of all is taken.
+    #[must_use]
+    pub fn token(&self, key: &EntryKey) -> Leaving<Token> {
+        let stamp = self.entry(key).map_or(Stamp::ZERO, Entry::stamp);
+        let context = Arc::new(self.state.effective(key));
+        let token = Token { context, stamp: stamp.max(self.state.highest()) };
+        Leaving { after: self.position, what: token }
     }
 
     /// What the catalogue says of a keyspace; `None` if it says nothing yet.
@@ -192,22 +249,72 @@ impl Replica {
         from.take_while(move |(place, _)| *place <= last).map(|(_, key)| key)
     }
 
+    /// The eight bytes that say what is live below a node, also where this tree has no such node.
+    #[must_use]
+    pub fn node_digest(&self, node: NodeName) -> [u8; 8] {
+        self.tree.digest(node).unwrap_or_else(|| (self.sum_below(node) as u64).to_be_bytes())
+    }
+
+    /// The eight bytes that say what is live of a key.
+    #[must_use]
+    pub fn key_digest(&self, key: &EntryKey) -> [u8; 8] {
+        (self.sum_of(key) as u64).to_be_bytes()
+    }
+
     /// Sums the stored entries below a leaf and compares with what was put. A damaged leaf may not be
     /// served: nobody drops anything on the word of this replica until it was rebuilt.
+    ///
+    /// Only values are in these sums. Certificates, contexts, stamps and what is pending are in the checksums and sums that
+    /// the storage below keeps of its items; what it finds comes in by [`Replica::damaged`].
     #[must_use]
     pub fn scrub(&self, leaf: NodeName) -> Leaf {
+        if self.damage.iter().any(|node| node.meets(leaf)) {
+            return Leaf::Damaged;
+        }
         self.tree.leaf(leaf, self.sum_below(leaf))
     }
 
-    fn sum_below(&self, node: NodeName) -> u128 {
-        let mut sum = 0_u128;
-        for key in self.keys_below(node) {
-            let hash = self.hash.hash(key);
-            for (dot, _) in self.state.entry(key).into_iter().flat_map(Entry::live) {
-                sum = sum.wrapping_add(hash.item(dot));
-            }
+    /// Scrubs the leaf of a key: before the key is told to anybody, and before what others say of it is used.
+    #[must_use]
+    pub fn verify(&self, key: &EntryKey) -> Leaf {
+        self.scrub(self.tree.leaf_of(self.hash.hash(key).place))
+    }
+
+    /// Takes note that the storage has lost something of a key. There is no way back: the replica is rebuilt from
+    /// an export and the log, by [`Replica::resume`].
+    pub fn damaged(&mut self, key: &EntryKey) {
+        let leaf = self.tree.leaf_of(self.hash.hash(key).place);
+        self.damage.insert(leaf);
+    }
+
+    /// The nodes of the tree below which something is known to be lost; normally none. With any, the replica meets
+    /// nobody as a sender and takes no writes there, and the caller answers no reads of keys below.
+    #[must_use]
+    pub const fn damage(&self) -> &BTreeSet<NodeName> {
+        &self.damage
+    }
+
+    /// Whether something beside or of the key is known to be lost.
+    fn is_damaged(&self, key: &EntryKey) -> bool {
+        if self.damage.is_empty() {
+            return false;
         }
-        sum
+        let place = self.hash.hash(key).place;
+        let below = |node: &NodeName| {
+            let (first, last) = node.places();
+            first <= place && place <= last
+        };
+        self.damage.iter().any(below)
+    }
+
+    fn sum_below(&self, node: NodeName) -> u128 {
+        self.keys_below(node).fold(0, |sum, key| sum.wrapping_add(self.sum_of(key)))
+    }
+
+    fn sum_of(&self, key: &EntryKey) -> u128 {
+        let hash = self.hash.hash(key);
+        let live = self.state.entry(key).into_iter().flat_map(Entry::live);
+        live.fold(0, |sum: u128, (dot, _)| sum.wrapping_add(hash.item(dot)))
     }
 
     /// Takes note that the catalogue has folded a sealed actor, and names it by the fold from now on if
@@ -225,14 +332,34 @@ impl Replica {
         changes
     }
 
+    /// What has changed since this was called last, as items. All of them become durable together, before
+    /// anything that tells of the operations in between leaves the node.
+    #[must_use]
+    pub fn take_items(&mut self) -> Vec<Item> {
+        std::mem::take(&mut self.dirty).items(&self.state)
+    }
+
+    /// That a stamp counts from now on as seen, unless it is far ahead or a higher one was.
+    fn stamped(&self, stamp: Stamp) -> Option<Change> {
+        let counts = !stamp.is_far_ahead(self.wall_ms) && stamp > self.state.highest();
+        counts.then_some(Change::Stamped { stamp })
+    }
+
     /// Makes changes, here and in what is derived from the state.
     fn commit(&mut self, changes: &[Change]) {
+        if !changes.is_empty() {
+            self.position = self.position.next();
+        }
         for change in changes {
             self.derive(change);
+            self.dirty.note(change, &self.state);
             self.state.replay(change);
         }
         if self.tree.is_small_for(self.places.len()) {
-            self.sum_anew();
+            // What is summed anew is what is stored, so a loss would be taken for what was put.
+            let tree = self.summed();
+            self.damage.extend(tree.differing(&self.tree));
+            self.tree = tree;
         }
     }
 
@@ -264,13 +391,16 @@ impl Replica {
             | Change::Folded { .. } => self.shared = None,
             Change::Issued { .. }
             | Change::Header { .. }
+            | Change::Stamped { .. }
+            | Change::Slept { .. }
+            | Change::Woke { .. }
             | Change::Raised { .. }
             | Change::FoldLearned { .. } => {}
         }
     }
 
-    /// Sums everything into a tree of the size that it deserves: a few hundred ns a key.
-    fn sum_anew(&mut self) {
+    /// Everything summed into a tree of the size that it deserves: a few hundred ns a key.
+    fn summed(&self) -> Tree {
         let mut tree = Tree::for_keys(self.places.len());
         for (place, key) in &self.places {
             let hash = self.hash.hash(key);
@@ -278,6 +408,6 @@ impl Replica {
                 tree.add(*place, hash.item(dot));
             }
         }
-        self.tree = tree;
+        tree
     }
 }

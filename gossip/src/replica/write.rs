@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::apply::with_dot;
-use super::{Outcome, Replica, SIBLINGS_MAX, Standing, WriteRefused};
+use super::{Outcome, Policy, Replica, SIBLINGS_MAX, STORED_MAX, Standing, WriteRefused};
 use crate::change::Change;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::hlc::{Hlc, Stamp};
+use crate::position::Position;
 use crate::record::{Body, EntryKey, Record};
 
 /// What a write supersedes.
@@ -49,6 +50,8 @@ pub struct Written {
     pub collapse: Option<Record>,
     /// What to make durable before the write is acknowledged or spread.
     pub changes: Vec<Change>,
+    /// The position of these changes.
+    pub after: Position,
 }
 
 impl Replica {
@@ -65,9 +68,34 @@ impl Replica {
         hlc: &mut Hlc,
         wall_ms: u64,
     ) -> Result<Written, WriteRefused> {
+        let (policy, context, seen) = self.admit(write)?;
+        self.set_time(wall_ms);
+        hlc.remember(self.state.highest());
+        let floor = self.entry(&write.key).map_or(Stamp::ZERO, |entry| entry.stamp());
+        let stamp = hlc.stamp(wall_ms, floor.max(seen));
+        Ok(self.take(write, policy, context, stamp))
+    }
+
+    /// Takes a write with a stamp that the caller chose: above all stamps that the write covers.
+    ///
+    /// # Errors
+    /// [`WriteRefused`]; nothing changed and no dot was issued.
+    ///
+    /// # Panics
+    /// Before the first [`Replica::mint`].
+    pub fn write_at(&mut self, write: &Write, stamp: Stamp) -> Result<Written, WriteRefused> {
+        let (policy, context, _) = self.admit(write)?;
+        Ok(self.take(write, policy, context, stamp))
+    }
+
+    /// The context of a write that may be taken, and the highest stamp that its client had seen.
+    fn admit(&mut self, write: &Write) -> Result<(Policy, Context, Stamp), WriteRefused> {
         let Some(Standing::Open(policy)) = self.keyspace(write.key.keyspace) else {
             return Err(WriteRefused::UnknownKeyspace);
         };
+        if self.is_damaged(&write.key) {
+            return Err(WriteRefused::Damaged);
+        }
         let (context, seen) = match &write.basis {
             Basis::Held => (self.held(&write.key), Stamp::ZERO),
             Basis::Nothing => (Context::new(Arc::default()), Stamp::ZERO),
@@ -79,28 +107,32 @@ impl Replica {
             }
         };
         self.check_siblings(write, &context)?;
-        let floor = self.entry(&write.key).map_or(Stamp::ZERO, |entry| entry.stamp());
-        let stamp = hlc.stamp(wall_ms, floor.max(seen));
+        Ok((policy, context, seen))
+    }
+
+    fn take(&mut self, write: &Write, policy: Policy, context: Context, stamp: Stamp) -> Written {
+        let dot = self.next_dot();
         let (record, mut changes) = self.issue(Record {
             key: write.key.clone(),
-            dot: self.next_dot(),
+            dot,
             stamp,
+            rank: dot,
             body: write.body.clone(),
             deadline: write.deadline,
             context,
         });
         let collapse = self.collapse_if(policy, &record.key, &mut changes);
-        Ok(Written { record, collapse, changes })
+        Written { record, collapse, changes, after: self.position }
     }
 
     /// Ends a value that is past its deadline: a certificate for this value alone, with a context of its
-    /// dot and its own context, so its siblings stay. The stamp is the value's: what is newer than the
+    /// dot and its own context, so its siblings stay. The place is the value's: what is newer than the
     /// value wins over its end.
     ///
     /// Whose turn this is, and when, the caller decides; a clock that may be wrong must not.
     ///
     /// # Errors
-    /// [`WriteRefused::NotExpired`], [`WriteRefused::UnknownKeyspace`].
+    /// [`WriteRefused::NotExpired`], [`WriteRefused::UnknownKeyspace`], [`WriteRefused::Damaged`].
     pub fn expire(
         &mut self,
         key: &EntryKey,
@@ -110,6 +142,9 @@ impl Replica {
         let Some(Standing::Open(policy)) = self.keyspace(key.keyspace) else {
             return Err(WriteRefused::UnknownKeyspace);
         };
+        if self.is_damaged(key) {
+            return Err(WriteRefused::Damaged);
+        }
         let sibling = self.entry(key).and_then(|entry| entry.siblings().get(&dot));
         let sibling = sibling.filter(|sibling| sibling.is_live() && !sibling.is_shown(now));
         let sibling = sibling.ok_or(WriteRefused::NotExpired)?;
@@ -118,15 +153,16 @@ impl Replica {
             key: key.clone(),
             dot: self.next_dot(),
             stamp: sibling.stamp,
+            rank: sibling.rank,
             body: Body::Certificate,
             deadline: None,
             context: Context::new(Arc::new(context)),
         });
         let collapse = self.collapse_if(policy, key, &mut changes);
-        Ok(Written { record, collapse, changes })
+        Ok(Written { record, collapse, changes, after: self.position })
     }
 
-    /// Removes the values that lose to a certificate, by a certificate of the same stamp that supersedes
+    /// Removes the values that lose to a certificate, by a certificate of the same place that supersedes
     /// them and it. Nothing if there are none.
     pub(super) fn collapse(&mut self, key: &EntryKey) -> Option<(Record, Vec<Change>)> {
         let entry = self.entry(key)?;
@@ -140,6 +176,7 @@ impl Replica {
             key: key.clone(),
             dot: self.next_dot(),
             stamp: certificate.stamp,
+            rank: certificate.rank,
             body: Body::Certificate,
             deadline: None,
             context: Context::new(Arc::new(context)),
@@ -149,8 +186,9 @@ impl Replica {
 
     /// eff(k) as a context. The clock is shared by all writes until it changes by more than own dots.
     fn held(&mut self, key: &EntryKey) -> Context {
-        let pending = self.entry(key).is_some_and(|entry| !entry.pending().is_empty());
-        if pending {
+        let clock = self.state.clock();
+        let is_covered = self.entry(key).is_none_or(|entry| clock.covers(entry.pending()));
+        if !is_covered {
             return Context::new(Arc::new(self.state.effective(key)));
         }
         let own = self.next_dot();
@@ -180,6 +218,11 @@ impl Replica {
     /// The cap binds where a write enters, and only a write that raises the number of values.
     fn check_siblings(&self, write: &Write, context: &Context) -> Result<(), WriteRefused> {
         let Some(entry) = self.entry(&write.key) else { return Ok(()) };
+        // Certificates are no values, but they take room until all have them.
+        let kept = entry.siblings().keys().filter(|dot| !context.contains(**dot)).count();
+        if kept >= STORED_MAX {
+            return Err(WriteRefused::TooManySiblings(kept));
+        }
         let before = entry.live().count();
         let stay = entry.live().filter(|(dot, _)| !context.contains(*dot)).count();
         let after = stay + usize::from(!write.body.is_certificate());

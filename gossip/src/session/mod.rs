@@ -6,11 +6,12 @@
 //! S -> R   Records     what R lacks of the position, in the order of the dots
 //! S -> R   Entry       a whole key, to be used at the close
 //!          (flagged: R walks the tree and asks for each key that differs)
-//! S -> R   End         clock and horizon of the position; R closes
+//! S -> R   End         clock of the position, horizon and highest stamp of now; R closes
 //! ```
 //!
 //! Push-pull is two of these, one each way. [`Serving`] is S, [`Taking`] is R. What travels is a
-//! [`Part`] with the session's number and its own, so a part that was lost is noticed.
+//! [`Part`] with the session's number and its own, so a part that was lost is noticed. Hellos and parts have bytes of
+//! their own ([`Hello::encode`], [`Part::encode`]); the walk of the tree has none yet.
 //!
 //! # Guarantees
 //! - Clock, horizon and the list of dots are of one position, fixed in one call. Records are read when
@@ -23,20 +24,27 @@
 //! - It does not close either if S dropped something meanwhile that R had not said to have. The
 //!   horizon of the position does not tell of that, and R would claim a dot whose write it never saw.
 //!   A sender that forgets only what the receivers of its open sessions have keeps this rare.
+//! - Before a whole key leaves, and before one is used, its leaf is verified. Who is found to be damaged neither
+//!   serves nor drops anything: what is missing there was never said to be obsolete.
 //! - What was applied stays applied. A session that is run again skips it.
 
+mod codec;
+mod parcel;
 mod serving;
 mod taking;
 
 use proto::NodeId;
 
-pub use serving::Serving;
+pub use codec::MESSAGE_BYTES_MAX;
+pub use serving::{ASKED_MAX, Serving};
 pub use taking::{Ended, NotClosed, Taken, Taking};
 
 use crate::actor::ActorId;
-use crate::clock::Clock;
+use crate::clock::{Clock, FoldNumber};
 use crate::dot::Dot;
+use crate::hlc::Stamp;
 use crate::horizon::Horizon;
+use crate::position::Leaving;
 use crate::record::Record;
 use crate::replica::{Replica, Staged};
 
@@ -64,6 +72,8 @@ pub struct Hello {
     pub clock: Clock,
     /// Its horizon.
     pub horizon: Horizon,
+    /// Up to which fold it knows all of them: what bytes for it may name.
+    pub folds: FoldNumber,
     /// The root of its tree.
     pub root: u128,
     /// What it knows of the members' counters.
@@ -76,17 +86,19 @@ impl Hello {
     /// # Panics
     /// Before the first start of the replica.
     #[must_use]
-    pub fn of(replica: &Replica, session: u64, epoch: u64, beats: Vec<Beat>) -> Self {
+    pub fn of(replica: &Replica, session: u64, epoch: u64, beats: Vec<Beat>) -> Leaving<Self> {
         let state = replica.state();
-        Self {
+        let hello = Self {
             session,
             epoch,
             actor: state.actor().expect("a replica that speaks was started"),
             clock: state.clock().clone(),
             horizon: state.horizon().clone(),
+            folds: state.folds().through(),
             root: replica.tree().root(),
             beats,
-        }
+        };
+        Leaving { after: replica.position(), what: hello }
     }
 }
 
@@ -98,7 +110,7 @@ pub enum Meeting {
     /// There may be something to send.
     Differs,
     /// The clocks are equal and the roots are not: one of the two is damaged. Both scrub, and nobody
-    /// drops anything meanwhile.
+    /// drops anything meanwhile. Or this replica knows that it is damaged, and serves nobody.
     Damaged,
     /// The other knows dots of this replica's actor that were never issued here, or has the same actor.
     /// Mint, raise the alarm, and meet again.
@@ -113,6 +125,8 @@ pub fn meet(replica: &Replica, epoch: u64, hello: &Hello) -> Meeting {
     let state = replica.state();
     if hello.epoch != epoch {
         Meeting::OtherData
+    } else if !replica.damage().is_empty() {
+        Meeting::Damaged
     } else if state.actor() == Some(hello.actor) || replica.is_ahead(&hello.clock) {
         Meeting::OwnActorAhead
     } else if !state.clock().same_dots(&hello.clock) {
@@ -125,7 +139,7 @@ pub fn meet(replica: &Replica, epoch: u64, hello: &Hello) -> Meeting {
 }
 
 /// One part of a session, from its sender.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The number of the session.
     pub session: u64,
@@ -136,7 +150,7 @@ pub struct Part {
 }
 
 /// What a part says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartBody {
     /// The first part.
     Opening {
@@ -145,7 +159,7 @@ pub enum PartBody {
     },
     /// Writes.
     Records(Vec<Record>),
-    /// A whole key, after those of its writes that have a context.
+    /// What is said of a key, after those of its writes that have a context.
     Entry(Staged),
     /// All was sent.
     End {
@@ -153,9 +167,14 @@ pub enum PartBody {
         clock: Clock,
         /// F of now.
         horizon: Horizon,
+        /// The highest stamp of now.
+        highest: Stamp,
     },
     /// The sender dropped something meanwhile; the session is to be run again.
     Void,
+    /// The sender has lost something of a key that it was about to tell, so nothing that it lacks means anything. It
+    /// serves nobody until it was rebuilt.
+    Damaged,
 }
 
 #[cfg(test)]

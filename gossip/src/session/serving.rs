@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 
-use super::{Hello, Part, PartBody};
-use crate::clock::Clock;
+use super::parcel::Parcel;
+use super::{Hello, MESSAGE_BYTES_MAX, Part, PartBody};
+use crate::clock::{Clock, FoldNumber};
 use crate::dot::Dot;
 use crate::entry::Entry;
-use crate::record::{Body, EntryKey, Record};
+use crate::position::Leaving;
+use crate::record::EntryKey;
 use crate::replica::{Replica, Staged};
+use crate::tree::Leaf;
 
-/// Bytes that a record takes beyond its key and value, about.
-const RECORD_BYTES: usize = 48;
+/// Keys that a receiver has asked for and that wait for their turn, at most.
+pub const ASKED_MAX: usize = 4_096;
 
 /// A session that a replica serves. The caller asks for one part after the other and sends each.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub struct Serving {
     number: u64,
     /// What the receiver had at its Hello.
     receiver: Clock,
+    folds: FoldNumber,
     clock: Clock,
     is_flagged: bool,
     is_opened: bool,
@@ -27,6 +31,8 @@ pub struct Serving {
     has_staged: bool,
     /// What the receiver lacks of the position, and not sent yet.
     listed: VecDeque<(EntryKey, Dot)>,
+    /// Keys that the receiver asked for, and not told yet.
+    asked: VecDeque<EntryKey>,
     /// Made and not handed out.
     ready: VecDeque<PartBody>,
 }
@@ -46,12 +52,14 @@ impl Serving {
             session: hello.session,
             number: 0,
             receiver: hello.clock.clone(),
+            folds: hello.folds,
             clock: state.clock().clone(),
             is_flagged: state.horizon().flags(state.clock(), &hello.clock).is_some(),
             is_opened: false,
             is_ended: false,
             has_staged: false,
             listed: dots.into_iter().map(key_of).collect(),
+            asked: VecDeque::new(),
             ready: VecDeque::new(),
         };
         if serving.is_flagged {
@@ -73,25 +81,53 @@ impl Serving {
         &self.receiver
     }
 
-    /// The next part, with about `bytes_max` bytes of records; `None` when the session has ended, or is
-    /// flagged and all that was listed and asked for is sent.
-    pub fn next(&mut self, replica: &Replica, bytes_max: usize) -> Option<Part> {
+    /// How many of the listed writes are left to be sent.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// Up to which fold the receiver knows all of them: what the bytes of a part may name.
+    #[must_use]
+    pub const fn folds(&self) -> FoldNumber {
+        self.folds
+    }
+
+    /// The next part; `None` when the session has ended, or is flagged and all that was listed and asked for is sent.
+    /// A part takes no more than `bytes_max` bytes where it can be split so far: one record, one value without a
+    /// context, and what is said of a key beside its values each come whole.
+    pub fn next(&mut self, replica: &Replica, bytes_max: usize) -> Option<Leaving<Part>> {
+        if self.is_ended && self.ready.is_empty() {
+            return None;
+        }
+        let bytes_max = bytes_max.min(MESSAGE_BYTES_MAX);
         if !self.is_opened {
             self.is_opened = true;
-            return Some(self.part(PartBody::Opening { is_flagged: self.is_flagged }));
+            let is_flagged = self.is_flagged;
+            return Some(self.part(replica, PartBody::Opening { is_flagged }));
         }
         if self.ready.is_empty() {
             self.read_listed(replica, bytes_max);
         }
+        if self.ready.is_empty()
+            && let Some(key) = self.asked.pop_front()
+        {
+            self.stage(replica, &key, bytes_max);
+        }
         if let Some(body) = self.ready.pop_front() {
-            return Some(self.part(body));
+            return Some(self.part(replica, body));
         }
         if self.is_flagged { None } else { self.end(replica) }
     }
 
-    /// The whole present entry of a key that the receiver asks for on its walk.
-    pub fn tell(&mut self, replica: &Replica, key: &EntryKey) {
-        self.stage(replica, key);
+    /// Takes note that the receiver asks for a key on its walk: its whole entry is told, as it is when its turn comes.
+    /// False, and nothing is noted, where [`ASKED_MAX`] keys wait: the receiver asks again once it has heard more.
+    pub fn tell(&mut self, key: &EntryKey) -> bool {
+        if self.asked.len() == ASKED_MAX {
+            return false;
+        }
+        self.asked.push_back(key.clone());
+        true
     }
 
     /// The last part, once all others were handed out and, if flagged, the receiver has walked. `None` if
@@ -100,9 +136,9 @@ impl Serving {
     /// Whole entries are of later moments than the position. So the receiver gets the horizon of now; and if this
     /// side has learned of a write since, and dropped it or its context again, an entry may lack a value for
     /// a reason that the receiver will not hear: then the session is void.
-    pub fn end(&mut self, replica: &Replica) -> Option<Part> {
-        let is_left = !self.is_opened || !self.listed.is_empty() || !self.ready.is_empty();
-        if self.is_ended || is_left {
+    pub fn end(&mut self, replica: &Replica) -> Option<Leaving<Part>> {
+        let is_sent = self.listed.is_empty() && self.asked.is_empty() && self.ready.is_empty();
+        if self.is_ended || !self.is_opened || !is_sent {
             return None;
         }
         self.is_ended = true;
@@ -112,59 +148,100 @@ impl Serving {
         let body = if self.has_staged && forgotten.is_some() {
             PartBody::Void
         } else {
-            PartBody::End { clock: self.clock.clone(), horizon: state.horizon().clone() }
+            PartBody::End {
+                clock: self.clock.clone(),
+                horizon: state.horizon().clone(),
+                highest: state.highest(),
+            }
         };
-        Some(self.part(body))
+        Some(self.part(replica, body))
     }
 
-    fn part(&mut self, body: PartBody) -> Part {
+    fn part(&mut self, replica: &Replica, body: PartBody) -> Leaving<Part> {
         let number = self.number;
         self.number += 1;
-        Part { session: self.session, number, body }
+        let part = Part { session: self.session, number, body };
+        Leaving { after: replica.position(), what: part }
     }
 
     fn read_listed(&mut self, replica: &Replica, bytes_max: usize) {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        while let Some((key, dot)) = self.listed.pop_front() {
-            let sibling = replica.entry(&key).and_then(|entry| entry.siblings().get(&dot));
-            let Some(record) = sibling.and_then(|sibling| sibling.record(&key, dot)) else {
-                self.stage(replica, &key);
-                break;
-            };
-            bytes += size(&record);
-            records.push(record);
-            if bytes >= bytes_max {
+        let mut parcel = Parcel::new(bytes_max);
+        while let Some((key, dot)) = self.listed.front() {
+            let sibling = replica.entry(key).and_then(|entry| entry.siblings().get(dot));
+            if sibling.is_none() && replica.state().key_of(*dot).is_some() {
+                self.end_damaged();
                 break;
             }
+            let Some(record) = sibling.and_then(|sibling| sibling.record(key, *dot)) else {
+                // What goes before it leaves first; its key is told as it is when its turn comes.
+                if parcel.is_empty() {
+                    let key = key.clone();
+                    self.listed.pop_front();
+                    self.stage(replica, &key, bytes_max);
+                }
+                break;
+            };
+            if !parcel.holds(&record) {
+                break;
+            }
+            parcel.put(record);
+            self.listed.pop_front();
         }
-        if !records.is_empty() {
-            self.ready.push_front(PartBody::Records(records));
+        if self.is_ended {
+            return;
+        }
+        if !parcel.is_empty() {
+            self.ready.push_front(PartBody::Records(parcel.into_records()));
         }
     }
 
-    /// The whole present entry: what has a context as records, then all of it.
-    fn stage(&mut self, replica: &Replica, key: &EntryKey) {
+    /// The whole present entry: what has a context as records, then all of it, then one by one the values that have
+    /// no context.
+    fn stage(&mut self, replica: &Replica, key: &EntryKey, bytes_max: usize) {
+        if replica.verify(key) == Leaf::Damaged {
+            self.end_damaged();
+            return;
+        }
         self.has_staged = true;
         let siblings = replica.entry(key).map(Entry::siblings);
-        let mut records = Vec::new();
+        let mut parcel = Parcel::new(bytes_max);
         let mut bare = Vec::new();
         for (dot, sibling) in siblings.into_iter().flatten() {
-            match sibling.record(key, *dot) {
-                Some(record) => records.push(record),
-                None => bare.push((*dot, sibling.clone())),
+            let Some(record) = sibling.record(key, *dot) else {
+                bare.push(Staged {
+                    key: key.clone(),
+                    is_whole: false,
+                    present: [*dot].into(),
+                    effective: [*dot].into_iter().collect(),
+                    bare: vec![(*dot, sibling.clone())],
+                });
+                continue;
+            };
+            if !parcel.holds(&record) {
+                let full = std::mem::replace(&mut parcel, Parcel::new(bytes_max));
+                self.ready.push_back(PartBody::Records(full.into_records()));
             }
+            parcel.put(record);
         }
-        if !records.is_empty() {
-            self.ready.push_back(PartBody::Records(records));
+        if !parcel.is_empty() {
+            self.ready.push_back(PartBody::Records(parcel.into_records()));
         }
         self.ready.push_back(PartBody::Entry(Staged {
             key: key.clone(),
             is_whole: true,
             present: siblings.into_iter().flatten().map(|(dot, _)| *dot).collect(),
             effective: replica.state().effective(key),
-            bare,
+            bare: Vec::new(),
         }));
+        self.ready.extend(bare.into_iter().map(PartBody::Entry));
+    }
+
+    /// Nothing is sent any more but that something was lost here.
+    fn end_damaged(&mut self) {
+        self.is_ended = true;
+        self.listed.clear();
+        self.asked.clear();
+        self.ready = [PartBody::Damaged].into();
     }
 
     /// What is pending of each key, differing or not: keys that are empty on both sides differ in
@@ -172,23 +249,18 @@ impl Serving {
     fn stage_pending(&mut self, replica: &Replica) {
         for key in replica.state().pending_keys() {
             let entry = replica.entry(key).expect("a pending key has an entry");
+            let pending = entry.pending().minus(replica.state().clock());
+            if pending.is_empty() {
+                continue;
+            }
             self.has_staged = true;
             self.ready.push_back(PartBody::Entry(Staged {
                 key: key.clone(),
                 is_whole: false,
                 present: entry.siblings().keys().copied().collect(),
-                effective: entry.pending().clone(),
+                effective: pending,
                 bare: Vec::new(),
             }));
         }
     }
-}
-
-/// About how many bytes a record takes on its way.
-fn size(record: &Record) -> usize {
-    let value = match &record.body {
-        Body::Value(value) => value.len(),
-        Body::Certificate => 0,
-    };
-    RECORD_BYTES + record.key.key.len() + value
 }

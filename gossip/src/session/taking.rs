@@ -7,8 +7,10 @@ use crate::actor::ActorId;
 use crate::change::Change;
 use crate::clock::Clock;
 use crate::dot::Dot;
+use crate::position::Position;
 use crate::record::{EntryKey, Record};
 use crate::replica::{Closing, NotApplied, Replica, Staged};
+use crate::tree::Leaf;
 
 /// Why a session ended without a close. What was applied stays; the session is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,11 @@ pub enum NotClosed {
     NotWalked,
     /// The sender dropped something meanwhile.
     Void,
+    /// The sender has found that it lost something.
+    Damaged,
+    /// This replica has lost something of a key that was told, or of one beside it: it is rebuilt before it drops
+    /// anything.
+    DamagedHere,
     /// A value came here by another way after its key was compared, and the sender may know it to be obsolete.
     Changed,
 }
@@ -45,6 +52,8 @@ pub struct Taken {
     pub collapses: Vec<Record>,
     /// Whether that was the end.
     pub ended: Option<Ended>,
+    /// The position of the changes.
+    pub after: Position,
 }
 
 /// A session that a replica takes part in as the receiver.
@@ -59,6 +68,7 @@ pub struct Taking {
     expected: u64,
     is_flagged: bool,
     is_walked: bool,
+    is_ended: bool,
     staged: Vec<Staged>,
     /// The first thing that went wrong.
     broken: Option<NotClosed>,
@@ -76,6 +86,7 @@ impl Taking {
             expected: 0,
             is_flagged: false,
             is_walked: false,
+            is_ended: false,
             staged: Vec::new(),
             broken: None,
         }
@@ -93,10 +104,10 @@ impl Taking {
         self.is_walked = true;
     }
 
-    /// Takes a part. Parts of other sessions do nothing.
+    /// Takes a part. Parts of other sessions do nothing, nor do parts after the end.
     pub fn take(&mut self, replica: &mut Replica, part: Part) -> Taken {
-        let mut taken = Taken::default();
-        if part.session != self.session {
+        let mut taken = Taken { after: replica.position(), ..Taken::default() };
+        if part.session != self.session || self.is_ended {
             return taken;
         }
         if part.number != self.expected {
@@ -110,12 +121,16 @@ impl Taking {
                 self.came.extend(staged.present.iter().copied());
                 self.staged.push(staged);
             }
+            PartBody::Damaged => taken.ended = Some(Ended::NotClosed(NotClosed::Damaged)),
             PartBody::Void => taken.ended = Some(Ended::NotClosed(NotClosed::Void)),
-            PartBody::End { clock, horizon } => {
+            PartBody::End { clock, horizon, highest } => {
                 let staged = std::mem::take(&mut self.staged);
-                self.close(replica, &Closing { clock, horizon, staged }, &mut taken);
+                let closing = Closing { clock, horizon, highest, staged };
+                self.close(replica, &closing, &mut taken);
             }
         }
+        self.is_ended = taken.ended.is_some();
+        taken.after = replica.position();
         taken
     }
 
@@ -142,6 +157,9 @@ impl Taking {
         if self.is_flagged && !self.is_walked {
             self.broken.get_or_insert(NotClosed::NotWalked);
         }
+        if closing.staged.iter().any(|staged| replica.verify(&staged.key) == Leaf::Damaged) {
+            self.broken.get_or_insert(NotClosed::DamagedHere);
+        }
         if self.is_flagged && self.has_changed(replica, closing) {
             self.broken.get_or_insert(NotClosed::Changed);
         }
@@ -158,17 +176,20 @@ impl Taking {
             Err(cause) => Ended::NotClosed(NotClosed::NotApplied(cause)),
         });
     }
+
     /// Whether a value is stored that the clock of the Hello lacked, that is known at the sender's position, and of
-    /// whose key nothing was told: if the sender has dropped what superseded it, it would stay for ever.
+    /// whose key nothing was told: if the sender has dropped what superseded it, it would stay for ever. A
+    /// certificate may stay.
     fn has_changed(&self, replica: &Replica, closing: &Closing) -> bool {
         let whole = closing.staged.iter().filter(|staged| staged.is_whole);
         let told: BTreeSet<&EntryKey> = whole.map(|staged| &staged.key).collect();
         replica.state().stored_beyond(&self.clock).into_iter().any(|dot| {
-            let is_told = || {
-                let key = replica.state().key_of(dot);
-                key.is_some_and(|key| told.contains(key))
+            let is_told_or_certificate = || {
+                let key = replica.state().key_of(dot).expect("a stored dot has a key");
+                let entry = replica.entry(key).expect("a key of a stored dot has an entry");
+                told.contains(key) || !entry.siblings()[&dot].is_live()
             };
-            closing.clock.contains(dot) && !self.came.contains(&dot) && !is_told()
+            closing.clock.contains(dot) && !self.came.contains(&dot) && !is_told_or_certificate()
         })
     }
 }

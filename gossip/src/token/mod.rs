@@ -1,4 +1,5 @@
-//! Causal tokens: what a client saw of a key, to be sent with its next write.
+//! Tokens of clients: what was seen of a key, to be sent with the next write ([`Token`]); and what was seen of all keys,
+//! to be sent with the next read ([`TokenScope::issue_session`]).
 //!
 //! ```text
 //! token    kind | key number | keyspace | data epoch | stamp 6 B | clock | MAC 16 B
@@ -17,13 +18,14 @@
 //!   is of is looked at only once its MAC holds.
 //! - A token whose MAC holds is accepted whatever actors it names. A prefix is used only for actors
 //!   that every member knows; younger ones are named in full, so a replica that has not heard of an
-//!   actor yet takes the token all the same.
+//!   actor yet takes the token all the same. The same holds for folds.
 //!
 //! The library for MACs is `ring`, which the connections use already. A token that names three actors
 //! that all members know takes 64 bytes at most.
 
 mod keys;
 mod names;
+mod session;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use proto::KeyspaceId;
 
 pub use keys::TokenKeys;
 pub use names::{ActorClash, ActorNames};
+pub use session::{Reach, SESSION_BYTES_MAX, SessionFull, reach};
 
 use crate::actor::{ActorId, ActorPrefix};
 use crate::clock::{Clock, FoldNumber, Folds, NameReader, NameWriter, put_clock, read_clock};
@@ -113,6 +116,8 @@ pub struct TokenScope<'a> {
     pub names: &'a ActorNames,
     /// The folds that are known here.
     pub folds: &'a Folds,
+    /// Up to which fold every member has said to know all of them. A token names no younger ones.
+    pub folds_everywhere: FoldNumber,
     /// The data epoch of the cluster.
     pub epoch: u64,
 }
@@ -123,16 +128,15 @@ impl TokenScope<'_> {
     /// # Errors
     /// [`TokenTooLarge`].
     pub fn issue(&self, key: &EntryKey, token: &Token) -> Result<Vec<u8>, TokenTooLarge> {
-        let folded = |actor: &ActorId| token.context.folds().any(|fold| fold.actor == *actor);
-        let is_short = |actor: &ActorId| self.names.short(actor).is_some() || folded(actor);
-        let all_short = token.context.tracks().all(|(actor, _)| is_short(actor));
+        let all_short = self.are_short(&token.context);
         let mut out = vec![if all_short { ALL_SHORT } else { MIXED }];
         put_number(&mut out, self.keys.newest().into());
         put_number(&mut out, key.keyspace.get());
         put_number(&mut out, self.epoch);
         let ms = token.stamp.round_up().ms().to_be_bytes();
         out.extend_from_slice(&ms[ms.len() - STAMP_BYTES..]);
-        put_clock(&mut out, &token.context, &mut Names { names: self.names, all_short });
+        let mut names = Names { names: self.names, all_short };
+        put_clock(&mut out, &token.context, self.folds_everywhere, &mut names);
         let bytes = out.len() + MAC_BYTES;
         if bytes > TOKEN_BYTES_MAX {
             return Err(TokenTooLarge { bytes });
@@ -147,7 +151,26 @@ impl TokenScope<'_> {
     /// # Errors
     /// [`TokenError`].
     pub fn verify(&self, key: &EntryKey, bytes: &[u8]) -> Result<Token, TokenError> {
-        if bytes.len() > TOKEN_BYTES_MAX {
+        let (kind, mut reader) = self.open(bytes, TOKEN_BYTES_MAX, &key.key)?;
+        self.read(key, kind, &mut reader)
+    }
+
+    /// Whether each actor of a clock is named by its first bytes or by its fold.
+    fn are_short(&self, clock: &Clock) -> bool {
+        let named = || clock.folds().filter(|fold| fold.number <= self.folds_everywhere);
+        let folded = |actor: &ActorId| named().any(|fold| fold.actor == *actor);
+        let is_short = |actor: &ActorId| self.names.short(actor).is_some() || folded(actor);
+        clock.tracks().all(|(actor, _)| is_short(actor))
+    }
+
+    /// The kind of a token whose MAC holds, and what follows the key number.
+    fn open<'b>(
+        &self,
+        bytes: &'b [u8],
+        bytes_max: usize,
+        of: &[u8],
+    ) -> Result<(u8, Reader<'b>), TokenError> {
+        if bytes.len() > bytes_max {
             return Err(TokenError::Invalid);
         }
         let (content, mac) = bytes.split_last_chunk::<MAC_BYTES>().ok_or(TokenError::Invalid)?;
@@ -155,8 +178,8 @@ impl TokenScope<'_> {
         let head = |reader: &mut Reader<'_>| Ok((reader.byte()?, reader.number()?));
         let (kind, number) = head(&mut reader).map_err(|_: DecodeError| TokenError::Invalid)?;
         let number = u32::try_from(number).map_err(|_| TokenError::Invalid)?;
-        self.keys.verify(number, &key.key, content, mac)?;
-        self.read(key, kind, &mut reader)
+        self.keys.verify(number, of, content, mac)?;
+        Ok((kind, reader))
     }
 
     /// Reads what follows the key number, of a token whose MAC holds.
@@ -181,13 +204,8 @@ impl TokenScope<'_> {
         let stamp = Stamp::at_ms(u64::from_be_bytes(ms));
         let mut names = Resolver { names: self.names, all_short, unknown: None };
         let context = read_clock(reader, &mut names, self.folds);
-        let context = context.and_then(|context| reader.end().map(|()| context));
-        match (context, names.unknown) {
-            (Ok(context), _) => Ok(Token { context: Arc::new(context), stamp }),
-            (Err(_), Some(prefix)) => Err(TokenError::UnknownActor(prefix)),
-            (Err(DecodeError::UnknownFold(fold)), None) => Err(TokenError::UnknownFold(fold)),
-            (Err(cause), None) => Err(TokenError::Unreadable(cause)),
-        }
+        let context = names.judge(context.and_then(|context| reader.end().map(|()| context)))?;
+        Ok(Token { context: Arc::new(context), stamp })
     }
 }
 
@@ -219,6 +237,18 @@ struct Resolver<'a> {
     names: &'a ActorNames,
     all_short: bool,
     unknown: Option<ActorPrefix>,
+}
+
+impl Resolver<'_> {
+    /// What came of reading a clock with these names.
+    fn judge(&self, clock: Result<Clock, DecodeError>) -> Result<Clock, TokenError> {
+        match (clock, self.unknown) {
+            (Ok(clock), _) => Ok(clock),
+            (Err(_), Some(prefix)) => Err(TokenError::UnknownActor(prefix)),
+            (Err(DecodeError::UnknownFold(fold)), None) => Err(TokenError::UnknownFold(fold)),
+            (Err(cause), None) => Err(TokenError::Unreadable(cause)),
+        }
+    }
 }
 
 impl NameReader for Resolver<'_> {

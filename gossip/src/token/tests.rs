@@ -35,7 +35,13 @@ impl Replica {
     }
 
     fn scope(&self) -> TokenScope<'_> {
-        TokenScope { keys: &self.keys, names: &self.names, folds: &self.folds, epoch: 9 }
+        TokenScope {
+            keys: &self.keys,
+            names: &self.names,
+            folds: &self.folds,
+            folds_everywhere: FoldNumber(5),
+            epoch: 9,
+        }
     }
 }
 
@@ -170,6 +176,24 @@ fn an_actor_that_few_know_is_named_in_full() {
     assert_eq!(refused, Err(TokenError::UnknownFold(FoldNumber(5))));
 }
 
+/// A member that is cut off has not heard of the fold. It takes the token all the same.
+#[test]
+fn a_fold_that_few_know_is_not_named() {
+    let here = Replica::new();
+    let mut there = Replica::new();
+    there.folds = Folds::default();
+    let mut context: Clock = [Dot::new(actor(1), 1)].into_iter().collect();
+    context.add_up_to(actor(50), 7);
+    assert!(context.fold(fold()));
+    let token = Token { context: Arc::new(context), stamp: Stamp::ZERO };
+    let young = TokenScope { folds_everywhere: FoldNumber(4), ..here.scope() };
+    let bytes = young.issue(&key(), &token).unwrap();
+    for reader in [&here, &there] {
+        let read = reader.scope().verify(&key(), &bytes).unwrap();
+        assert!(read.context.same_dots(&token.context));
+    }
+}
+
 /// Two actors with one prefix.
 #[test]
 fn b54_actors_that_clash_are_named_in_full() {
@@ -196,4 +220,67 @@ fn a_token_is_never_trimmed() {
     let refused = replica.scope().issue(&key(), &token(holes)).unwrap_err();
     assert!(refused.bytes > TOKEN_BYTES_MAX);
     assert_eq!(replica.scope().verify(&key(), &[1; TOKEN_BYTES_MAX + 1]), Err(TokenError::Invalid));
+}
+
+proptest! {
+    #[test]
+    fn a_session_token_gives_the_exact_clock(dots in btree_set(dot(), 0..40), folded: bool) {
+        let replica = Replica::new();
+        let mut clock: Clock = dots.into_iter().collect();
+        if folded {
+            clock.add_up_to(actor(50), 7);
+            prop_assert!(clock.fold(fold()));
+        }
+        let bytes = replica.scope().issue_session(&clock).unwrap();
+        prop_assert_eq!(replica.scope().verify_session(&bytes), Ok(clock));
+    }
+
+    #[test]
+    fn a_changed_session_token_is_refused(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let replica = Replica::new();
+        let seen: Clock = [Dot::new(actor(1), 4)].into_iter().collect();
+        let mut bytes = replica.scope().issue_session(&seen).unwrap();
+        let at = at.index(bytes.len());
+        prop_assert_eq!(replica.scope().verify_session(&bytes[..at]), Err(TokenError::Invalid));
+        bytes[at] ^= 1 << bit;
+        prop_assert_eq!(replica.scope().verify_session(&bytes), Err(TokenError::Invalid));
+    }
+}
+
+#[test]
+fn a_session_token_is_none_of_a_key_and_of_no_other_data() {
+    let replica = Replica::new();
+    let scope = replica.scope();
+    let session = scope.issue_session(&Clock::default()).unwrap();
+    let empty = EntryKey::new(KeyspaceId(3), "");
+    for key in [key(), empty.clone()] {
+        assert!(scope.verify(&key, &session).is_err(), "{key:?}");
+    }
+    let causal = scope.issue(&empty, &token([])).unwrap();
+    let refused = scope.verify_session(&causal);
+    assert_eq!(refused, Err(TokenError::Unreadable(DecodeError::UnknownFormat(1))));
+    let restored = TokenScope { epoch: 10, ..scope };
+    assert_eq!(restored.verify_session(&session), Err(TokenError::OtherEpoch { of: 9 }));
+}
+
+#[test]
+fn a_session_token_of_three_actors_takes_64_bytes() {
+    let replica = Replica::new();
+    let mut clock = Clock::default();
+    for number in 0..3 {
+        clock.add_up_to(actor(number), 5_000_000);
+    }
+    let bytes = replica.scope().issue_session(&clock).unwrap().len();
+    assert!(bytes <= 64, "{bytes} bytes");
+    clock.add(Dot::new(actor(0), 5_000_010));
+    let more = replica.scope().issue_session(&clock).unwrap().len() - bytes;
+    assert!(more <= 4, "{more} bytes more for a hole");
+}
+
+#[test]
+fn a_session_token_with_too_many_holes_is_not_given_out() {
+    let replica = Replica::new();
+    let holes: Clock = (1..3_000).map(|n| Dot::new(actor(1), 2 * n)).collect();
+    let full = replica.scope().issue_session(&holes).unwrap_err();
+    assert!(full.bytes > SESSION_BYTES_MAX, "{full}");
 }

@@ -1,8 +1,8 @@
 //! What must hold after every step.
 
-use super::{Dots, Event, Violation, World};
+use super::{Dots, Event, Follow, Violation, World};
 
-impl World {
+impl<F: Follow> World<F> {
     /// Checks every replica that the step changed: by itself, and against those with an equal clock.
     pub(super) fn check_touched(&mut self) -> Result<(), Violation> {
         let touched = std::mem::take(&mut self.touched);

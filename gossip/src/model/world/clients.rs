@@ -1,7 +1,7 @@
 //! Clients: reads with tokens, writes over them, sessions, and writes that are repeated.
 
 use super::writes::Draft;
-use super::{Basis, Dots, Event, Mutant, Violation, World};
+use super::{Basis, Cause, Dot, Dots, Effect, Event, Follow, Mutant, Violation, World};
 
 /// The context that a client got with a read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -25,19 +25,21 @@ pub(super) struct Client {
     own: Dots,
 }
 
-impl World {
-    /// Context of a write here: true, and as it is said.
-    pub(super) fn basis(&self, at: u8, key: usize, basis: Basis) -> (Dots, Dots) {
+impl<F: Follow> World<F> {
+    /// What a client's write here has as its context. Who has no token of the key takes what is held.
+    pub(super) fn draft(&self, at: u8, key: usize, tomb: bool, basis: Basis) -> Draft {
         let local = self.replicas[usize::from(at)].effective(&self.truth, key);
         match basis {
-            Basis::Local => (local, local),
-            Basis::Empty => (Dots::NONE, Dots::NONE),
+            Basis::Local => Draft::of_client(key, tomb, Basis::Local, (local, local)),
+            Basis::Empty => Draft::of_client(key, tomb, basis, (Dots::NONE, Dots::NONE)),
             Basis::Token(slot) => {
-                let token = self.tokens[usize::from(slot) % self.tokens.len()];
+                let slot = slot % self.tokens.len() as u8;
+                let token = self.tokens[usize::from(slot)];
                 if token.is_set && usize::from(token.key) == key {
-                    (token.seen, token.carried)
+                    let basis = Basis::Token(slot);
+                    Draft::of_client(key, tomb, basis, (token.seen, token.carried))
                 } else {
-                    (local, local)
+                    Draft::of_client(key, tomb, Basis::Local, (local, local))
                 }
             }
         }
@@ -56,14 +58,12 @@ impl World {
             return Ok(());
         }
         let key = usize::from(key);
-        let (context, carried) = self.basis(at, key, basis);
-        let expires = expires && !delete;
-        let draft =
-            Draft { key, tomb: delete, system: false, context, carried, expires, stands_for: None };
+        let draft = Draft { expires: expires && !delete, ..self.draft(at, key, delete, basis) };
         if let Some(dot) = self.make(at, draft)?
             && mail
         {
             self.mail |= Dots::one(dot);
+            self.told(at);
         }
         Ok(())
     }
@@ -80,8 +80,10 @@ impl World {
             return Ok(());
         }
         let token = self.token_of(at, usize::from(key));
-        let slot = usize::from(slot) % self.tokens.len();
-        self.tokens[slot] = token;
+        let slot = slot % self.tokens.len() as u8;
+        self.tokens[usize::from(slot)] = token;
+        self.told(at);
+        self.effect(Effect::Read { at, key, slot });
         Ok(())
     }
 
@@ -117,6 +119,7 @@ impl World {
         }
         state.gone |= (replica.clock & self.truth.of_key[key]) - live - self.truth.tombs;
         state.token |= replica.clock;
+        self.effect(Effect::Saw { client, at, own: None });
         Ok(())
     }
 
@@ -132,20 +135,14 @@ impl World {
             return Ok(());
         }
         let key = usize::from(key);
-        let seen = self.replicas[usize::from(at)].effective(&self.truth, key);
-        let draft = Draft {
-            key,
-            tomb: delete,
-            system: false,
-            context: seen,
-            carried: seen,
-            expires: false,
-            stands_for: None,
-        };
+        let draft = self.draft(at, key, delete, Basis::Local);
         if let Some(dot) = self.make(at, draft)? {
-            let client = &mut self.clients[usize::from(client)];
+            self.told(at);
+            let number = client;
+            let client = &mut self.clients[usize::from(number)];
             client.own |= Dots::one(dot);
             client.token |= Dots::one(dot);
+            self.effect(Effect::Saw { client: number, at, own: Some(dot) });
         }
         Ok(())
     }
@@ -163,9 +160,9 @@ impl World {
             self.clients[usize::from(client)] = Client::default();
             return Ok(false);
         }
-        if self.replicas[usize::from(at)].recovering
-            || !token.within(self.replicas[usize::from(at)].clock)
-        {
+        let covered = token.within(self.replicas[usize::from(at)].clock);
+        self.effect(Effect::Session { client, at, seen: token, covered });
+        if self.replicas[usize::from(at)].recovering || !covered {
             self.counters.count(Event::SessionNotYet);
             return Ok(false);
         }
@@ -173,6 +170,7 @@ impl World {
             return Ok(false);
         }
         self.counters.count(Event::SessionServed);
+        self.told(at);
         Ok(true)
     }
 
@@ -186,38 +184,48 @@ impl World {
         }
         let key = usize::from(write.key);
         let replica = &self.replicas[usize::from(at)];
-        let mut context = Dots::NONE;
+        let mut basis = Basis::Empty;
         if write.node == at {
             if replica.directory == write.directory {
-                assert!(
-                    replica.ids.has(first),
-                    "the directory that took write {first} knows its id"
-                );
-                self.counters.count(Event::RetriedHere);
-                return Ok(());
+                return self.retry_here(at, first);
             }
             if self.mutant != Some(Mutant::RetryAfterLoss) {
                 self.counters.count(Event::RetryUnknown);
                 return Ok(());
             }
-            context = replica.effective(&self.truth, key);
+            basis = Basis::Local;
         } else if self.mutant == Some(Mutant::RetryElsewhere) {
-            context = replica.effective(&self.truth, key);
+            basis = Basis::Local;
         }
-        if !(context & self.truth.superseders(first)).is_empty() {
+        let draft = self.draft(at, key, write.tomb, basis);
+        if !(draft.context & self.truth.superseders(first)).is_empty() {
             return Err(Violation::RetriedOver { dot: first });
         }
         self.counters.count(Event::RetriedElsewhere);
-        let draft = Draft {
-            key,
-            tomb: write.tomb,
-            system: false,
-            context,
-            carried: context,
-            expires: false,
-            stands_for: None,
-        };
         self.make(at, draft)?;
+        self.told(at);
+        Ok(())
+    }
+
+    /// Repeats a write where it was first taken. The id is known there, unless the write went with the
+    /// last batches and nobody had heard of it; then it is taken as if for the first time.
+    fn retry_here(&mut self, at: u8, first: Dot) -> Result<(), Violation> {
+        if self.replicas[usize::from(at)].ids.has(first) {
+            self.counters.count(Event::RetriedHere);
+            self.told(at);
+            return Ok(());
+        }
+        assert!(
+            self.truth.excused.has(first),
+            "the directory that took write {first} knows its id"
+        );
+        self.counters.count(Event::RetriedAfterCrash);
+        let write = *self.truth.write(first);
+        let (key, tomb) = (usize::from(write.key), write.tomb);
+        let (context, carried) = (write.context, write.carried);
+        let cause = Cause::Again(first);
+        self.make(at, Draft { key, tomb, cause, context, carried, expires: false })?;
+        self.told(at);
         Ok(())
     }
 }

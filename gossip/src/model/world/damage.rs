@@ -1,9 +1,9 @@
 //! Disks that lose a part, and what a replica does about it.
 
 use super::writes::Draft;
-use super::{Dots, Event, Violation, World};
+use super::{Cause, Dots, Effect, Event, Follow, Violation, World};
 
-impl World {
+impl<F: Follow> World<F> {
     /// Whether the disk lost something and nobody knows.
     pub(super) fn is_damaged(&self, at: u8) -> bool {
         let replica = &self.replicas[usize::from(at)];
@@ -37,7 +37,9 @@ impl World {
         replica.contexts -= replica.damaged;
         replica.pending -= replica.damaged_pending;
         replica.rebuildable = rebuildable;
-        self.touch(at);
+        self.effect(Effect::Damaged { at });
+        self.settled(at);
+        self.told(at);
         self.note_losses()
     }
 
@@ -48,6 +50,7 @@ impl World {
             return Ok(());
         }
         self.counters.count(Event::DamageFound);
+        self.effect(Effect::Damaged { at });
         self.replicas[usize::from(at)].clock = Dots::NONE;
         self.replicas[usize::from(at)].pending = Dots::NONE;
         self.start_over(at)
@@ -77,6 +80,7 @@ impl World {
             return Ok(false);
         }
         self.counters.count(Event::DamageRebuilt);
+        self.follow.effect(&self.truth, Effect::Damaged { at });
         // The log is replayed through apply, later records included: what has been superseded since
         // does not come back, and what came back for want of `pending` goes again.
         replica.stored |= replica.damaged;
@@ -90,7 +94,9 @@ impl World {
             }
         }
         replica.contexts &= replica.stored;
-        self.touch(at);
+        self.collapse(at, key)?;
+        self.settled(at);
+        self.told(at);
         Ok(false)
     }
 
@@ -111,8 +117,9 @@ impl World {
                     continue;
                 }
                 if replica.contexts.has(dot) {
-                    self.replicas[usize::from(peer)].apply(&self.truth, self.mutant, dot);
-                    self.touch(peer);
+                    self.effect(Effect::Applied { at: peer, dot });
+                    self.apply(peer, dot)?;
+                    self.settled(peer);
                 } else if !self.truth.tombs.has(dot) {
                     self.rewrite(at, peer, dot)?;
                 }
@@ -132,15 +139,8 @@ impl World {
             Dots::one(dot)
         };
         self.counters.count(Event::RewrittenWithoutContext);
-        let draft = Draft {
-            key,
-            tomb: false,
-            system: false,
-            context,
-            carried: context,
-            expires: false,
-            stands_for: Some(dot),
-        };
+        let cause = Cause::Rewrite(dot);
+        let draft = Draft { key, tomb: false, cause, context, carried: context, expires: false };
         self.make(peer, draft)?;
         Ok(())
     }

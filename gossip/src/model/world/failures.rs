@@ -3,9 +3,9 @@
 use super::super::replica::Replica;
 use super::super::truth::ACTORS_PLANNED;
 use super::freshness::Beat;
-use super::{Dots, Event, Mutant, REPLICAS_MAX, Violation, World, majority};
+use super::{Disk, Dots, Effect, Event, Follow, Mutant, REPLICAS_MAX, Violation, World, majority};
 
-impl World {
+impl<F: Follow> World<F> {
     /// A process ends and begins on the same disk: with a new actor.
     pub(super) fn restart(&mut self, at: u8) -> Result<(), Violation> {
         if !self.may_fail(at) {
@@ -14,11 +14,40 @@ impl World {
         let mut replica = self.replicas[usize::from(at)];
         self.retirement.seal(replica.actor, replica.counter);
         if self.renew_actor(at, &mut replica) {
-            self.replicas[usize::from(at)] = replica;
-            self.cut_sessions(at);
-            self.forget_volatile(at);
+            self.begin_again(at, replica, Disk::Same);
         }
         Ok(())
+    }
+
+    /// A process ends before its last batches are durable, and begins on what is. Nobody was told of
+    /// what is gone.
+    pub(super) fn crash(&mut self, at: u8, pick: u8) -> Result<(), Violation> {
+        if !self.may_fail(at) || self.is_damaged(at) {
+            return Ok(());
+        }
+        let tail = &self.tails[usize::from(at)];
+        let last = usize::from(pick) % tail.len();
+        let cut = tail.len() - 1 - last;
+        let mut replica = tail[last];
+        self.retirement.seal(replica.actor, replica.counter);
+        if !self.renew_actor(at, &mut replica) {
+            return Ok(());
+        }
+        if cut > 0 {
+            self.counters.count(Event::BatchesCut);
+        }
+        self.begin_again(at, replica, Disk::Cut(cut));
+        self.note_losses()
+    }
+
+    /// A process begins on its own disk.
+    fn begin_again(&mut self, at: u8, replica: Replica, disk: Disk) {
+        self.cut_sessions(at);
+        self.forget_volatile(at);
+        self.effect(Effect::Started { at, actor: replica.actor, disk });
+        self.replicas[usize::from(at)] = replica;
+        self.settled(at);
+        self.told(at);
     }
 
     /// The disk is lost, the node begins with an empty one.
@@ -35,14 +64,16 @@ impl World {
         let mut fresh = Replica::default();
         let Some(actor) = self.truth.mint(at, 0) else { return Ok(()) };
         fresh.actor = actor;
-        self.come_back(at, fresh)
+        self.come_back(at, fresh, Disk::Empty)
     }
 
     /// Keeps a copy of the disk.
     pub(super) fn image(&mut self, at: u8) -> Result<(), Violation> {
         if self.is_member(at) && !self.is_damaged(at) && !self.replicas[usize::from(at)].recovering
         {
+            self.told(at);
             self.images[usize::from(at)] = Some(self.replicas[usize::from(at)]);
+            self.effect(Effect::Imaged { at });
         }
         Ok(())
     }
@@ -57,7 +88,7 @@ impl World {
         let keeps = [Some(Mutant::DotReused), Some(Mutant::RollbackByHandshake)];
         if keeps.contains(&self.mutant) || self.renew_actor(at, &mut image) {
             self.counters.count(Event::RolledBack);
-            return self.come_back(at, image);
+            return self.come_back(at, image, Disk::Image);
         }
         Ok(())
     }
@@ -79,7 +110,8 @@ impl World {
     }
 
     /// A replica with another disk than before is back: recovering, and known to be.
-    fn come_back(&mut self, at: u8, state: Replica) -> Result<(), Violation> {
+    fn come_back(&mut self, at: u8, state: Replica, disk: Disk) -> Result<(), Violation> {
+        self.effect(Effect::Started { at, actor: state.actor, disk });
         for actor in 0..self.truth.actors as u8 {
             if self.truth.node_of(actor) == at && actor != state.actor {
                 self.retirement.orphan(actor);
@@ -102,7 +134,8 @@ impl World {
         self.cut_sessions(at);
         self.forget_volatile(at);
         self.retirement.start_over();
-        self.touch(at);
+        self.settled(at);
+        self.told(at);
         self.note_losses()
     }
 

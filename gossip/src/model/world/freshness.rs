@@ -1,6 +1,6 @@
 //! Beats, and what a replica may claim from them.
 
-use super::{Dots, Event, Mutant, Violation, World};
+use super::{Dots, Event, Follow, Mutant, Violation, World};
 
 /// What a member said of itself: "these are all my writes, as of this moment".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -11,14 +11,14 @@ pub(super) struct Beat {
     own: Dots,
 }
 
-impl World {
+impl<F: Follow> World<F> {
     /// A member beats to another. It names the writes of all its actors; so after the loss of a disk
     /// it is silent until all other members have told it what they have of them.
     pub(super) fn beat(&mut self, from: u8, to: u8) -> Result<(), Violation> {
         if from == to || !self.is_member(from) || !self.is_member(to) {
             return Ok(());
         }
-        let replica = &self.replicas[usize::from(from)];
+        let replica = self.replicas[usize::from(from)];
         let silent = match self.mutant {
             Some(Mutant::BeatAfterGate) => replica.recovering,
             _ => !replica.whole,
@@ -31,6 +31,7 @@ impl World {
             _ => self.truth.of_node(from) & replica.clock,
         };
         self.counters.count(Event::BeatTaken);
+        self.told(from);
         self.beats[usize::from(to)][usize::from(from)] =
             Beat { is_set: true, as_of: self.truth.count as u8, own };
         Ok(())
@@ -42,7 +43,7 @@ impl World {
         if !self.is_member(at) || self.is_damaged(at) {
             return Ok(());
         }
-        let replica = &self.replicas[usize::from(at)];
+        let replica = self.replicas[usize::from(at)];
         let mut as_of = replica.epoch_as_of;
         let mut needed = Dots::NONE;
         if self.epoch == 0 {
@@ -67,6 +68,7 @@ impl World {
             return Ok(());
         }
         self.counters.count(Event::ClaimMade);
+        self.told(at);
         let written = Dots::first(usize::from(as_of)) - self.truth.lost - self.truth.excused;
         match (written - replica.clock).oldest() {
             Some(dot) => Err(Violation::NotFresh { at, dot }),

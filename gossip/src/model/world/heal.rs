@@ -1,11 +1,11 @@
 //! The end of a schedule: sessions alone make all members agree on what is right.
 
-use super::{Dot, Dots, Event, Violation, World, latest};
+use super::{Dot, Dots, Event, Follow, Violation, World, latest};
 
 /// Rounds of all pairs after which members must agree. One that starts over needs a few more.
 const ROUNDS: usize = 8;
 
-impl World {
+impl<F: Follow> World<F> {
     /// Verifies all disks, lets every pair of members have sessions until nothing changes, and checks
     /// what they agree on.
     ///
@@ -14,11 +14,10 @@ impl World {
     pub fn heal(&mut self) -> Result<(), Violation> {
         let replicas = self.setting.replicas as u8;
         for slot in 0..self.sessions.len() {
-            self.sessions[slot].is_open = false;
+            self.cut(slot);
         }
         for at in 0..replicas {
             self.scrub(at)?;
-            self.collapse_touched()?;
             self.check_touched()?;
         }
         for _ in 0..ROUNDS {
@@ -27,7 +26,6 @@ impl World {
                     if from != to && self.is_member(from) && self.is_member(to) {
                         self.now += 1;
                         self.whole_session(from, to)?;
-                        self.collapse_touched()?;
                         self.check_touched()?;
                     }
                 }

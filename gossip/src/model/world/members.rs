@@ -1,9 +1,9 @@
 //! Members that come and go, one at a time.
 
 use super::super::replica::Replica;
-use super::{EPOCHS, Event, Mutant, Violation, World, majority};
+use super::{EPOCHS, Effect, Event, Follow, Mutant, Violation, World, majority};
 
-impl World {
+impl<F: Follow> World<F> {
     /// Adds a replica that is none, or removes one.
     ///
     /// The members change only when a majority of the last configuration but one follows the last
@@ -18,6 +18,9 @@ impl World {
             .any(|at| self.is_member(at as u8) && self.replicas[at].recovering);
         if recovering || !self.is_adopted() {
             return Ok(());
+        }
+        for at in 0..self.setting.replicas as u8 {
+            self.told(at);
         }
         let place = usize::from(pick >> 1) % self.setting.replicas;
         let is_member = members >> place & 1 == 1;
@@ -35,6 +38,7 @@ impl World {
         if self.is_member(at) {
             self.replicas[usize::from(at)].epoch = self.epoch;
             self.replicas[usize::from(at)].epoch_as_of = self.truth.count as u8;
+            self.told(at);
         }
         Ok(())
     }
@@ -80,6 +84,7 @@ impl World {
         self.replicas[place] = Replica { epoch: self.epoch, ..Replica::default() };
         self.images[place] = None;
         self.cut_sessions(place as u8);
+        self.effect(Effect::Left { at: place as u8 });
         self.note_losses()
     }
 

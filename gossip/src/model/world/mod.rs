@@ -16,6 +16,7 @@ use std::hash::{Hash, Hasher};
 
 use super::counters::{Counters, Event};
 use super::dots::{Dot, Dots};
+use super::follow::{Cause, Disk, Effect, Follow};
 use super::mutant::Mutant;
 use super::operation::{Basis, Operation};
 use super::replica::Replica;
@@ -61,9 +62,14 @@ pub struct Setting {
     pub skew: [i16; REPLICAS_MAX],
 }
 
+/// States that a crash can go back to at most; what is older counts as durable.
+const TAIL: usize = 6;
+
 /// Everything.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct World<F: Follow = ()> {
+    /// Who is told of every change.
+    pub follow: F,
     mutant: Option<Mutant>,
     setting: Setting,
     /// What is true.
@@ -71,6 +77,8 @@ pub struct World {
     /// The replicas; of these, members count.
     pub replicas: [Replica; REPLICAS_MAX],
     images: [Option<Replica>; REPLICAS_MAX],
+    /// What each replica was after each batch since somebody was last told of it; the first is durable.
+    tails: [Vec<Replica>; REPLICAS_MAX],
     mail: Dots,
     entries: Vec<EntryMessage>,
     sessions: [Session; SESSIONS],
@@ -93,12 +101,21 @@ pub struct World {
 impl World {
     /// A world for many schedules; call [`World::reset`] before each.
     pub fn new(mutant: Option<Mutant>, setting: Setting) -> Self {
+        Self::followed(mutant, setting, ())
+    }
+}
+
+impl<F: Follow> World<F> {
+    /// A world that is followed.
+    pub fn followed(mutant: Option<Mutant>, setting: Setting, follow: F) -> Self {
         let mut world = Self {
+            follow,
             mutant,
             setting,
             truth: Truth::default(),
             replicas: [Replica::default(); REPLICAS_MAX],
             images: [None; REPLICAS_MAX],
+            tails: [const { Vec::new() }; REPLICAS_MAX],
             mail: Dots::NONE,
             entries: Vec::new(),
             sessions: [Session::default(); SESSIONS],
@@ -146,7 +163,9 @@ impl World {
             self.directories += 1;
             self.replicas[at] =
                 Replica { actor, directory: self.directories, whole: true, ..Replica::default() };
+            self.told(at as u8);
         }
+        self.follow.begin(&self.setting, &self.replicas[..setting.replicas]);
         self.counters.count(Event::Schedule);
     }
 
@@ -174,7 +193,6 @@ impl World {
         self.counters.operations[operation.kind()] += 1;
         self.now += 1;
         self.play(operation)?;
-        self.collapse_touched()?;
         self.check_touched()
     }
 
@@ -222,6 +240,7 @@ impl World {
             Operation::Expire { at, pick } => self.expire(at, pick),
             Operation::Beat { from, to } => self.beat(from, to),
             Operation::Claim { at } => self.claim(at),
+            Operation::Crash { at, pick } => self.crash(at, pick),
         }
     }
 
@@ -245,13 +264,40 @@ impl World {
             self.images[at].as_ref().map(plain).hash(hasher);
         }
         for session in self.sessions {
-            session.without_stamps().hash(hasher);
+            session.if_open().hash(hasher);
         }
         self.tokens.hash(hasher);
     }
 
-    fn touch(&mut self, at: u8) {
+    /// Tells the follower of something.
+    #[inline]
+    fn effect(&mut self, effect: Effect) {
+        self.follow.effect(&self.truth, effect);
+    }
+
+    /// A change of a replica is complete: one batch of its log.
+    fn settled(&mut self, at: u8) {
         self.touched |= 1 << at;
+        let replica = &self.replicas[usize::from(at)];
+        let tail = &mut self.tails[usize::from(at)];
+        if tail.len() == TAIL {
+            tail.remove(0);
+        }
+        tail.push(*replica);
+        self.follow.settled(&self.truth, at, replica);
+    }
+
+    /// Something leaves a replica that tells of what it is. So that has to be durable.
+    fn told(&mut self, at: u8) {
+        let tail = &mut self.tails[usize::from(at)];
+        tail.clear();
+        tail.push(self.replicas[usize::from(at)]);
+    }
+
+    /// Applies a record at a replica, with the collapse that follows.
+    fn apply(&mut self, at: u8, dot: Dot) -> Result<(), Violation> {
+        self.replicas[usize::from(at)].apply(&self.truth, self.mutant, dot);
+        self.collapse(at, usize::from(self.truth.write(dot).key))
     }
 
     fn is_lww(&self, key: usize) -> bool {
@@ -276,7 +322,13 @@ fn majority(count: u32) -> u32 {
     count / 2 + 1
 }
 
+/// The place of a write among all of a key where the last writer wins.
+#[inline]
+fn rank(truth: &Truth, dot: Dot) -> (u32, u16) {
+    (truth.write(dot).stamp, truth.place(truth.write(dot).rank))
+}
+
 /// The dot of which (stamp, rank) is the highest.
 fn latest(truth: &Truth, dots: Dots) -> Option<Dot> {
-    dots.max_by_key(|&dot| (truth.write(dot).stamp, truth.write(dot).rank, dot))
+    dots.max_by_key(|&dot| (rank(truth, dot), truth.place(dot)))
 }

@@ -1,8 +1,10 @@
 //! Quorum writes and reads, in configurations that change.
 
 use super::clients::Token;
-use super::writes::Draft;
-use super::{Basis, Dot, Dots, Event, READS, REPLICAS_MAX, Violation, World, majority};
+use super::{
+    Basis, Dot, Dots, Effect, Event, Follow, Mutant, READS, REPLICAS_MAX, Violation, World,
+    majority,
+};
 
 /// A quorum read that waits for answers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -14,12 +16,14 @@ pub(super) struct QuorumRead {
     /// Live siblings, everything known of the key, and the whole clock, of each that answered.
     live: [Dots; REPLICAS_MAX],
     effective: [Dots; REPLICAS_MAX],
+    /// Values that came with their context in one of the answers.
+    records: Dots,
     clocks: Dots,
     /// Quorum writes that were acknowledged before it began.
     owed: Dots,
 }
 
-impl World {
+impl<F: Follow> World<F> {
     /// Writes at a coordinator and at those of `reach` that follow the same configuration. A majority
     /// of it acknowledges.
     pub(super) fn quorum_write(
@@ -34,18 +38,10 @@ impl World {
             return Ok(());
         }
         let key = usize::from(key);
-        let (context, carried) = self.basis(at, key, basis);
-        let draft = Draft {
-            key,
-            tomb: delete,
-            system: false,
-            context,
-            carried,
-            expires: false,
-            stands_for: None,
-        };
+        let draft = self.draft(at, key, delete, basis);
         let Some(dot) = self.make(at, draft)? else { return Ok(()) };
         self.mail |= Dots::one(dot);
+        self.told(at);
         let epoch = self.replicas[usize::from(at)].epoch;
         let members = self.members[usize::from(epoch)];
         let mut acks = 0u8;
@@ -58,8 +54,10 @@ impl World {
                 continue;
             }
             if target != at {
-                self.replicas[usize::from(target)].apply(&self.truth, self.mutant, dot);
-                self.touch(target);
+                self.effect(Effect::Applied { at: target, dot });
+                self.apply(target, dot)?;
+                self.settled(target);
+                self.told(target);
             }
             acks |= 1 << target;
         }
@@ -83,6 +81,7 @@ impl World {
                 owed: self.promised & self.truth.of_key[usize::from(key)],
                 ..QuorumRead::default()
             };
+            self.effect(Effect::Asked { slot: slot % READS as u8, key });
         }
         Ok(())
     }
@@ -105,10 +104,13 @@ impl World {
             self.counters.count(Event::RecoveringRefused);
             return Ok(());
         }
+        self.told(from);
+        self.effect(Effect::Answered { slot: slot as u8, at: from });
         let replica = &self.replicas[usize::from(from)];
         let read = &mut self.reads[slot];
         read.live[usize::from(from)] = replica.live(&self.truth, key);
         read.effective[usize::from(from)] = replica.effective(&self.truth, key);
+        read.records |= replica.live(&self.truth, key) & replica.contexts;
         read.clocks |= replica.clock & self.truth.of_key[key];
         read.answered |= 1 << from;
         if read.answered.count_ones() >= majority(members.count_ones()) {
@@ -143,24 +145,31 @@ impl World {
             }
         }
         self.tokens[slot] = Token { is_set: true, key: read.key, seen: union, carried: union };
-        for dot in answer {
-            self.repair(read.answered, dot);
+        self.effect(Effect::Joined { slot: slot as u8, answer, seen: union });
+        for dot in answer & read.records {
+            for at in 0..REPLICAS_MAX {
+                if read.answered >> at & 1 == 1 && !read.effective[at].has(dot) {
+                    self.repair(slot as u8, at as u8, dot)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Sends a record to those that answered without it, if one of them still has its context.
-    fn repair(&mut self, answered: u8, dot: Dot) {
-        let has = |at: usize| answered >> at & 1 == 1 && self.replicas[at].contexts.has(dot);
-        if !(0..self.setting.replicas).any(has) || self.truth.lost.has(dot) {
-            return;
+    /// Sends a record to who answered without it. It comes out of an answer, maybe of somebody who has lost it since;
+    /// so it is taken like any record from outside the group.
+    fn repair(&mut self, slot: u8, at: u8, dot: Dot) -> Result<(), Violation> {
+        if !self.is_member(at) || self.truth.lost.has(dot) {
+            return Ok(());
         }
-        for at in 0..self.setting.replicas {
-            if answered >> at & 1 == 1 && !self.replicas[at].clock.has(dot) {
-                self.replicas[at].apply(&self.truth, self.mutant, dot);
-                self.touch(at as u8);
-                self.counters.count(Event::QuorumRepaired);
-            }
+        if self.is_retiring(at, dot) && self.mutant != Some(Mutant::RepairOfRetiring) {
+            self.counters.count(Event::RefusedRetiring);
+            return Ok(());
         }
+        self.effect(Effect::Repaired { slot, at, dot });
+        self.apply(at, dot)?;
+        self.settled(at);
+        self.counters.count(Event::QuorumRepaired);
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Actors that end: in two steps, so that nothing which a member holds is declared lost.
 
 use super::super::truth::ACTORS_MAX;
-use super::{Dots, Event, Mutant, Violation, World};
+use super::{Dot, Dots, Effect, Event, Follow, Mutant, Violation, World};
 
 /// A set of actors.
 #[derive(Clone, Copy)]
@@ -81,7 +81,13 @@ impl Retirement {
     }
 }
 
-impl World {
+impl<F: Follow> World<F> {
+    /// Whether a write is of an actor that retires, and new here. Then nobody takes it from outside the group.
+    pub(super) fn is_retiring(&self, at: u8, dot: Dot) -> bool {
+        let replica = &self.replicas[usize::from(at)];
+        replica.retiring >> self.truth.write(dot).actor & 1 == 1 && !replica.clock.has(dot)
+    }
+
     /// Begins to retire an actor that nobody has any more.
     pub(super) fn retire(&mut self, pick: u8) -> Result<(), Violation> {
         let mut former = Bits(!(self.retirement.open | self.retirement.done));
@@ -128,6 +134,7 @@ impl World {
                 self.touched |= 1 << at;
             }
         }
+        self.told(at);
         Ok(())
     }
 
@@ -150,6 +157,9 @@ impl World {
             }
         }
         let members = self.member_bits();
+        for at in 0..self.setting.replicas as u8 {
+            self.told(at);
+        }
         if members & !self.retirement.reported[actor] != 0 {
             return Ok(());
         }
@@ -173,6 +183,7 @@ impl World {
             }
         }
         self.truth.lost |= lost;
+        self.effect(Effect::Retired);
         Ok(())
     }
 }

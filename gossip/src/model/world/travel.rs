@@ -1,7 +1,7 @@
 //! What travels between replicas: rumors and sessions.
 
 use super::super::session::{Sent, Session};
-use super::{Dots, Event, Mutant, SESSIONS, Violation, World};
+use super::{Dot, Dots, Effect, Event, Follow, Mutant, SESSIONS, Violation, World};
 
 /// Entries that travel at most, with the rule that only a broken variant follows.
 const ENTRIES: usize = 16;
@@ -14,20 +14,21 @@ pub(super) struct EntryMessage {
     clock: Dots,
 }
 
-impl World {
+impl<F: Follow> World<F> {
     /// Sends one record that has its context. Nobody who is recovering passes on what is not new and
     /// his own.
     pub(super) fn send(&mut self, from: u8, pick: u8) -> Result<(), Violation> {
         if !self.is_member(from) {
             return Ok(());
         }
-        let replica = &self.replicas[usize::from(from)];
+        let replica = self.replicas[usize::from(from)];
         let mut records = replica.stored & replica.contexts;
         if replica.recovering {
             records &= self.truth.of_actor(replica.actor);
         }
         let Some(dot) = records.pick(pick) else { return Ok(()) };
         self.mail |= Dots::one(dot);
+        self.told(from);
         if self.mutant == Some(Mutant::SenderClockAsContext) {
             let key = self.truth.write(dot).key;
             let of_key = self.truth.of_key[usize::from(key)];
@@ -52,25 +53,33 @@ impl World {
             return Ok(());
         }
         let Some(dot) = self.mail.pick(pick) else { return Ok(()) };
-        let write = self.truth.write(dot);
-        let replica = &mut self.replicas[usize::from(to)];
-        let is_retiring = replica.retiring >> write.actor & 1 == 1;
-        if self.truth.lost.has(dot) || (is_retiring && !replica.clock.has(dot)) {
+        let write = *self.truth.write(dot);
+        let replica = self.replicas[usize::from(to)];
+        if self.truth.lost.has(dot) || self.is_retiring(to, dot) {
             self.counters.count(Event::RefusedRetiring);
             return Ok(());
         }
         let had = replica.clock.has(dot) || replica.pending.has(dot);
         if had && !replica.stored.has(dot) {
             self.counters.count(Event::RefusedObsolete);
-            if replica.reactivate(&self.truth, dot) {
-                self.counters.count(Event::Reactivated);
-            }
         }
         if !(replica.stored & write.carried).is_empty() {
             self.counters.count(Event::ContextOfOther);
         }
-        replica.apply(&self.truth, self.mutant, dot);
-        self.touch(to);
+        self.effect(Effect::Applied { at: to, dot });
+        self.apply(to, dot)?;
+        self.wake(to, dot)?;
+        self.settled(to);
+        Ok(())
+    }
+
+    /// Wakes the certificates that cover an obsolete record which has arrived.
+    fn wake(&mut self, at: u8, dot: Dot) -> Result<(), Violation> {
+        if self.replicas[usize::from(at)].reactivate(&self.truth, dot) {
+            self.counters.count(Event::Reactivated);
+            self.effect(Effect::Woke { at, dot });
+            self.collapse(at, usize::from(self.truth.write(dot).key))?;
+        }
         Ok(())
     }
 
@@ -85,7 +94,7 @@ impl World {
         replica.contexts |= new;
         replica.clock |= new;
         replica.pending = (replica.pending | message.clock) - replica.clock;
-        self.touch(to);
+        self.settled(to);
     }
 
     /// Begins a session and returns its slot. Who holds a write that was declared lost is emptied
@@ -112,9 +121,12 @@ impl World {
         let receiver = &self.replicas[usize::from(to)];
         self.sessions[slot] =
             Session::begin(from, to, &sender, receiver, self.setting.keys, self.mutant);
-        if self.sessions[slot].is_flagged {
+        let flagged = self.sessions[slot].is_flagged;
+        if flagged {
             self.counters.count(Event::SessionFlagged);
         }
+        self.told(to);
+        self.effect(Effect::Began { slot: slot as u8, from, to, flagged });
         Ok(Some(slot))
     }
 
@@ -153,22 +165,55 @@ impl World {
             && let Some(key) = self.sessions[slot].next_key(&self.truth)
             && !(self.verify(from, key)? && self.verify(to, key)?)
         {
-            self.sessions[slot].is_open = false;
+            self.cut(slot);
             return Ok(Sent::Done);
         }
         let sender = self.replicas[usize::from(from)];
-        let receiver = &mut self.replicas[usize::from(to)];
-        let sent = self.sessions[slot].send(&self.truth, &sender, receiver, self.mutant, refuse);
-        match sent {
-            Sent::Entry { vanished: true, .. } => self.counters.count(Event::RecordVanished),
-            Sent::Equal => self.counters.count(Event::WalkEqual),
-            Sent::Record(dot) if receiver.reactivate(&self.truth, dot) => {
-                self.counters.count(Event::Reactivated);
-            }
-            _ => {}
+        let receiver = &self.replicas[usize::from(to)];
+        let sent = self.sessions[slot].send(&self.truth, &sender, receiver, self.mutant);
+        if sent == Sent::Done {
+            return Ok(sent);
         }
-        self.touch(to);
+        self.told(from);
+        let records = match sent {
+            Sent::Record(dot) => Dots::one(dot),
+            Sent::Entry { records, .. } => records,
+            Sent::Equal(_) | Sent::Done => Dots::NONE,
+        };
+        let refused = refuse && !records.is_empty();
+        self.effect(Effect::Sent { slot: slot as u8, sent, refused });
+        if refused {
+            self.sessions[slot].refuse();
+        } else {
+            self.hand_over(to, records)?;
+        }
+        match sent {
+            Sent::Record(dot) if !refused => self.wake(to, dot)?,
+            Sent::Entry { key, vanished, .. } => {
+                if vanished {
+                    self.counters.count(Event::RecordVanished);
+                }
+                if self.mutant == Some(Mutant::DropsBeforeClose) {
+                    let receiver = &mut self.replicas[usize::from(to)];
+                    self.sessions[slot].drop_early(&self.truth, receiver, key);
+                }
+            }
+            Sent::Equal(_) => self.counters.count(Event::WalkEqual),
+            Sent::Record(_) | Sent::Done => {}
+        }
+        self.settled(to);
         Ok(sent)
+    }
+
+    /// Applies the records that a session brought at once.
+    fn hand_over(&mut self, to: u8, mut records: Dots) -> Result<(), Violation> {
+        while let Some(dot) = self.truth.first(records) {
+            records -= Dots::one(dot);
+            if !self.truth.lost.has(dot) {
+                self.apply(to, dot)?;
+            }
+        }
+        Ok(())
     }
 
     /// Closes a session if everything was sent; then the receiver knows what the sender knew.
@@ -185,26 +230,27 @@ impl World {
             return Ok(());
         }
         self.sessions[slot].is_open = false;
-        if session.is_void(self.mutant) {
-            let spoiled = session.is_spoiled();
-            self.counters.count(if spoiled {
-                Event::SessionSpoiled
-            } else {
-                Event::SessionRefused
-            });
+        let sender = self.replicas[usize::from(session.from)];
+        let is_spoiled = session.is_spoiled(&sender, self.mutant);
+        let closed = !is_spoiled && !session.is_refused(self.mutant);
+        self.told(session.from);
+        self.effect(Effect::Ended { slot: slot as u8, closed });
+        if !closed {
+            let event = if is_spoiled { Event::SessionSpoiled } else { Event::SessionRefused };
+            self.counters.count(event);
             return Ok(());
         }
-        let sender = self.replicas[usize::from(session.from)];
         let receiver = &mut self.replicas[to];
         session.close(&self.truth, &sender, receiver, self.setting.keys, self.mutant);
         self.counters.count(Event::SessionClosed);
-        self.touch(session.to);
         self.note_heard(session.to, session.from, session.is_trusted);
+        self.collapse_all(session.to)?;
+        self.settled(session.to);
         Ok(())
     }
 
     pub(super) fn abort(&mut self, slot: u8) -> Result<(), Violation> {
-        self.sessions[usize::from(slot) % SESSIONS].is_open = false;
+        self.cut(usize::from(slot) % SESSIONS);
         Ok(())
     }
 
@@ -219,11 +265,17 @@ impl World {
         Ok(())
     }
 
+    /// Cuts off a session.
+    pub(super) fn cut(&mut self, slot: usize) {
+        self.sessions[slot].is_open = false;
+        self.effect(Effect::Cut { slot: slot as u8 });
+    }
+
     /// Cuts off all sessions of a replica whose process ended.
     pub(super) fn cut_sessions(&mut self, at: u8) {
-        for session in &mut self.sessions {
-            if session.from == at || session.to == at {
-                session.is_open = false;
+        for slot in 0..SESSIONS {
+            if self.sessions[slot].from == at || self.sessions[slot].to == at {
+                self.cut(slot);
             }
         }
     }

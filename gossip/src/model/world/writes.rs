@@ -1,24 +1,37 @@
 //! Writes: how one is made, and the ones that replicas make by themselves.
 
+use super::super::operation::Basis;
 use super::super::truth::Write;
-use super::{Dot, Dots, Event, LIFETIME, Mutant, ROOM, Violation, World, latest};
+use super::{
+    Cause, Dot, Dots, Effect, Event, Follow, LIFETIME, Mutant, ROOM, Violation, World, latest, rank,
+};
 
 /// A write that is about to be made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draft {
     pub(super) key: usize,
     pub(super) tomb: bool,
-    pub(super) system: bool,
+    pub(super) cause: Cause,
     /// What it supersedes.
     pub(super) context: Dots,
     /// What it says that it supersedes.
     pub(super) carried: Dots,
     pub(super) expires: bool,
-    /// A write whose place among stamps it takes, in place of a new stamp.
-    pub(super) stands_for: Option<Dot>,
 }
 
-impl World {
+impl Draft {
+    /// What a client writes.
+    pub(super) fn of_client(
+        key: usize,
+        tomb: bool,
+        basis: Basis,
+        (context, carried): (Dots, Dots),
+    ) -> Self {
+        Self { key, tomb, cause: Cause::Client(basis), context, carried, expires: false }
+    }
+}
+
+impl<F: Follow> World<F> {
     /// Makes a write at a replica: one dot, one record, durable there.
     pub(super) fn make(&mut self, at: u8, draft: Draft) -> Result<Option<Dot>, Violation> {
         if !self.truth.has_room(1) {
@@ -34,7 +47,13 @@ impl World {
         let mut stamp = (clock.max(1) as u32).max(covered + 1).max(replica.hlc + 1);
         let mut rank = self.truth.count as Dot;
         let mut deadline = if draft.expires { self.now + LIFETIME } else { 0 };
-        if let Some(other) = draft.stands_for.map(|dot| self.truth.write(dot)) {
+        // The place among stamps of the write that it stands for, in place of a new one.
+        let stands_for = match draft.cause {
+            Cause::Client(_) | Cause::Again(_) => None,
+            Cause::Collapse(_) if self.mutant == Some(Mutant::CollapseRankedAnew) => None,
+            Cause::Collapse(dot) | Cause::Expiry(dot) | Cause::Rewrite(dot) => Some(dot),
+        };
+        if let Some(other) = stands_for.map(|dot| self.truth.write(dot)) {
             (stamp, rank) = (other.stamp, other.rank);
             deadline = if draft.tomb { 0 } else { other.deadline };
         }
@@ -45,7 +64,7 @@ impl World {
             counter: replica.counter,
             directory: replica.directory,
             tomb: draft.tomb,
-            system: draft.system,
+            system: matches!(draft.cause, Cause::Collapse(_)),
             context: draft.context,
             carried: draft.carried,
             clock: replica.clock,
@@ -56,9 +75,13 @@ impl World {
         if !(draft.context - replica.clock).is_empty() {
             self.counters.count(Event::PendingLeft);
         }
-        replica.apply(&self.truth, self.mutant, dot);
         replica.ids |= Dots::one(dot);
-        self.touch(at);
+        self.effect(Effect::Made { at, dot, cause: draft.cause, now: self.now });
+        self.replicas[usize::from(at)].apply(&self.truth, self.mutant, dot);
+        if !matches!(draft.cause, Cause::Collapse(_)) {
+            self.collapse(at, draft.key)?;
+            self.settled(at);
+        }
         Ok(Some(dot))
     }
 
@@ -75,34 +98,28 @@ impl World {
         self.truth.has_room(ROOM) && (!is_late || self.mutant == Some(Mutant::LwwWritesAtOnce))
     }
 
-    /// Writes the collapses that are due at the replicas that this step changed: where a certificate
-    /// meets live siblings that have no later place, by (stamp, rank), they end. An equal place is that
-    /// of a copy of what has expired.
-    pub(super) fn collapse_touched(&mut self) -> Result<(), Violation> {
-        if self.setting.lww == 0 || self.mutant == Some(Mutant::LwwWithoutCollapse) {
-            return Ok(());
-        }
-        for at in 0..self.setting.replicas {
-            if self.touched >> at & 1 == 1 {
-                for key in 0..self.setting.keys {
-                    if self.is_lww(key) {
-                        self.collapse(at as u8, key)?;
-                    }
-                }
-            }
+    /// Writes the collapses that are due at a replica.
+    pub(super) fn collapse_all(&mut self, at: u8) -> Result<(), Violation> {
+        for key in 0..self.setting.keys {
+            self.collapse(at, key)?;
         }
         Ok(())
     }
 
-    fn collapse(&mut self, at: u8, key: usize) -> Result<(), Violation> {
+    /// Writes a collapse if it is due: where a certificate meets live siblings that have no later place,
+    /// by (stamp, rank), they end. An equal place is that of a copy of what has expired. It belongs to
+    /// the batch of what made it due.
+    pub(super) fn collapse(&mut self, at: u8, key: usize) -> Result<(), Violation> {
+        if !self.is_lww(key) || self.mutant == Some(Mutant::LwwWithoutCollapse) {
+            return Ok(());
+        }
         let replica = &self.replicas[usize::from(at)];
         let certificates =
             replica.stored & replica.contexts & self.truth.of_key[key] & self.truth.tombs;
         let Some(certificate) = latest(&self.truth, certificates) else { return Ok(()) };
-        let rank = |dot: Dot| (self.truth.write(dot).stamp, self.truth.write(dot).rank);
         let mut losers = Dots::NONE;
         for sibling in replica.live(&self.truth, key) {
-            if rank(sibling) <= rank(certificate) {
+            if rank(&self.truth, sibling) <= rank(&self.truth, certificate) {
                 losers |= Dots::one(sibling);
             }
         }
@@ -114,17 +131,8 @@ impl World {
             context |= self.truth.write(dot).carried;
         }
         self.counters.count(Event::Collapsed);
-        let stands_for =
-            if self.mutant == Some(Mutant::CollapseRankedAnew) { None } else { Some(certificate) };
-        let draft = Draft {
-            key,
-            tomb: true,
-            system: true,
-            context,
-            carried: context,
-            expires: false,
-            stands_for,
-        };
+        let cause = Cause::Collapse(certificate);
+        let draft = Draft { key, tomb: true, cause, context, carried: context, expires: false };
         self.make(at, draft)?;
         Ok(())
     }
@@ -159,17 +167,10 @@ impl World {
             self.counters.count(Event::ExpiredBesideOthers);
         }
         self.mail |= Dots::one(self.truth.count as Dot);
-        let draft = Draft {
-            key,
-            tomb: true,
-            system: false,
-            context,
-            carried,
-            expires: false,
-            stands_for: Some(dot),
-        };
-        self.make(at, draft)?;
-        let ended = siblings - self.replicas[usize::from(at)].live(&self.truth, key) - own;
+        let cause = Cause::Expiry(dot);
+        self.make(at, Draft { key, tomb: true, cause, context, carried, expires: false })?;
+        self.told(at);
+        let ended = (siblings & carried) - own;
         match (ended - write.context).oldest() {
             Some(dot) => Err(Violation::ExpiredOther { at, dot }),
             None => Ok(()),
@@ -178,20 +179,22 @@ impl World {
 
     /// Drops a certificate at any age. Where the last writer wins, only a stable one.
     pub(super) fn drop_certificate(&mut self, at: u8, pick: u8) -> Result<(), Violation> {
-        if let Some(dot) = self.certificate(at, pick) {
+        if let Some((dot, stable)) = self.certificate(at, pick) {
             self.counters.count(Event::DroppedCertificate);
+            self.effect(Effect::ForgotCertificate { at, dot, stable });
             self.replicas[usize::from(at)].drop_certificate(&self.truth, self.mutant, dot);
-            self.touch(at);
+            self.settled(at);
         }
         Ok(())
     }
 
     /// Puts a certificate to sleep at any age.
     pub(super) fn put_to_sleep(&mut self, at: u8, pick: u8) -> Result<(), Violation> {
-        if let Some(dot) = self.certificate(at, pick) {
+        if let Some((dot, stable)) = self.certificate(at, pick) {
             self.counters.count(Event::Slept);
+            self.effect(Effect::Slept { at, dot, stable });
             self.replicas[usize::from(at)].put_to_sleep(&self.truth, self.mutant, dot);
-            self.touch(at);
+            self.settled(at);
         }
         Ok(())
     }
@@ -201,11 +204,10 @@ impl World {
         if !self.is_member(at) {
             return Ok(());
         }
-        let replica = &mut self.replicas[usize::from(at)];
-        if let Some(dot) = (replica.contexts - self.truth.tombs).pick(pick) {
+        let values = self.replicas[usize::from(at)].contexts - self.truth.tombs;
+        if let Some(dot) = values.pick(pick) {
             self.counters.count(Event::DroppedContext);
-            replica.drop_context(&self.truth, self.mutant, dot);
-            self.touch(at);
+            self.forget_context(at, dot);
         }
         Ok(())
     }
@@ -223,28 +225,37 @@ impl World {
                 }
             }
         }
-        let replica = &mut self.replicas[usize::from(at)];
-        for dot in replica.contexts & stable {
+        for dot in self.replicas[usize::from(at)].contexts & stable {
             self.counters.count(Event::DroppedStable);
             if self.truth.tombs.has(dot) {
-                replica.drop_certificate(&self.truth, self.mutant, dot);
+                let stable = self.lww_may_forget();
+                self.effect(Effect::ForgotCertificate { at, dot, stable });
+                self.replicas[usize::from(at)].drop_certificate(&self.truth, self.mutant, dot);
+                self.settled(at);
             } else {
-                replica.drop_context(&self.truth, self.mutant, dot);
+                self.forget_context(at, dot);
             }
         }
-        self.touch(at);
         Ok(())
     }
 
-    fn certificate(&self, at: u8, pick: u8) -> Option<Dot> {
+    fn forget_context(&mut self, at: u8, dot: Dot) {
+        self.effect(Effect::ForgotContext { at, dot });
+        self.replicas[usize::from(at)].drop_context(&self.truth, self.mutant, dot);
+        self.settled(at);
+    }
+
+    /// A certificate that may go, and whether that is because it is stable.
+    fn certificate(&mut self, at: u8, pick: u8) -> Option<(Dot, bool)> {
         if !self.is_member(at) {
             return None;
         }
         let replica = &self.replicas[usize::from(at)];
         let dot = (replica.stored & replica.contexts & self.truth.tombs).pick(pick)?;
-        let may_go = !self.is_lww(usize::from(self.truth.write(dot).key))
-            || (self.stable().has(dot) && self.lww_may_forget());
-        may_go.then_some(dot)
+        if !self.is_lww(usize::from(self.truth.write(dot).key)) {
+            return Some((dot, false));
+        }
+        (self.stable().has(dot) && self.lww_may_forget()).then_some((dot, true))
     }
 
     /// Whether stable certificates may go where the last writer wins. A write that was on a lost disk
@@ -254,10 +265,12 @@ impl World {
         self.mutant == Some(Mutant::LwwStableOnly) || !self.retirement.has_orphans()
     }
 
-    fn stable(&self) -> Dots {
+    /// What all members have, each actor's writes up to the first that one of them lacks.
+    fn stable(&mut self) -> Dots {
         let mut stable = self.truth.issued();
         for at in 0..self.setting.replicas {
             if self.is_member(at as u8) {
+                self.told(at as u8);
                 stable &= self.truth.base(self.replicas[at].clock);
             }
         }

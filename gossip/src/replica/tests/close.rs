@@ -5,7 +5,12 @@ use crate::hlc::Stamp;
 
 fn closing(sender: &Replica) -> Closing {
     let state = sender.state();
-    Closing { clock: state.clock().clone(), horizon: state.horizon().clone(), staged: Vec::new() }
+    Closing {
+        clock: state.clock().clone(),
+        horizon: state.horizon().clone(),
+        highest: state.highest(),
+        staged: Vec::new(),
+    }
 }
 
 fn staged(sender: &Replica, key: &EntryKey) -> Staged {
@@ -27,7 +32,7 @@ fn a_flagged_session_drops_what_the_sender_dropped_and_keeps_what_it_never_saw()
     let old = put(&mut a, &key, value("old"), Basis::Held);
     b.apply(&old).unwrap();
     let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
-    a.forget_certificate(&key, delete.dot, false);
+    a.forget_certificate(&key, delete.dot, &Stable::default());
     let unseen = put(&mut b, &key, value("unseen"), Basis::Nothing);
     let flag = a.state().horizon().flags(a.state().clock(), b.state().clock());
     assert_eq!(flag, Some(delete.dot));
@@ -46,7 +51,7 @@ fn what_is_pending_at_the_sender_is_pending_here_after_a_flagged_session() {
     let key = plain("k");
     let late = put(&mut c, &key, value("late"), Basis::Held);
     let delete = put(&mut a, &key, Body::Certificate, seen(&c, &key));
-    a.forget_certificate(&key, delete.dot, false);
+    a.forget_certificate(&key, delete.dot, &Stable::default());
     assert!(a.entry(&key).unwrap().pending().contains(late.dot));
     assert_eq!(a.state().pending_keys().collect::<Vec<_>>(), [&key]);
     let pending = Staged {
@@ -141,7 +146,7 @@ fn a_certificate_that_the_sender_lacks_stays() {
     let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
     b.apply(&delete).unwrap();
     let fixed = closing(&a);
-    a.forget_certificate(&key, delete.dot, true);
+    a.forget_certificate(&key, delete.dot, &stable(&a));
     b.close(&Closing { staged: vec![staged(&a, &key)], ..fixed }).unwrap();
     assert!(b.entry(&key).unwrap().siblings().contains_key(&delete.dot));
     // Who hears of it from here alone loses the value.
@@ -172,7 +177,7 @@ fn b59_a_value_that_a_flagged_session_drops_raises_the_horizon_unless_all_is_tol
     let expiry = origin.expire(&key, second.dot, Stamp::at_ms(3_000)).unwrap().record;
     assert!(!expiry.context.contains(first.dot));
     sender.apply(&expiry).unwrap();
-    sender.forget_certificate(&key, expiry.dot, false);
+    sender.forget_certificate(&key, expiry.dot, &Stable::default());
     let closed = Closing { staged: vec![staged(&sender, &key)], ..closing(&sender) };
     receiver.close(&closed).unwrap();
     assert!(live(&receiver, &key).is_empty());
@@ -182,4 +187,61 @@ fn b59_a_value_that_a_flagged_session_drops_raises_the_horizon_unless_all_is_tol
         "nobody was told of what it had superseded"
     );
     assert!(flag.is_some());
+}
+
+/// A value that came with the close has removed nothing; its record, which comes later, does.
+#[test]
+fn a_record_whose_value_came_without_it_removes_the_certificates_that_it_superseded() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
+    b.apply(&delete).unwrap();
+    let over = put(&mut a, &key, value("over"), Basis::Held);
+    a.forget_context(&key, over.dot);
+    b.close(&Closing { staged: vec![staged(&a, &key)], ..closing(&a) }).unwrap();
+    let stored = |replica: &Replica| replica.entry(&key).unwrap().siblings().len();
+    assert_eq!((stored(&b), live(&b, &key)), (2, vec![over.dot]), "certificates stay");
+    let applied = b.apply(&over).unwrap();
+    assert_eq!(applied.outcome, Outcome::Duplicate);
+    assert_eq!(applied.changes, [Change::Removed { key: key.clone(), dot: delete.dot }]);
+    assert_eq!((stored(&b), live(&b, &key)), (1, vec![over.dot]));
+    assert!(b.apply(&over).unwrap().changes.is_empty());
+    b.state().verify().unwrap();
+}
+
+/// What comes from elsewhere may say anything; the replica refuses it and is the same as before.
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let bare = put(&mut a, &key, value("bare"), Basis::Held);
+    a.forget_context(&key, bare.dot);
+    let sound = staged(&a, &key);
+    let before = b.state().clone();
+    let refused = |b: &mut Replica, staged: Vec<Staged>| {
+        let refused = b.close(&Closing { staged, ..closing(&a) }).unwrap_err();
+        assert_eq!(*b.state(), before);
+        refused
+    };
+    let twice = Staged { bare: [&sound.bare[..], &sound.bare[..]].concat(), ..sound.clone() };
+    assert_eq!(refused(&mut b, vec![twice]), NotApplied::Contradiction);
+    let absent = Staged { present: BTreeSet::new(), ..sound.clone() };
+    assert_eq!(refused(&mut b, vec![absent]), NotApplied::Contradiction);
+    let unknown = Staged { effective: Clock::default(), ..sound.clone() };
+    assert_eq!(refused(&mut b, vec![unknown]), NotApplied::Contradiction);
+    // A write of the receiver that it never made.
+    let own = Dot::new(actor(2), 1);
+    let forged = Staged {
+        present: [own].into(),
+        effective: [own].into_iter().collect(),
+        bare: vec![(own, sound.bare[0].1.clone())],
+        ..sound.clone()
+    };
+    assert_eq!(refused(&mut b, vec![forged]), NotApplied::OwnActorAhead);
+    // A key may come more than once, also under the name of another one: the first that stores a write has it.
+    let other = Staged { key: plain("other"), ..sound.clone() };
+    b.close(&Closing { staged: vec![sound.clone(), sound, other], ..closing(&a) }).unwrap();
+    assert_eq!(live(&b, &key), [bare.dot]);
+    assert!(b.entry(&plain("other")).is_none_or(|entry| entry.siblings().is_empty()));
+    b.state().verify().unwrap();
 }

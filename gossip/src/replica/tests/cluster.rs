@@ -8,7 +8,10 @@ use crate::batch;
 use crate::change::{decode, encode};
 use crate::clock::FoldNumber;
 use crate::hlc::Stamp;
-use crate::session::{Ended, Hello, Meeting, NotClosed, PartBody, Serving, Taking, meet};
+use crate::session::{Ended, Hello, Meeting, NotClosed, Part, PartBody, Serving, Taking, meet};
+
+/// Clocks are up to 300 ms behind this.
+const WALL_MAX_MS: u64 = 1_200;
 
 /// A session on its way.
 struct Session {
@@ -47,6 +50,7 @@ pub(super) struct Seen {
     pub(super) obsolete: usize,
     pub(super) pending: usize,
     pub(super) equal_clocks: usize,
+    pub(super) stable: usize,
 }
 
 pub(super) struct Cluster {
@@ -54,6 +58,10 @@ pub(super) struct Cluster {
     members: Vec<Member>,
     keys: Vec<EntryKey>,
     records: Vec<Record>,
+    /// Of the records, those that a client wrote.
+    clients: BTreeSet<Dot>,
+    /// Values that were ended by their time.
+    expired: BTreeSet<Dot>,
     sessions: Vec<Session>,
     folds: Vec<Fold>,
     tokens: Vec<(EntryKey, Basis)>,
@@ -79,6 +87,7 @@ impl Cluster {
             };
             member.replica.set_keyspace(PLAIN, Standing::Open(Policy::Siblings));
             member.replica.set_keyspace(LWW, Standing::Open(Policy::Lww));
+            member.replica.set_time(WALL_MAX_MS);
             member.log(&changes);
             member
         };
@@ -87,6 +96,8 @@ impl Cluster {
             members,
             keys: keys.to_vec(),
             records: Vec::new(),
+            clients: BTreeSet::new(),
+            expired: BTreeSet::new(),
             sessions: Vec::new(),
             folds: Vec::new(),
             tokens: Vec::new(),
@@ -111,7 +122,8 @@ impl Cluster {
             17 => self.forget(at),
             18 => self.restart(at),
             19 => self.fold(at),
-            _ => self.expire(at),
+            _ if self.pick(4) > 0 => self.expire(at),
+            _ => self.settle(at),
         }
         self.check();
     }
@@ -121,26 +133,41 @@ impl Cluster {
         let mut key = self.keys[choice].clone();
         let body = if self.pick(3) == 0 { Body::Certificate } else { value("v") };
         let deadline = (self.pick(5) == 0).then(|| Stamp::at_ms(1_000));
-        let wall = 900 + self.rng.next_u64() % 300;
+        // Few times, so that stamps tie.
+        let wall = WALL_MAX_MS - 100 * (self.rng.next_u64() % 4);
         let basis = match self.pick(6) {
             0 => Basis::Nothing,
             1 | 2 if !self.tokens.is_empty() => {
                 let token = self.pick(self.tokens.len());
                 let (of, basis) = self.tokens[token].clone();
                 key = of;
-                basis
+                self.read_token(at, basis)
             }
             _ => Basis::Held,
         };
         let write = Write { key: key.clone(), body, deadline, basis };
-        let member = &mut self.members[at];
-        let written = member.replica.write(&write, &mut member.hlc, wall).unwrap();
-        member.log(&written.changes);
-        self.seen.collapses += usize::from(written.collapse.is_some());
-        self.records.push(written.record);
-        self.records.extend(written.collapse);
+        self.take(at, &write, wall);
         let basis = seen(&self.members[at].replica, &key);
         self.tokens.push((key, basis));
+    }
+
+    /// A replica takes a write of a client.
+    fn take(&mut self, at: usize, write: &Write, wall: u64) {
+        let member = &mut self.members[at];
+        let written = member.replica.write(write, &mut member.hlc, wall).unwrap();
+        member.log(&written.changes);
+        self.seen.collapses += usize::from(written.collapse.is_some());
+        self.clients.insert(written.record.dot);
+        self.records.push(written.record);
+        self.records.extend(written.collapse);
+    }
+
+    /// A token as the replica reads it: with the folds that it knows.
+    fn read_token(&self, at: usize, basis: Basis) -> Basis {
+        let Basis::Seen { context, stamp } = basis else { return basis };
+        let folds = self.members[at].replica.state().folds();
+        let context = Clock::decode(&context.encode(folds.through()), folds).unwrap();
+        Basis::Seen { context: Arc::new(context), stamp }
     }
 
     /// A record arrives: late, twice, or out of order.
@@ -153,7 +180,9 @@ impl Cluster {
     }
 
     fn apply(&mut self, at: usize, record: &Record) {
-        let (bytes, _) = batch::encode(std::slice::from_ref(record), usize::MAX);
+        // The sender knows all folds, the reader perhaps none.
+        let through = self.members[at].replica.state().folds().through();
+        let (bytes, _) = batch::encode(std::slice::from_ref(record), usize::MAX, through);
         let folds = self.members[at].replica.state().folds();
         let decoded = batch::decode(&bytes, folds).unwrap();
         assert_eq!(&decoded[0], record);
@@ -177,7 +206,9 @@ impl Cluster {
         self.sessions_begun += 1;
         self.seen.sessions += 1;
         let (sender, receiver) = (&self.members[from].replica, &self.members[to].replica);
-        let hello = Hello::of(receiver, number, 1, Vec::new());
+        let hello = Hello::of(receiver, number, 1, Vec::new()).what;
+        let bytes = hello.encode(sender.state().folds().through());
+        let hello = Hello::decode(&bytes, sender.state().folds()).unwrap();
         let meeting = meet(sender, 1, &hello);
         assert!(matches!(meeting, Meeting::Same | Meeting::Differs), "{meeting:?}");
         let serving = Serving::begin(sender, &hello);
@@ -206,11 +237,11 @@ impl Cluster {
     /// Sends one part; false if that was the end.
     fn go_on(&mut self, session: &mut Session, is_lost: bool) -> bool {
         let sender = &self.members[session.from].replica;
-        let part = match session.serving.next(sender, 1) {
+        let part = match session.serving.next(sender, 1).map(|part| part.what) {
             Some(part) => part,
             None if !session.serving.is_flagged() => return false,
             None if session.is_walked => match session.serving.end(sender) {
-                Some(part) => part,
+                Some(part) => part.what,
                 // The end was said, and lost.
                 None => return false,
             },
@@ -222,6 +253,9 @@ impl Cluster {
         if is_lost {
             return true;
         }
+        let folds = self.members[session.to].replica.state().folds();
+        let bytes = part.encode(session.serving.folds());
+        let part = Part::decode(&bytes, folds).expect("what is written for a reader is read");
         self.seen.staged += usize::from(matches!(part.body, PartBody::Entry(_)));
         let member = &mut self.members[session.to];
         let taken = session.taking.take(&mut member.replica, part);
@@ -245,23 +279,64 @@ impl Cluster {
         let sender = &self.members[session.from].replica;
         let receiver = &self.members[session.to].replica;
         for key in self.keys.iter().filter(|key| live(sender, key) != live(receiver, key)) {
-            session.serving.tell(sender, key);
+            session.serving.tell(key);
         }
         session.taking.walked();
         session.is_walked = true;
     }
 
-    /// Drops contexts and certificates, stable or not. In `lww` keyspaces only contexts of values.
+    /// What all members have. No disk is lost here, so there are no orphans.
+    fn stable(&self) -> Stable {
+        let (first, others) = self.members.split_first().unwrap();
+        let mut by = first.replica.state().clock().clone();
+        for other in others {
+            by = by.minus(&by.minus(other.replica.state().clock()));
+        }
+        Stable { by, has_orphans: false }
+    }
+
+    /// Drops contexts and certificates at any age; in `lww` keyspaces only stable certificates, and rarely contexts.
     fn forget(&mut self, at: usize) {
+        let stable = self.stable();
+        let spares_contexts = self.pick(3) > 0;
         let choice = self.pick(self.keys.len());
         let key = self.keys[choice].clone();
         let member = &mut self.members[at];
         let dots = member.replica.entry(&key).map(|entry| entry.siblings().clone());
         for dot in dots.unwrap_or_default().into_keys() {
-            let mut changes = member.replica.forget_context(&key, dot);
-            changes.extend(member.replica.forget_certificate(&key, dot, false));
+            let mut changes = Vec::new();
+            if key.keyspace != LWW || !spares_contexts {
+                changes.extend(member.replica.forget_context(&key, dot));
+            }
+            changes.extend(member.replica.forget_certificate(&key, dot, &stable));
+            let is_gone = changes.iter().any(|change| matches!(change, Change::Removed { .. }));
+            self.seen.stable += usize::from(is_gone && key.keyspace == LWW);
             member.log(&changes);
         }
+    }
+
+    /// All meet and forget what is stable; then the one whose clock is slowest writes over nothing.
+    fn settle(&mut self, at: usize) {
+        let Some(key) = self.keys.iter().find(|key| key.keyspace == LWW).cloned() else { return };
+        for _ in 0..2 {
+            for (from, to) in self.pairs() {
+                let mut session = self.session(from, to);
+                while self.go_on(&mut session, false) {}
+            }
+        }
+        for member in 0..self.members.len() {
+            self.members[member].replica.set_time(WALL_MAX_MS);
+            self.forget(member);
+        }
+        let body = value("slow");
+        let write = Write { key, body, deadline: None, basis: Basis::Nothing };
+        self.take(at, &write, WALL_MAX_MS - 300);
+    }
+
+    fn pairs(&self) -> Vec<(usize, usize)> {
+        let all = 0..self.members.len();
+        let pairs = all.clone().flat_map(|from| all.clone().map(move |to| (from, to)));
+        pairs.filter(|(from, to)| from != to).collect()
     }
 
     /// A crash: what the log has is all there is, and a fresh actor.
@@ -274,11 +349,12 @@ impl Cluster {
         member.replica = replica;
         member.replica.set_keyspace(PLAIN, Standing::Open(Policy::Siblings));
         member.replica.set_keyspace(LWW, Standing::Open(Policy::Lww));
+        member.replica.set_time(WALL_MAX_MS);
         member.incarnation += 1;
         member.log(&changes);
     }
 
-    /// The catalogue folds a sealed actor of a member; all hear of it. What a disk lost is not simulated,
+    /// The catalogue folds a sealed actor of a member, who hears of it. What a disk lost is not simulated,
     /// so the last counter on the disk is the last that was issued.
     fn fold(&mut self, at: usize) {
         let known = |fold: &Fold| fold.actor;
@@ -289,10 +365,16 @@ impl Cluster {
             let number = FoldNumber(self.folds.len() as u32 + 1);
             let fold = Fold { number, actor: *actor, last: *last };
             self.folds.push(fold);
-            for member in &mut self.members {
-                let changes = member.replica.fold(fold);
-                member.log(&changes);
-            }
+        }
+        self.hear_of_folds(at);
+    }
+
+    /// A member catches up with the catalogue; the others may lag behind.
+    fn hear_of_folds(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        for fold in &self.folds {
+            let changes = member.replica.fold(*fold);
+            member.log(&changes);
         }
     }
 
@@ -306,6 +388,7 @@ impl Cluster {
         });
         if let Some((key, dot)) = expired {
             let written = member.replica.expire(&key, dot, now).unwrap();
+            self.expired.insert(dot);
             member.log(&written.changes);
             self.records.push(written.record);
             self.records.extend(written.collapse);
@@ -347,13 +430,14 @@ impl Cluster {
     /// whatever is gone was superseded by some write.
     pub(super) fn heal(&mut self) {
         self.sessions.clear();
+        for at in 0..self.members.len() {
+            self.hear_of_folds(at);
+        }
         for _ in 0..6 {
-            for from in 0..self.members.len() {
-                for to in (0..self.members.len()).filter(|to| *to != from) {
-                    let mut session = self.session(from, to);
-                    while self.go_on(&mut session, false) {}
-                    self.check();
-                }
+            for (from, to) in self.pairs() {
+                let mut session = self.session(from, to);
+                while self.go_on(&mut session, false) {}
+                self.check();
             }
         }
         let (first, others) = self.members.split_first().unwrap();
@@ -372,6 +456,20 @@ impl Cluster {
             let stays = stored || superseded || record.body.is_certificate();
             assert!(known && stays, "{} vanished", record.dot);
         }
+        for key in self.keys.iter().filter(|key| key.keyspace == LWW) {
+            self.check_winner(key);
+        }
+    }
+
+    /// Of the writes of clients the last one wins, by stamp and dot, whatever was forgotten since. Nothing is shown where
+    /// that is a delete, or has expired.
+    fn check_winner(&self, key: &EntryKey) {
+        let of_key = self.records.iter().filter(|r| r.key == *key && self.clients.contains(&r.dot));
+        let highest = of_key.max_by_key(|record| (record.stamp, record.dot));
+        let entry = self.members[0].replica.entry(key);
+        let winner = entry.and_then(|entry| entry.winner(Stamp::ZERO)).map(|(dot, _)| dot);
+        let right = highest.filter(|r| !r.body.is_certificate() && !self.expired.contains(&r.dot));
+        assert_eq!(winner, right.map(|record| record.dot), "another one should win");
     }
 }
 

@@ -2,8 +2,12 @@
 
 mod close;
 mod cluster;
+mod damage;
+mod dormant;
+mod places;
 mod rules;
 mod schedules;
+mod stamps;
 
 use std::sync::Arc;
 
@@ -51,8 +55,13 @@ fn put_at(replica: &mut Replica, key: &EntryKey, body: Body, basis: Basis, ms: u
 
 /// What a client sees of a key at a replica.
 fn seen(replica: &Replica, key: &EntryKey) -> Basis {
-    let stamp = replica.entry(key).map(Entry::stamp).unwrap_or_default();
-    Basis::Seen { context: Arc::new(replica.state().effective(key)), stamp }
+    let token = replica.token(key).what;
+    Basis::Seen { context: token.context, stamp: token.stamp }
+}
+
+/// As if every member had what this replica has.
+fn stable(replica: &Replica) -> Stable {
+    Stable { by: replica.state().clock().clone(), has_orphans: false }
 }
 
 fn live(replica: &Replica, key: &EntryKey) -> Vec<Dot> {

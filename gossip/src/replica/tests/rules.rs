@@ -1,6 +1,7 @@
 //! One rule a test.
 
 use super::*;
+use crate::change::{decode, encode};
 use crate::clock::FoldNumber;
 use crate::hlc::Stamp;
 
@@ -48,7 +49,7 @@ fn b53_a_late_certificate_does_not_end_a_value_that_it_never_saw() {
     let first = put(&mut a, &key, value("first"), Basis::Held);
     b.apply(&first).unwrap();
     let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
-    assert!(!a.forget_certificate(&key, delete.dot, true).is_empty());
+    assert!(!a.forget_certificate(&key, delete.dot, &stable(&a)).is_empty());
     assert!(a.entry(&key).is_none());
     let again = put(&mut a, &key, value("again"), Basis::Held);
     assert_eq!(a.apply(&delete).unwrap().outcome, Outcome::Obsolete);
@@ -151,8 +152,9 @@ fn in_an_lww_keyspace_a_later_delete_wins_over_an_earlier_put() {
     assert_eq!(b.apply(&early).unwrap().outcome, Outcome::Obsolete);
     assert!(live(&b, &key).is_empty());
     // Until it is stable the certificate has to stay.
-    assert!(a.forget_certificate(&key, collapse.dot, false).is_empty());
-    assert!(!a.forget_certificate(&key, collapse.dot, true).is_empty());
+    a.set_time(3_000);
+    assert!(a.forget_certificate(&key, collapse.dot, &Stable::default()).is_empty());
+    assert!(!a.forget_certificate(&key, collapse.dot, &stable(&a)).is_empty());
 }
 
 #[test]
@@ -227,7 +229,7 @@ fn b52_who_knows_more_of_my_actor_than_i_makes_me_mint() {
     let token = seen(&b, &key);
     let by_b = put(&mut b, &key, value("3"), Basis::Held);
 
-    let mut a = Replica::resume(image, TreeKey::new(&[1; 32]));
+    let mut a = Replica::resume(image, TreeKey::new(&[1; 32]), None);
     a.set_keyspace(PLAIN, Standing::Open(Policy::Siblings));
     assert_eq!(a.apply(&lost).unwrap_err(), NotApplied::OwnActorAhead);
     assert_eq!(a.apply(&by_b).unwrap_err(), NotApplied::OwnActorAhead);
@@ -258,9 +260,28 @@ fn records_of_unknown_keyspaces_wait_and_of_removed_ones_are_refused_for_ever() 
 
     a.set_keyspace(PLAIN, Standing::Removed);
     put(&mut a, &lww("k"), value("other"), Basis::Held);
-    a.clear_keyspace(PLAIN);
+    assert!(!a.clear_keyspace(PLAIN, 10).is_empty());
     assert!(a.entry(&plain("k")).is_none() && a.entry(&lww("k")).is_some());
+    assert!(a.clear_keyspace(PLAIN, 10).is_empty());
     a.state().verify().unwrap();
+}
+
+#[test]
+fn a_removed_keyspace_goes_in_batches_of_a_bounded_size() {
+    let mut a = replica(1);
+    for name in ["a", "b", "c", "d", "e"] {
+        put(&mut a, &plain(name), value(name), Basis::Held);
+    }
+    put(&mut a, &lww("a"), value("stays"), Basis::Held);
+    a.set_keyspace(PLAIN, Standing::Removed);
+    let clock = a.state().clock().clone();
+    let removed = |change: &&Change| matches!(change, Change::Removed { .. });
+    for left in [2, 2, 1, 0] {
+        assert_eq!(a.clear_keyspace(PLAIN, 2).iter().filter(removed).count(), left);
+        a.state().verify().unwrap();
+    }
+    assert_eq!(a.state().entries().count(), 1);
+    assert_eq!(*a.state().clock(), clock);
 }
 
 #[test]
@@ -275,7 +296,7 @@ fn a_fold_changes_the_name_and_no_dot() {
     assert_eq!(a.fold(fold), [Change::FoldLearned { fold }, Change::Folded { fold }]);
     assert!(a.fold(fold).is_empty());
     assert!(a.state().clock().same_dots(&dots));
-    assert!(a.state().clock().encode().len() < dots.encode().len());
+    assert!(a.state().clock().encode(FoldNumber::ALL).len() < dots.encode(FoldNumber::ALL).len());
 }
 
 #[test]
@@ -302,7 +323,7 @@ fn the_tree_grows_and_stays_the_sum_of_what_is_live() {
         put(&mut a, &key, value("x"), Basis::Held);
     }
     assert_eq!(a.tree().depth(), 3);
-    let resumed = Replica::resume(a.state().clone(), TreeKey::new(&[1; 32]));
+    let resumed = Replica::resume(a.state().clone(), TreeKey::new(&[1; 32]), None);
     assert_eq!(resumed.tree(), a.tree());
     for key in a.keys_below(NodeName::ROOT) {
         let leaf = a.tree().leaf_of(a.hash.hash(key).place);
@@ -319,8 +340,9 @@ fn a_certificate_of_a_keyspace_that_was_not_heard_of_stays_until_it_is_stable() 
     let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
     let state = a.state().clone();
     let (mut a, _) = Replica::start(state, actor(9), TreeKey::new(&[1; 32]));
-    assert!(a.forget_certificate(&key, delete.dot, false).is_empty());
-    assert!(!a.forget_certificate(&key, delete.dot, true).is_empty());
+    a.set_time(1_000);
+    assert!(a.forget_certificate(&key, delete.dot, &Stable::default()).is_empty());
+    assert!(!a.forget_certificate(&key, delete.dot, &stable(&a)).is_empty());
 }
 
 /// How the clock heard of the write has raised the horizon, if anything did.
@@ -338,4 +360,93 @@ fn an_obsolete_write_that_is_known_and_comes_again_changes_nothing() {
     let again = b.apply(&old).unwrap();
     assert_eq!((again.outcome, again.changes.len()), (Outcome::Obsolete, 0));
     assert_eq!(*b.state(), before);
+}
+
+/// A collapse is a write, and a replica without an actor has no dot for it.
+#[test]
+fn a_replica_that_was_never_started_takes_nothing() {
+    let record = put(&mut replica(1), &lww("k"), value("x"), Basis::Held);
+    let mut a = Replica::resume(State::default(), TreeKey::new(&[1; 32]), None);
+    a.set_keyspace(LWW, Standing::Open(Policy::Lww));
+    assert_eq!(a.apply(&record).unwrap_err(), NotApplied::NotStarted);
+    assert_eq!(a.close(&Closing::default()).unwrap_err(), NotApplied::NotStarted);
+    a.mint(actor(2));
+    assert_eq!(a.apply(&record).unwrap().outcome, Outcome::Stored);
+}
+
+/// Daily starts of a node that writes nothing leave nothing behind.
+#[test]
+fn an_actor_is_sealed_only_while_it_has_something_to_be_folded() {
+    let mut a = replica(1);
+    a.mint(actor(11));
+    assert!(a.state().sealed().is_empty());
+    put(&mut a, &plain("k"), value("x"), Basis::Held);
+    a.mint(actor(12));
+    assert_eq!(a.state().sealed().iter().collect::<Vec<_>>(), [(&actor(11), &1)]);
+    a.fold(Fold { number: FoldNumber(1), actor: actor(11), last: 1 });
+    assert!(a.state().sealed().is_empty());
+}
+
+/// One poll, one entry: a fold is heard of, and a write names it, in the same bytes.
+#[test]
+fn an_entry_of_the_log_may_use_a_fold_that_it_learns() {
+    let mut a = replica(1);
+    let mut log: Vec<Vec<Change>> = Vec::new();
+    let key = plain("k");
+    let write = |a: &mut Replica| {
+        let write =
+            Write { key: key.clone(), body: value("x"), deadline: None, basis: Basis::Held };
+        a.write(&write, &mut Hlc::default(), 1_000).unwrap().changes
+    };
+    log.push(vec![Change::Started { actor: actor(1) }]);
+    log.push(write(&mut a));
+    let fold = Fold { number: FoldNumber(1), actor: actor(1), last: 1 };
+    let mut poll = a.mint(actor(11));
+    poll.extend(a.fold(fold));
+    poll.extend(write(&mut a));
+    let names_the_fold = |change: &Change| match change {
+        Change::Put { sibling, .. } => {
+            sibling.context.as_ref().is_some_and(|context| context.shared().has_fold(&fold))
+        }
+        _ => false,
+    };
+    assert!(poll.iter().any(names_the_fold));
+    log.push(poll);
+    log.push(write(&mut a));
+    // A crash may cut the log after any entry; what is left is read, and a next entry too.
+    let bytes: Vec<Vec<u8>> = log.iter().map(|changes| encode(changes)).collect();
+    for cut in 0..=bytes.len() {
+        let mut state = State::default();
+        for (entry, changes) in bytes[..cut].iter().zip(&log) {
+            let read = decode(entry, state.folds()).unwrap();
+            assert_eq!(&read, changes);
+            for change in &read {
+                state.replay(change);
+            }
+        }
+        state.verify().unwrap();
+        assert_eq!(state == *a.state(), cut == bytes.len());
+    }
+    // Without the entry that learns the fold the next one cannot be read, and says so.
+    assert!(decode(&bytes[3], &crate::clock::Folds::default()).is_err());
+}
+
+/// What is refused and leaves nothing behind writes no header.
+#[test]
+fn an_obsolete_write_of_a_key_without_an_entry_leaves_its_dot_and_nothing_else() {
+    let (mut a, mut b, mut c) = (replica(1), replica(2), replica(3));
+    let key = plain("k");
+    let old = put(&mut a, &key, value("old"), Basis::Held);
+    let delete = put(&mut b, &key, Body::Certificate, seen(&a, &key));
+    c.apply(&delete).unwrap();
+    c.forget_certificate(&key, delete.dot, &Stable::default());
+    let header = |change: &Change| matches!(change, Change::Header { .. });
+    // Its dot was pending, so this header says that nothing is any more.
+    assert!(c.apply(&old).unwrap().changes.iter().any(header));
+    assert!(c.entry(&key).is_none());
+    let mut known = Closing { clock: a.state().clock().clone(), ..Closing::default() };
+    known.clock.join(b.state().clock());
+    let mut d = replica(4);
+    d.close(&known).unwrap();
+    assert!(!d.apply(&old).unwrap().changes.iter().any(header));
 }

@@ -40,7 +40,8 @@ fn schedules_of_a_plain_keyspace() {
 #[test]
 fn schedules_of_an_lww_keyspace() {
     let seen = run(Seen::default(), 20_000..20_400, 3, &[lww("k"), plain("l")], 60);
-    assert!(seen.collapses > 100 && seen.flagged > 100, "{seen:?}");
+    let seen = run(seen, 30_000..30_600, 2, &[lww("k")], 60);
+    assert!(seen.collapses > 100 && seen.flagged > 100 && seen.stable > 100, "{seen:?}");
 }
 
 /// As the others, for `SEEDS` seeds from `FIRST` on, with clusters of all sizes and kinds.

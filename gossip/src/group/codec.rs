@@ -1,0 +1,224 @@
+//! The bytes of messages.
+//!
+//! ```text
+//! message  format 1 | kind | fields in their order
+//! node     level 1 B | index
+//! ```
+//!
+//! Numbers are of variable length. A Hello and a part of a session have [bytes of their own](crate::session), which reach
+//! to the end. What is not in this form is refused; memory is taken in proportion to the bytes.
+
+use proto::KeyspaceId;
+
+use super::message::{Message, Refusal, Turn};
+use super::walk::Below;
+use crate::clock::{FoldNumber, Folds};
+use crate::error::DecodeError;
+use crate::record::EntryKey;
+use crate::session::{Hello, Part};
+use crate::tree::{FAN, NodeName};
+use crate::wire::{Reader, put_bytes, put_number};
+
+const FORMAT: u8 = 1;
+
+const HELLO: u8 = 1;
+const REFUSED: u8 = 2;
+const PART: u8 = 3;
+const TAKEN: u8 = 4;
+const ASK: u8 = 5;
+const BELOW: u8 = 6;
+const TELL: u8 = 7;
+const WALKED: u8 = 8;
+const RUMOR: u8 = 9;
+const STORED: u8 = 10;
+
+const TURNS: [Turn; 3] = [Turn::Ask, Turn::Same, Turn::Serve];
+const REFUSALS: [Refusal; 4] =
+    [Refusal::Unknown, Refusal::OtherData, Refusal::Damaged, Refusal::Minted];
+
+impl Message {
+    /// The bytes of this message, for a peer that knows the folds up to `through`.
+    #[must_use]
+    pub fn encode(&self, through: FoldNumber) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        match self {
+            Self::Hello { hello, turn } => {
+                out.push(HELLO);
+                put_choice(&mut out, &TURNS, turn);
+                out.extend_from_slice(&hello.encode(through));
+            }
+            Self::Refused { session, why } => {
+                out.push(REFUSED);
+                put_number(&mut out, *session);
+                put_choice(&mut out, &REFUSALS, why);
+            }
+            Self::Part(part) => {
+                out.push(PART);
+                out.extend_from_slice(&part.encode(through));
+            }
+            Self::Taken { session, number } => put_two(&mut out, TAKEN, *session, *number),
+            Self::Ask { session, nodes } => {
+                put_two(&mut out, ASK, *session, nodes.len() as u64);
+                nodes.iter().for_each(|node| put_node(&mut out, *node));
+            }
+            Self::Below { session, nodes } => {
+                put_two(&mut out, BELOW, *session, nodes.len() as u64);
+                for (node, below) in nodes {
+                    put_node(&mut out, *node);
+                    put_below(&mut out, below);
+                }
+            }
+            Self::Tell { session, number, keys } => {
+                put_two(&mut out, TELL, *session, *number);
+                put_number(&mut out, keys.len() as u64);
+                keys.iter().for_each(|key| put_key(&mut out, key));
+            }
+            Self::Walked { session, tells } => put_two(&mut out, WALKED, *session, *tells),
+            Self::Rumor { id, batch } => {
+                out.push(RUMOR);
+                put_number(&mut out, *id);
+                put_bytes(&mut out, batch);
+            }
+            Self::Stored { id } => {
+                out.push(STORED);
+                put_number(&mut out, *id);
+            }
+        }
+        out
+    }
+
+    /// The message of these bytes. `folds` are those that the replica has heard of.
+    ///
+    /// # Errors
+    /// [`DecodeError`] unless all of it is well-formed.
+    pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.byte()? {
+            FORMAT => {}
+            format => return Err(DecodeError::UnknownFormat(format)),
+        }
+        let message = read_message(&mut reader, folds)?;
+        reader.end()?;
+        Ok(message)
+    }
+}
+
+fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, DecodeError> {
+    Ok(match reader.byte()? {
+        HELLO => {
+            let turn = read_choice(reader, &TURNS)?;
+            Message::Hello { hello: Hello::decode(reader.rest(), folds)?, turn }
+        }
+        REFUSED => {
+            let session = reader.number()?;
+            Message::Refused { session, why: read_choice(reader, &REFUSALS)? }
+        }
+        PART => Message::Part(Part::decode(reader.rest(), folds)?),
+        TAKEN => Message::Taken { session: reader.number()?, number: reader.number()? },
+        ASK => {
+            let session = reader.number()?;
+            Message::Ask { session, nodes: read_all(reader, 2, read_node)? }
+        }
+        BELOW => {
+            let session = reader.number()?;
+            let each = |reader: &mut Reader<'_>| Ok((read_node(reader)?, read_below(reader)?));
+            Message::Below { session, nodes: read_all(reader, 4, each)? }
+        }
+        TELL => {
+            let (session, number) = (reader.number()?, reader.number()?);
+            Message::Tell { session, number, keys: read_all(reader, 2, read_key)? }
+        }
+        WALKED => Message::Walked { session: reader.number()?, tells: reader.number()? },
+        RUMOR => Message::Rumor { id: reader.number()?, batch: reader.bytes()? },
+        STORED => Message::Stored { id: reader.number()? },
+        _ => return Err(DecodeError::OutOfRange("kind of a message")),
+    })
+}
+
+fn put_two(out: &mut Vec<u8>, kind: u8, one: u64, other: u64) {
+    out.push(kind);
+    put_number(out, one);
+    put_number(out, other);
+}
+
+fn put_choice<T: PartialEq>(out: &mut Vec<u8>, choices: &[T], choice: &T) {
+    let place = choices.iter().position(|other| other == choice).expect("all choices are listed");
+    out.push(place as u8);
+}
+
+fn read_choice<T: Copy>(reader: &mut Reader<'_>, choices: &[T]) -> Result<T, DecodeError> {
+    let place = usize::from(reader.byte()?);
+    choices.get(place).copied().ok_or(DecodeError::OutOfRange("choice"))
+}
+
+/// Reads a count and so many things that take at least `each` bytes.
+fn read_all<T>(
+    reader: &mut Reader<'_>,
+    each: usize,
+    mut read: impl FnMut(&mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = reader.count(each)?;
+    let mut all = Vec::with_capacity(count);
+    for _ in 0..count {
+        all.push(read(reader)?);
+    }
+    Ok(all)
+}
+
+fn put_key(out: &mut Vec<u8>, key: &EntryKey) {
+    put_number(out, key.keyspace.get());
+    put_bytes(out, &key.key);
+}
+
+fn read_key(reader: &mut Reader<'_>) -> Result<EntryKey, DecodeError> {
+    let keyspace = KeyspaceId(reader.number()?);
+    Ok(EntryKey { keyspace, key: reader.bytes()? })
+}
+
+fn put_node(out: &mut Vec<u8>, node: NodeName) {
+    out.push(node.level as u8);
+    put_number(out, node.index as u64);
+}
+
+fn read_node(reader: &mut Reader<'_>) -> Result<NodeName, DecodeError> {
+    let level = u64::from(reader.byte()?);
+    let index = reader.number()?;
+    NodeName::checked(level, index).ok_or(DecodeError::OutOfRange("node"))
+}
+
+fn put_below(out: &mut Vec<u8>, below: &Below) {
+    match below {
+        Below::Children(children) => {
+            out.push(0);
+            children.iter().for_each(|digest| out.extend_from_slice(digest));
+        }
+        Below::Keys(keys) => {
+            out.push(1);
+            put_number(out, keys.len() as u64);
+            for (key, digest) in keys {
+                put_key(out, key);
+                out.extend_from_slice(digest);
+            }
+        }
+    }
+}
+
+fn read_below(reader: &mut Reader<'_>) -> Result<Below, DecodeError> {
+    match reader.byte()? {
+        0 => {
+            let mut children = Box::new([[0; 8]; FAN]);
+            for digest in children.iter_mut() {
+                *digest = reader.array()?;
+            }
+            Ok(Below::Children(children))
+        }
+        1 => {
+            let each = |reader: &mut Reader<'_>| Ok((read_key(reader)?, reader.array()?));
+            Ok(Below::Keys(read_all(reader, 10, each)?))
+        }
+        _ => Err(DecodeError::OutOfRange("what is below a node")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Messages there and back, cut, changed and arbitrary.
+
+use proptest::prelude::*;
+use proto::NodeId;
+
+use super::*;
+use crate::actor::ActorId;
+use crate::clock::Clock;
+use crate::dot::Dot;
+use crate::horizon::Horizon;
+use crate::session::{Beat, PartBody};
+
+fn dot(actor: u8, counter: u64) -> Dot {
+    Dot::new(ActorId::from_bytes([actor; 16]), counter)
+}
+
+fn clock() -> Clock {
+    [dot(1, 1), dot(1, 2), dot(1, 9), dot(4, 1)].into_iter().collect()
+}
+
+fn horizon() -> Horizon {
+    let mut horizon = Horizon::default();
+    horizon.raise(dot(1, 3));
+    horizon.raise(dot(4, 1));
+    horizon
+}
+
+fn part(body: PartBody) -> Message {
+    Message::Part(Part { session: 300, number: 5, body })
+}
+
+/// One message of each kind.
+fn messages() -> Vec<Message> {
+    let key = EntryKey::new(KeyspaceId(7), "key");
+    let hello = Hello {
+        session: 9,
+        epoch: u64::MAX,
+        actor: dot(4, 1).actor,
+        clock: clock(),
+        horizon: horizon(),
+        root: 77,
+        folds: FoldNumber(0),
+        beats: vec![Beat { node: NodeId(3), last: vec![dot(1, 9)], age_ms: 12 }],
+    };
+    let node = NodeName { level: 2, index: 255 };
+    let keys = Below::Keys(vec![(key.clone(), [3; 8])]);
+    let children = Below::Children(Box::new([[7; 8]; FAN]));
+    vec![
+        Message::Hello { hello, turn: Turn::Serve },
+        Message::Refused { session: 1, why: Refusal::Minted },
+        part(PartBody::Opening { is_flagged: true }),
+        Message::Taken { session: 1, number: 2 },
+        Message::Ask { session: 1, nodes: vec![NodeName::ROOT, node] },
+        Message::Below { session: 1, nodes: vec![(NodeName::ROOT, children), (node, keys)] },
+        Message::Tell { session: 1, number: 0, keys: vec![key] },
+        Message::Walked { session: 1, tells: 1 },
+        Message::Rumor { id: 4, batch: "batch".into() },
+        Message::Stored { id: 4 },
+    ]
+}
+
+#[test]
+fn the_bytes_of_a_message_give_the_message() {
+    let folds = Folds::default();
+    for message in messages() {
+        let bytes = message.encode(FoldNumber::ALL);
+        let decoded = Message::decode(&bytes, &folds).unwrap();
+        assert_eq!(format!("{decoded:?}"), format!("{message:?}"));
+        for length in 0..bytes.len() {
+            assert!(Message::decode(&bytes[..length], &folds).is_err(), "{message:?} to {length}");
+        }
+    }
+}
+
+#[test]
+fn changed_bytes_are_refused_or_are_those_of_a_message() {
+    let folds = Folds::default();
+    for message in messages() {
+        let bytes = message.encode(FoldNumber::ALL);
+        for at in 0..bytes.len() {
+            for value in 0..=255 {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                if let Ok(message) = Message::decode(&changed, &folds) {
+                    let again = message.encode(FoldNumber::ALL);
+                    let message = format!("{message:?}");
+                    let twice = Message::decode(&again, &folds).map(|twice| format!("{twice:?}"));
+                    assert_eq!(twice, Ok(message));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(kind in 0..12_u8, bytes: Vec<u8>) {
+        let mut message = vec![FORMAT, kind];
+        message.extend(bytes);
+        let _ = Message::decode(&message, &Folds::default());
+    }
+}

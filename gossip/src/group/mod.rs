@@ -1,0 +1,420 @@
+//! One member of a group: what it says to the others, and when.
+//!
+//! A [`Group`] holds a [`Replica`] and keeps it in touch with those of the other members. It is told the time, what
+//! peers said and what clients write; it answers with items to make durable and messages to send. It has no I/O, no
+//! clock and no thread.
+//!
+//! # How it works
+//! - A write goes to all members at once, where there are at most [`MAILED_MEMBERS_MAX`]; in larger groups it is pushed to one
+//!   random member after the other until some of them knew it already (`rumor.rs`).
+//! - Every [`EXCHANGE_MS`] a member opens an exchange with a random other one: two sessions, one each way. What the
+//!   mail lost comes by these. A session that is flagged walks the hash tree (`walk.rs`).
+//! - What every member is known to have is forgotten: contexts and certificates (`forgetting.rs`).
+//!
+//! # Order of things
+//! [`Group::poll`] gives out items and messages together. The items become durable first, all of them as one; then
+//! the messages may leave, and what the poll says is acknowledged counts. A group that was told that its items could not be
+//! made durable is to be thrown away and restored.
+//!
+//! # Guarantees
+//! - Any message may be lost, come twice, late, or from a peer that is not what it says, without harm to what is stored.
+//! - With links between all members and nothing written, all have the same after some exchanges.
+//! - What waits for peers is bounded: sessions by the number of members, their parts by [`UNTAKEN_BYTES_MAX`], rumors by
+//!   [`RUMOR_BYTES_MAX`].
+
+mod acks;
+mod codec;
+mod exchange;
+mod forgetting;
+mod message;
+mod rumor;
+mod walk;
+
+pub use acks::Acked;
+pub use message::{Message, Refusal, Turn};
+pub use walk::Below;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{KeyspaceId, NodeId};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use self::acks::Acks;
+use self::exchange::{Asking, Served};
+use self::forgetting::Ages;
+use self::rumor::Rumors;
+use crate::actor::ActorId;
+use crate::clock::{Clock, FoldNumber};
+use crate::dot::Dot;
+use crate::entry::Entry;
+use crate::hlc::{Hlc, Stamp};
+use crate::items::Item;
+use crate::record::EntryKey;
+use crate::replica::{Replica, Standing, Write, WriteRefused};
+use crate::token::{ActorNames, Token};
+
+/// Members up to which every write is mailed to all of them.
+pub const MAILED_MEMBERS_MAX: usize = 8;
+
+/// Milliseconds between two exchanges that a member opens.
+pub const EXCHANGE_MS: u64 = 1_000;
+
+/// Bytes of a session that its sender lets be on their way, about; one part may be longer.
+pub const UNTAKEN_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of records in one part.
+pub const PART_BYTES: usize = 64 * 1024;
+
+/// A session on which nothing came for so long is given up.
+pub const SESSION_SILENT_MS: u64 = 10_000;
+
+/// Keys of a removed keyspace that are dropped at once.
+const CLEARED_KEYS: usize = 1_024;
+
+/// Bytes of one rumor.
+pub const RUMOR_BYTES: usize = 64 * 1024;
+
+/// Bytes of rumors that wait to be sent. What does not fit is left to exchanges.
+pub const RUMOR_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a poll gives out. See the module page for the order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be made durable, all as one.
+    pub items: Vec<Item>,
+    /// To be sent once they are: messages in their bytes.
+    pub sends: Vec<(NodeId, Bytes)>,
+    /// Writes whose acknowledgements are complete, once they are.
+    pub acked: Vec<Acked>,
+}
+
+/// What happened, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Exchanges opened here.
+    pub exchanges: u64,
+    /// Of these and those of peers, how many found both equal.
+    pub same: u64,
+    /// Sessions that closed here.
+    pub closed: u64,
+    /// Of these, flagged ones.
+    pub flagged: u64,
+    /// Sessions that ended here without a close.
+    pub not_closed: u64,
+    /// Sessions that were given up in silence.
+    pub silent: u64,
+    /// Records of peers that were stored.
+    pub stored: u64,
+    /// Records of peers that were known already.
+    pub known: u64,
+    /// Records of peers that could not be applied.
+    pub not_applied: u64,
+    /// Stamps of peers that were far ahead of this node's clock.
+    pub ahead: u64,
+    /// Messages of peers that say nothing that they may.
+    pub malformed: u64,
+    /// Equal clocks and unequal roots were met, or a leaf that is not what was put.
+    pub damaged: u64,
+    /// Times that a new actor had to be minted because somebody knew of dots that were never issued here.
+    pub minted: u64,
+    /// Rumors left to exchanges because too many waited.
+    pub rumors_left: u64,
+    /// Contexts and certificates that were forgotten because all members had them.
+    pub forgotten: u64,
+    /// The same because of their age.
+    pub aged: u64,
+}
+
+/// What is known of another member.
+#[derive(Debug, Default)]
+struct Member {
+    is_linked: bool,
+    /// Who issues its dots, as it said last.
+    actor: Option<ActorId>,
+    /// Its clock, as it said last.
+    clock: Clock,
+    /// It knows the folds up to this one.
+    folds: FoldNumber,
+    /// When it said so.
+    heard_ms: Option<u64>,
+}
+
+/// One member of a group. See the module page.
+#[derive(Debug)]
+pub struct Group {
+    replica: Replica,
+    hlc: Hlc,
+    epoch: u64,
+    now_ms: u64,
+    wall_ms: u64,
+    /// The others.
+    members: BTreeMap<NodeId, Member>,
+    next_exchange_ms: u64,
+    sessions: u64,
+    asking: BTreeMap<NodeId, Asking>,
+    serving: BTreeMap<NodeId, Served>,
+    /// Removed keyspaces of which something may be left.
+    clearing: BTreeSet<KeyspaceId>,
+    rumors: Rumors,
+    acks: Acks,
+    ages: Ages,
+    sends: Vec<(NodeId, Message)>,
+    acked: Vec<Acked>,
+    counts: Counts,
+    rng: ChaCha8Rng,
+}
+
+impl Group {
+    /// A member with a replica that was started.
+    #[must_use]
+    pub fn new(replica: Replica, epoch: u64, seed: [u8; 32]) -> Self {
+        let ages = Ages::new(replica.state().clock().clone());
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        // What peers still say to an earlier life of this member is not to be taken for an answer.
+        let sessions = rng.random::<u64>() >> 1;
+        let rumors = Rumors::starting(rng.random::<u64>() >> 1);
+        Self {
+            hlc: Hlc::starting(replica.state().highest()),
+            replica,
+            epoch,
+            now_ms: 0,
+            wall_ms: 0,
+            members: BTreeMap::new(),
+            next_exchange_ms: 0,
+            sessions,
+            asking: BTreeMap::new(),
+            serving: BTreeMap::new(),
+            clearing: BTreeSet::new(),
+            rumors,
+            acks: Acks::default(),
+            ages,
+            sends: Vec::new(),
+            acked: Vec::new(),
+            counts: Counts::default(),
+            rng,
+        }
+    }
+
+    /// The replica.
+    #[must_use]
+    pub const fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// What the catalogue says of a keyspace.
+    ///
+    /// # Panics
+    /// As [`Replica::set_keyspace`].
+    pub fn set_keyspace(&mut self, id: KeyspaceId, standing: Standing) {
+        self.replica.set_keyspace(id, standing);
+        if standing == Standing::Removed {
+            self.clearing.insert(id);
+        }
+    }
+
+    /// Whether a removed keyspace is not [cleared](Self::clear) yet.
+    #[must_use]
+    pub fn is_clearing(&self) -> bool {
+        !self.clearing.is_empty()
+    }
+
+    /// Drops a part of what is left of a removed keyspace, so much at a time that nobody waits for it.
+    pub fn clear(&mut self) {
+        let Some(id) = self.clearing.first().copied() else { return };
+        if self.replica.clear_keyspace(id, CLEARED_KEYS).is_empty() {
+            self.clearing.remove(&id);
+        }
+    }
+
+    /// The data epoch of the cluster, which rises when it is restored.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// The keyspaces of which something is stored.
+    #[must_use]
+    pub fn keyspaces(&self) -> Vec<KeyspaceId> {
+        let mut found: Vec<KeyspaceId> = Vec::new();
+        let next = |after: Option<KeyspaceId>| {
+            let first = KeyspaceId(after.map_or(0, |id| id.get() + 1));
+            let from = EntryKey::new(first, Bytes::new());
+            self.replica.state().entries_from(&from).next().map(|(key, _)| key.keyspace)
+        };
+        while let Some(id) = next(found.last().copied()) {
+            found.push(id);
+        }
+        found
+    }
+
+    /// What the author of a stored write has seen: what it superseded, and the write itself. `None` if the write is
+    /// stored no longer, or what it superseded is forgotten.
+    #[must_use]
+    pub fn token_of(&self, key: &EntryKey, dot: Dot) -> Option<Token> {
+        let sibling = self.replica.entry(key)?.siblings().get(&dot)?;
+        let mut context = sibling.context.as_ref()?.to_clock();
+        context.add(dot);
+        Some(Token { context: Arc::new(context), stamp: sibling.stamp })
+    }
+
+    /// The time to judge deadlines by.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        self.hlc.now(self.wall_ms)
+    }
+
+    /// Takes note of the actors that are known here, and of those that every member knows.
+    pub fn learn_names(&self, names: &mut ActorNames) {
+        for (actor, _) in self.replica.state().clock().tracks() {
+            let mut clocks = self.members.values().map(|member| &member.clock);
+            if clocks.all(|clock| clock.track(actor).is_some()) {
+                names.learned_everywhere(*actor);
+            } else {
+                names.learn(*actor);
+            }
+        }
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The other members, from now on.
+    pub fn set_members(&mut self, others: &BTreeSet<NodeId>) {
+        self.members.retain(|node, _| others.contains(node));
+        for node in others {
+            self.members.entry(*node).or_default();
+        }
+        self.asking.retain(|node, _| others.contains(node));
+        self.serving.retain(|node, _| others.contains(node));
+        self.settle_acks();
+    }
+
+    /// The link to a peer is up or down.
+    pub fn link(&mut self, node: NodeId, is_up: bool) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        member.is_linked = is_up;
+        if !is_up {
+            self.asking.remove(&node);
+            self.serving.remove(&node);
+        }
+    }
+
+    /// Members with a link, this one among them.
+    #[must_use]
+    pub fn reachable(&self) -> usize {
+        1 + self.linked().count()
+    }
+
+    /// All members, this one among them.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        1 + self.members.len()
+    }
+
+    fn linked(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|(_, member)| member.is_linked).map(|(node, _)| *node)
+    }
+
+    /// It is that late by the node's corrected wall clock.
+    pub const fn set_wall(&mut self, wall_ms: u64) {
+        self.wall_ms = wall_ms;
+        self.replica.set_time(wall_ms);
+    }
+
+    /// It is that late by a clock that never stops or jumps.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.give_up_silent();
+        if now_ms >= self.next_exchange_ms {
+            // Members take their turns at different times.
+            let spread = self.rng.random_range(0..EXCHANGE_MS / 4);
+            self.next_exchange_ms = now_ms + EXCHANGE_MS - EXCHANGE_MS / 8 + spread;
+            self.open_exchange();
+        }
+        self.forget();
+        self.push();
+    }
+
+    /// Takes a write of a client that wants `wanted` members to have it durably, this one among them.
+    ///
+    /// # Errors
+    /// [`WriteRefused`]; nothing changed.
+    pub fn write(&mut self, write: &Write, wanted: usize) -> Result<(Dot, Stamp), WriteRefused> {
+        let written = self.replica.write(write, &mut self.hlc, self.wall_ms)?;
+        let (dot, stamp) = (written.record.dot, written.record.stamp);
+        self.acks.open(dot, wanted);
+        self.rumors.add(written.record);
+        self.spread(written.collapse);
+        Ok((dot, stamp))
+    }
+
+    /// What is stored of a key.
+    #[must_use]
+    pub fn entry(&self, key: &EntryKey) -> Option<&Entry> {
+        self.replica.entry(key)
+    }
+
+    /// Somebody knows of dots of this member's actor that it never issued: its disk was copied or rolled back.
+    fn mint(&mut self) {
+        self.counts.minted += 1;
+        let actor = ActorId::mint(&mut self.rng);
+        let _ = self.replica.mint(actor);
+        self.asking.clear();
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.sends.push((to, message));
+    }
+
+    fn spread(&mut self, records: impl IntoIterator<Item = crate::record::Record>) {
+        for record in records {
+            self.rumors.add(record);
+        }
+    }
+
+    /// A peer says something. `from` is proven; what it says may be anything.
+    pub fn receive(&mut self, from: NodeId, bytes: &[u8]) {
+        if !self.members.contains_key(&from) {
+            return;
+        }
+        match Message::decode(bytes, self.replica.state().folds()) {
+            Ok(message) => self.hear(from, message),
+            Err(_) => self.counts.malformed += 1,
+        }
+    }
+
+    fn hear(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Hello { hello, turn } => self.hello(from, hello, turn),
+            Message::Refused { session, .. } => self.refused(from, session),
+            Message::Part(part) => self.part(from, part),
+            Message::Taken { session, number } => self.taken(from, session, number),
+            Message::Ask { session, nodes } => self.asked(from, session, &nodes),
+            Message::Below { session, nodes } => self.told(from, session, nodes),
+            Message::Tell { session, number, keys } => self.tell(from, session, number, &keys),
+            Message::Walked { session, tells } => self.walked(from, session, tells),
+            Message::Rumor { id, batch } => self.rumor(from, id, &batch),
+            Message::Stored { id } => self.stored(from, id),
+        }
+    }
+
+    /// What is to be made durable and sent since the last poll.
+    pub fn poll(&mut self) -> Output {
+        self.mail();
+        self.serve();
+        let sends = std::mem::take(&mut self.sends).into_iter().map(|(to, message)| {
+            let through = self.members.get(&to).map(|member| member.folds).unwrap_or_default();
+            (to, message.encode(through).into())
+        });
+        let sends = sends.collect();
+        Output { items: self.replica.take_items(), sends, acked: std::mem::take(&mut self.acked) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

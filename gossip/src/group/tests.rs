@@ -1,0 +1,193 @@
+//! Members of a group and a network that loses, doubles and delays.
+
+mod cluster;
+
+use std::collections::BTreeSet;
+
+use proto::NodeId;
+
+use self::cluster::{Cluster, KEYSPACE};
+use super::*;
+use crate::record::Body;
+use crate::replica::Basis;
+
+fn put(value: &'static str, basis: Basis) -> (Body, Basis) {
+    (Body::Value(value.into()), basis)
+}
+
+#[test]
+fn a_write_reaches_all_by_mail_and_is_forgotten_when_all_have_it() {
+    let mut cluster = Cluster::new(1, 3);
+    cluster.write(0, "k", put("v", Basis::Held), 1);
+    cluster.settle(50);
+    for at in 0..3 {
+        assert_eq!(cluster.values(at, "k"), ["v"], "member {at}");
+    }
+    let stored: u64 = (0..3).map(|at| cluster.group(at).counts().stored).sum();
+    assert_eq!(stored, 2, "by mail alone");
+    cluster.run_ms(20_000);
+    for at in 0..3 {
+        let state = cluster.group(at).replica().state();
+        assert_eq!(state.remembered(state.clock(), None).count(), 0, "member {at}");
+    }
+    cluster.write(1, "k", (Body::Certificate, Basis::Held), 1);
+    cluster.run_ms(20_000);
+    for at in 0..3 {
+        assert!(cluster.group(at).replica().state().entries().next().is_none(), "member {at}");
+    }
+}
+
+#[test]
+fn what_the_mail_lost_comes_by_exchanges() {
+    let mut cluster = Cluster::new(2, 3);
+    cluster.cut(0);
+    for number in 0..200 {
+        let value = put("v", Basis::Held);
+        cluster.write(0, &format!("alone-{number}"), value.clone(), 1);
+        cluster.write(1, &format!("others-{number}"), value, 1);
+    }
+    cluster.run_ms(5_000);
+    assert!(cluster.values(1, "alone-7").is_empty());
+    cluster.heal();
+    cluster.run_ms(10_000);
+    cluster.assert_equal();
+    assert_eq!(cluster.values(2, "alone-199"), ["v"]);
+    assert_eq!(cluster.values(0, "others-0"), ["v"]);
+    assert_eq!(cluster.flagged(), 0);
+}
+
+#[test]
+fn who_was_away_while_deletes_were_forgotten_walks_the_tree() {
+    let mut cluster = Cluster::new(3, 3);
+    for number in 0..300 {
+        cluster.write(0, &format!("k{number}"), put("v", Basis::Held), 1);
+    }
+    cluster.run_ms(5_000);
+    cluster.cut(2);
+    for number in 0..300 {
+        if number % 3 == 0 {
+            cluster.write(1, &format!("k{number}"), (Body::Certificate, Basis::Held), 1);
+        }
+    }
+    cluster.write(2, "k1", put("alone", Basis::Held), 1);
+    // Long enough that the others forget by age what member 2 was never told.
+    cluster.jump_ms(2 * forgetting::KEEP_MS);
+    let (aged, away) = (cluster.group(0).counts().aged, cluster.group(2).counts());
+    assert!(aged >= 100, "{aged}");
+    assert_eq!(away.flagged, 0);
+    cluster.heal();
+    cluster.run_ms(10_000);
+    cluster.assert_equal();
+    assert!(cluster.group(2).counts().flagged > 0);
+    assert!(cluster.values(2, "k0").is_empty(), "a delete stays");
+    assert_eq!(cluster.values(0, "k1"), ["alone"], "what was written alone stays");
+    assert_eq!(cluster.values(2, "k2"), ["v"]);
+}
+
+/// More keys differ than a sender remembers, and writes go on.
+#[test]
+fn a_walk_of_many_keys_ends_and_no_delete_comes_back() {
+    let mut cluster = Cluster::new(7, 3);
+    for number in 0..6_000 {
+        cluster.write(0, &format!("k{number}"), put("v", Basis::Held), 1);
+    }
+    cluster.run_ms(5_000);
+    cluster.cut(2);
+    for number in 0..6_000 {
+        let what =
+            if number % 3 == 0 { (Body::Certificate, Basis::Held) } else { put("w", Basis::Held) };
+        cluster.write(1, &format!("k{number}"), what, 1);
+    }
+    cluster.jump_ms(2 * forgetting::KEEP_MS);
+    cluster.heal();
+    for round in 0..100 {
+        cluster.write(0, &format!("k{}", 6_000 + round), put("x", Basis::Held), 1);
+        cluster.run_ms(100);
+    }
+    cluster.run_ms(10_000);
+    cluster.assert_equal();
+    assert!(cluster.group(2).counts().flagged > 0);
+    assert!(cluster.values(2, "k0").is_empty() && cluster.values(2, "k5997").is_empty());
+    assert_eq!(cluster.values(2, "k1"), ["w"]);
+}
+
+#[test]
+fn acknowledgements_are_counted_when_they_are_durable() {
+    let mut cluster = Cluster::new(4, 5);
+    let dot = cluster.write(0, "k", put("v", Basis::Held), 3);
+    assert_eq!(cluster.acked(0), []);
+    cluster.settle(50);
+    let acked = cluster.acked(0);
+    assert_eq!(acked.len(), 1);
+    assert_eq!(acked[0].dot, dot);
+    assert!(acked[0].by.len() >= 2, "{acked:?}");
+    // With one other member at most there is no third.
+    cluster.cut_pair(3, 0);
+    cluster.cut_pair(4, 0);
+    cluster.cut_pair(2, 0);
+    let dot = cluster.write(0, "k", put("w", Basis::Held), 3);
+    cluster.settle(50);
+    assert_eq!(cluster.acked(0), []);
+    assert_eq!(cluster.group_mut(0).give_up(dot), [NodeId(2)]);
+}
+
+#[test]
+fn strange_messages_change_nothing() {
+    let mut cluster = Cluster::new(5, 2);
+    cluster.write(0, "k", put("v", Basis::Held), 1);
+    cluster.run_ms(3_000);
+    let before = cluster.group(0).replica().state().clone();
+    let group = cluster.group_mut(0);
+    let node = NodeId(2);
+    let strange = [
+        Message::Taken { session: 9, number: u64::MAX },
+        Message::Walked { session: 9, tells: 0 },
+        Message::Tell { session: 9, number: 0, keys: vec![EntryKey::new(KEYSPACE, "k")] },
+        Message::Stored { id: 7 },
+        Message::Rumor { id: 7, batch: "strange".into() },
+        Message::Refused { session: 9, why: Refusal::Unknown },
+        Message::Ask { session: 9, nodes: Vec::new() },
+        Message::Below { session: 9, nodes: Vec::new() },
+    ];
+    for message in strange {
+        let bytes = message.encode(FoldNumber::ALL);
+        group.receive(node, &bytes);
+        group.receive(NodeId(77), &bytes);
+        group.receive(node, &bytes[..bytes.len() - 1]);
+    }
+    assert_eq!(group.counts().malformed, 9);
+    assert_eq!(*group.replica().state(), before);
+}
+
+/// Writes, deletes, cuts, losses, restarts; then all links, and everybody has the same.
+#[test]
+fn random_schedules_converge() {
+    let mut sum = Counts::default();
+    for seed in 0..150 {
+        let mut cluster = Cluster::new(seed, 2 + (seed as usize % 4));
+        cluster.play(120);
+        cluster.heal();
+        cluster.run_ms(40_000);
+        cluster.assert_equal();
+        for at in 0..cluster.size() {
+            let counts = cluster.group(at).counts();
+            sum.closed += counts.closed;
+            sum.flagged += counts.flagged;
+            sum.not_closed += counts.not_closed;
+            sum.silent += counts.silent;
+            sum.aged += counts.aged;
+        }
+    }
+    assert!(sum.closed > 100 && sum.flagged > 20 && sum.not_closed + sum.silent > 10, "{sum:?}");
+}
+
+#[test]
+fn large_groups_push_rumors() {
+    let mut cluster = Cluster::new(6, 20);
+    let others: BTreeSet<NodeId> = (2..=20).map(NodeId).collect();
+    cluster.group_mut(0).set_members(&others);
+    cluster.write(0, "k", put("v", Basis::Held), 1);
+    cluster.run_ms(15_000);
+    cluster.assert_equal();
+    assert_eq!(cluster.values(19, "k"), ["v"]);
+}

@@ -1,0 +1,269 @@
+//! A whole group with simulated links, disks and clocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use proto::{KeyspaceId, NodeId};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::super::*;
+use crate::actor::ActorId;
+use crate::items::restore;
+use crate::record::Body;
+use crate::replica::{Basis, Policy, Standing};
+use crate::tree::TreeKey;
+
+pub(super) const KEYSPACE: KeyspaceId = KeyspaceId(5);
+
+/// Milliseconds that a poll covers.
+const STEP_MS: u64 = 50;
+
+struct Member {
+    group: Group,
+    disk: BTreeMap<Bytes, Bytes>,
+    acked: Vec<Acked>,
+}
+
+pub(super) struct Cluster {
+    rng: ChaCha8Rng,
+    now_ms: u64,
+    members: Vec<Member>,
+    /// Pairs without a link, lower first.
+    cut: BTreeSet<(usize, usize)>,
+    /// On their way.
+    messages: Vec<(usize, usize, Bytes)>,
+    /// Of a hundred messages so many are lost, so many doubled.
+    lost: u32,
+    doubled: u32,
+}
+
+fn member(disk: BTreeMap<Bytes, Bytes>, rng: &mut ChaCha8Rng) -> Member {
+    let state = restore(disk.clone()).unwrap().state;
+    let (mut replica, _) = Replica::start(state, ActorId::mint(rng), TreeKey::new(&[7; 32]));
+    replica.set_keyspace(KEYSPACE, Standing::Open(Policy::Siblings));
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    Member { group: Group::new(replica, 1, seed), disk, acked: Vec::new() }
+}
+
+impl Cluster {
+    pub(super) fn new(seed: u64, size: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let members = (0..size).map(|_| member(BTreeMap::new(), &mut rng)).collect();
+        let mut cluster = Self {
+            rng,
+            now_ms: 0,
+            members,
+            cut: BTreeSet::new(),
+            messages: Vec::new(),
+            lost: 0,
+            doubled: 0,
+        };
+        for at in 0..size {
+            cluster.join(at);
+        }
+        cluster
+    }
+
+    /// Tells a member that has just started who the others are, and which links it has.
+    fn join(&mut self, at: usize) {
+        let others = (0..self.size()).filter(|other| *other != at);
+        let others: BTreeSet<NodeId> = others.map(|other| NodeId(other as u64 + 1)).collect();
+        self.members[at].group.set_members(&others);
+        self.link();
+    }
+
+    fn link(&mut self) {
+        for one in 0..self.size() {
+            for other in (0..self.size()).filter(|other| *other != one) {
+                let up = !self.cut.contains(&(one.min(other), one.max(other)));
+                self.members[one].group.link(NodeId(other as u64 + 1), up);
+            }
+        }
+        let cut = &self.cut;
+        self.messages.retain(|(from, to, _)| !cut.contains(&(*from.min(to), *from.max(to))));
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn group(&self, at: usize) -> &Group {
+        &self.members[at].group
+    }
+
+    pub(super) fn group_mut(&mut self, at: usize) -> &mut Group {
+        &mut self.members[at].group
+    }
+
+    pub(super) fn cut(&mut self, at: usize) {
+        for other in (0..self.size()).filter(|other| *other != at) {
+            self.cut.insert((at.min(other), at.max(other)));
+        }
+        self.link();
+    }
+
+    pub(super) fn cut_pair(&mut self, one: usize, other: usize) {
+        self.cut.insert((one.min(other), one.max(other)));
+        self.link();
+    }
+
+    /// All links are up and nothing gets lost any more.
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+        (self.lost, self.doubled) = (0, 0);
+        self.link();
+    }
+
+    pub(super) fn write(
+        &mut self,
+        at: usize,
+        key: &str,
+        (body, basis): (Body, Basis),
+        wanted: usize,
+    ) -> Dot {
+        let key = EntryKey::new(KEYSPACE, key.to_owned());
+        let write = Write { key, body, deadline: None, basis };
+        self.members[at].group.write(&write, wanted).unwrap().0
+    }
+
+    pub(super) fn values(&self, at: usize, key: &str) -> Vec<Bytes> {
+        let entry = self.members[at].group.entry(&EntryKey::new(KEYSPACE, key.to_owned()));
+        let live = entry.into_iter().flat_map(Entry::live);
+        let values = live.map(|(_, sibling)| match &sibling.body {
+            Body::Value(value) => value.clone(),
+            Body::Certificate => unreachable!("a certificate is not live"),
+        });
+        values.collect()
+    }
+
+    pub(super) fn acked(&mut self, at: usize) -> Vec<Acked> {
+        std::mem::take(&mut self.members[at].acked)
+    }
+
+    pub(super) fn flagged(&self) -> u64 {
+        self.members.iter().map(|member| member.group.counts().flagged).sum()
+    }
+
+    /// Makes durable what a member has to, and takes what it says.
+    fn poll(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        let Output { items, sends, acked } = member.group.poll();
+        for Item { key, value } in items {
+            match value {
+                Some(value) => member.disk.insert(key, value),
+                None => member.disk.remove(&key),
+            };
+        }
+        member.acked.extend(acked);
+        for (to, message) in sends {
+            let to = to.get() as usize - 1;
+            if self.cut.contains(&(at.min(to), at.max(to))) || self.chance(self.lost) {
+                continue;
+            }
+            if self.chance(self.doubled) {
+                self.messages.push((at, to, message.clone()));
+            }
+            self.messages.push((at, to, message));
+        }
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        percent > 0 && self.rng.random_range(0..100) < percent
+    }
+
+    /// Lets messages go to and fro until none is left, at one moment.
+    pub(super) fn settle(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            for at in 0..self.size() {
+                self.poll(at);
+            }
+            if self.messages.is_empty() {
+                return;
+            }
+            for (from, to, message) in std::mem::take(&mut self.messages) {
+                // Some take longer than others.
+                if self.doubled > 0 && self.chance(20) {
+                    self.messages.push((from, to, message));
+                    continue;
+                }
+                self.members[to].group.receive(NodeId(from as u64 + 1), &message);
+            }
+        }
+        for at in 0..self.size() {
+            self.poll(at);
+        }
+    }
+
+    pub(super) fn run_ms(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            self.now_ms += STEP_MS;
+            for at in 0..self.size() {
+                let group = &mut self.members[at].group;
+                group.set_wall(1_000_000 + self.now_ms);
+                group.tick(self.now_ms);
+            }
+            self.settle(4);
+        }
+    }
+
+    /// A long time in few steps.
+    pub(super) fn jump_ms(&mut self, ms: u64) {
+        for _ in 0..100 {
+            self.now_ms += ms / 100;
+            self.run_ms(STEP_MS);
+        }
+    }
+
+    fn restart(&mut self, at: usize) {
+        self.members[at] = member(self.members[at].disk.clone(), &mut self.rng);
+        self.messages.retain(|(from, to, _)| *from != at && *to != at);
+        for other in (0..self.size()).filter(|other| *other != at) {
+            // The links break with the node.
+            self.members[other].group.link(NodeId(at as u64 + 1), false);
+        }
+        self.join(at);
+    }
+
+    /// Random things happen.
+    pub(super) fn play(&mut self, steps: usize) {
+        (self.lost, self.doubled) = (10, 10);
+        for _ in 0..steps {
+            let at = self.rng.random_range(0..self.size());
+            let key = format!("k{}", self.rng.random_range(0..12));
+            match self.rng.random_range(0..20) {
+                0..8 => {
+                    let basis = if self.chance(20) { Basis::Nothing } else { Basis::Held };
+                    self.write(at, &key, (Body::Value("v".into()), basis), 1);
+                }
+                8..12 => {
+                    self.write(at, &key, (Body::Certificate, Basis::Held), 1);
+                }
+                12..16 => self.run_ms(2 * STEP_MS),
+                16 => self.cut(at),
+                17 => {
+                    self.cut.clear();
+                    self.link();
+                }
+                18 => self.restart(at),
+                _ => self.jump_ms(forgetting::KEEP_MS / 2),
+            }
+            self.settle(1);
+        }
+    }
+
+    pub(super) fn assert_equal(&self) {
+        let first = self.members[0].group.replica();
+        for member in &self.members {
+            let replica = member.group.replica();
+            replica.state().verify().unwrap();
+            assert!(replica.state().clock().same_dots(first.state().clock()), "clocks differ");
+            assert_eq!(replica.tree().root(), first.tree().root(), "values differ");
+            let restored = restore(member.disk.clone()).unwrap().state;
+            assert_eq!(restored.clock(), replica.state().clock());
+            assert_eq!(restored.horizon(), replica.state().horizon());
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The bytes of items. Formats are on the page of [`items`](super).
+//!
+//! ```text
+//! entry    format 1 | actors | id 16 B * | clocks | body* | stamp | pending | siblings | sibling* |
+//!          dormant | sibling*
+//! sibling  as in `entry/codec.rs`, with values apart that are items of their own
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+use proto::KeyspaceId;
+
+use super::dirty::is_large;
+use crate::actor::ActorId;
+use crate::clock::{Fold, FoldNumber, Folds, put_clock, read_clock};
+use crate::dot::Dot;
+use crate::entry::{Entry, put_sibling, read_sibling};
+use crate::error::DecodeError;
+use crate::hlc::Stamp;
+use crate::horizon::Horizon;
+use crate::record::EntryKey;
+use crate::table::{TableReader, TableWriter};
+use crate::wire::{Reader, put_number};
+
+const FORMAT: u8 = 1;
+
+/// Bytes of a dot in a key.
+const DOT_BYTES: usize = ActorId::BYTES + 8;
+
+/// What an item is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum About {
+    Actor,
+    Clock,
+    Entry(EntryKey),
+    Fold(FoldNumber),
+    Horizon,
+    Sealed(ActorId),
+    Stamp,
+    Value(EntryKey, Dot),
+}
+
+pub(super) fn actor_key() -> Bytes {
+    Bytes::from_static(b"a")
+}
+
+pub(super) fn clock_key() -> Bytes {
+    Bytes::from_static(b"c")
+}
+
+pub(super) fn horizon_key() -> Bytes {
+    Bytes::from_static(b"h")
+}
+
+pub(super) fn stamp_key() -> Bytes {
+    Bytes::from_static(b"t")
+}
+
+pub(super) fn sealed_key(actor: ActorId) -> Bytes {
+    let mut out = BytesMut::from(&b"s"[..]);
+    out.put_slice(actor.as_bytes());
+    out.freeze()
+}
+
+pub(super) fn fold_key(number: FoldNumber) -> Bytes {
+    let mut out = BytesMut::from(&b"f"[..]);
+    out.put_u32(number.0);
+    out.freeze()
+}
+
+pub(super) fn entry_key(key: &EntryKey) -> Bytes {
+    start(b'e', key, 0).freeze()
+}
+
+pub(super) fn value_key(key: &EntryKey, dot: Dot) -> Bytes {
+    let mut out = start(b'v', key, DOT_BYTES);
+    out.put_slice(dot.actor.as_bytes());
+    out.put_u64(dot.counter);
+    out.freeze()
+}
+
+fn start(kind: u8, key: &EntryKey, more: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(1 + 8 + key.key.len() + more);
+    out.put_u8(kind);
+    out.put_u64(key.keyspace.get());
+    out.put_slice(&key.key);
+    out
+}
+
+/// What the key of an item says, unless it is none.
+pub(super) fn about(key: &Bytes) -> Option<About> {
+    let (kind, rest) = key.split_first()?;
+    Some(match (kind, rest) {
+        (b'a', []) => About::Actor,
+        (b'c', []) => About::Clock,
+        (b'h', []) => About::Horizon,
+        (b't', []) => About::Stamp,
+        (b's', rest) => About::Sealed(ActorId::from_bytes(rest.try_into().ok()?)),
+        (b'f', rest) => About::Fold(FoldNumber(u32::from_be_bytes(rest.try_into().ok()?))),
+        (b'e', rest) => About::Entry(about_key(key, rest.len())?),
+        (b'v', rest) => {
+            let length = rest.len().checked_sub(DOT_BYTES)?;
+            let (actor, counter) = rest[length..].split_first_chunk()?;
+            let counter = u64::from_be_bytes(counter.try_into().ok()?);
+            let dot = Dot { actor: ActorId::from_bytes(*actor), counter };
+            About::Value(about_key(key, length)?, dot)
+        }
+        _ => return None,
+    })
+}
+
+/// The keyspace and the key in the `length` bytes behind the kind.
+fn about_key(item: &Bytes, length: usize) -> Option<EntryKey> {
+    let (keyspace, _) = item.get(1..=length)?.split_first_chunk()?;
+    Some(EntryKey {
+        keyspace: KeyspaceId(u64::from_be_bytes(*keyspace)),
+        key: item.slice(1 + 8..=length),
+    })
+}
+
+pub(super) fn actor(actor: ActorId) -> Bytes {
+    Bytes::copy_from_slice(actor.as_bytes())
+}
+
+pub(super) fn read_actor(bytes: &[u8]) -> Result<ActorId, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let actor = ActorId::from_bytes(reader.array()?);
+    reader.end()?;
+    Ok(actor)
+}
+
+pub(super) fn number(number: u64) -> Bytes {
+    let mut out = Vec::new();
+    put_number(&mut out, number);
+    out.into()
+}
+
+pub(super) fn read_number(bytes: &[u8]) -> Result<u64, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let number = reader.number()?;
+    reader.end()?;
+    Ok(number)
+}
+
+pub(super) fn fold(fold: &Fold) -> Bytes {
+    let mut out = fold.actor.as_bytes().to_vec();
+    put_number(&mut out, fold.last);
+    out.into()
+}
+
+pub(super) fn read_fold(number: FoldNumber, bytes: &[u8]) -> Result<Fold, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let actor = ActorId::from_bytes(reader.array()?);
+    let last = reader.number()?;
+    reader.end()?;
+    if last == 0 {
+        return Err(DecodeError::OutOfRange("last counter of a fold"));
+    }
+    Ok(Fold { number, actor, last })
+}
+
+pub(super) fn horizon(horizon: &Horizon) -> Bytes {
+    let mut out = Vec::new();
+    for dot in horizon.dots() {
+        out.extend_from_slice(dot.actor.as_bytes());
+        put_number(&mut out, dot.counter);
+    }
+    out.into()
+}
+
+pub(super) fn read_horizon(bytes: &[u8]) -> Result<Horizon, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut horizon = Horizon::default();
+    while !reader.is_at_end() {
+        let actor = ActorId::from_bytes(reader.array()?);
+        let counter = reader.number()?;
+        if !horizon.raise(Dot { actor, counter }) {
+            return Err(DecodeError::NotCanonical("a horizon"));
+        }
+    }
+    Ok(horizon)
+}
+
+pub(super) fn entry(entry: &Entry) -> Bytes {
+    let mut table = TableWriter::new(FoldNumber::ALL);
+    let mut body = Vec::new();
+    put_number(&mut body, entry.stamp().0);
+    put_clock(&mut body, entry.pending(), FoldNumber::ALL, &mut table.actors);
+    for siblings in [entry.siblings(), entry.dormant()] {
+        put_number(&mut body, siblings.len() as u64);
+        for (dot, sibling) in siblings {
+            put_sibling(&mut body, &mut table, *dot, sibling, is_large(&sibling.body));
+        }
+    }
+    let mut out = vec![FORMAT];
+    table.put(&mut out);
+    out.extend_from_slice(&body);
+    out.into()
+}
+
+/// The entry of these bytes; `large` gives the values that are items of their own.
+pub(super) fn read_entry(
+    bytes: &[u8],
+    folds: &Folds,
+    mut large: impl FnMut(Dot) -> Result<Bytes, DecodeError>,
+) -> Result<Entry, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    match reader.byte()? {
+        FORMAT => {}
+        format => return Err(DecodeError::UnknownFormat(format)),
+    }
+    let mut table = TableReader::read(&mut reader, folds, usize::MAX)?;
+    let mut entry = Entry::default();
+    let stamp = Stamp(reader.number()?);
+    let pending = read_clock(&mut reader, &mut table.actors, folds)?;
+    entry.set_header(pending, stamp);
+    for sleeps in [false, true] {
+        let count = reader.count(3)?;
+        for _ in 0..count {
+            let (dot, sibling) = read_sibling(&mut reader, &mut table, &mut large)?;
+            if entry.siblings().contains_key(&dot) || entry.dormant().contains_key(&dot) {
+                return Err(DecodeError::NotCanonical("a dot twice"));
+            }
+            entry.put(dot, sibling);
+            if sleeps {
+                entry.sleep(dot);
+            }
+        }
+    }
+    reader.end()?;
+    if entry.is_empty() {
+        return Err(DecodeError::NotCanonical("an empty entry"));
+    }
+    Ok(entry)
+}

@@ -1,0 +1,78 @@
+//! What a replica remembers, as items of a store.
+//!
+//! A replica gives out what has changed as items that are put or removed ([`Replica::take_items`](
+//! crate::Replica::take_items)), and is rebuilt from all items together ([`restore`]). An item says what is, not what
+//! became of it: so a store that keeps the newest value of each key is all that is needed, and items
+//! of several operations that become durable together need each key once.
+//!
+//! ```text
+//! key of an item                              value
+//! "a"                                         the replica's actor
+//! "c"                                         clock
+//! "e" keyspace 8 B | key                      entry, with its values of up to 1 KiB
+//! "f" number 4 B                              fold: actor | last counter
+//! "h"                                         horizon
+//! "s" actor 16 B                              last counter of a former actor of this replica
+//! "t"                                         highest stamp
+//! "v" keyspace 8 B | key | actor 16 B | counter 8 B     a larger value
+//! ```
+//!
+//! # Guarantees
+//! - The items of a replica, in any order, give the same replica, but for contexts that were dropped: they
+//!   come back if nothing of their key was written since. A context that is known does no harm, and that
+//!   its dot is at or below the horizon is durable before anybody hears of it.
+//! - An item that is missing, or is not what was written, is an error and never a delete: what cannot be
+//!   told from a delete is the loss of a whole entry, which is for the store to notice.
+
+mod codec;
+mod dirty;
+mod restore;
+
+pub use restore::{Restored, restore};
+
+pub(crate) use dirty::Dirty;
+
+use bytes::Bytes;
+
+use crate::error::DecodeError;
+
+/// Values of more bytes are items of their own, so that an entry is not large when another of its
+/// siblings changes.
+pub const INLINE_BYTES_MAX: usize = 1024;
+
+/// One item that a store is to put or to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its key.
+    pub key: Bytes,
+    /// What to put; `None` removes it.
+    pub value: Option<Bytes>,
+}
+
+/// Why items give no replica.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ItemsDamaged {
+    /// An item is not what was written.
+    #[error("item {key:?}: {cause}")]
+    Item {
+        /// Its key.
+        key: Bytes,
+        /// What is wrong with it.
+        cause: DecodeError,
+    },
+    /// There is no such kind of item.
+    #[error("item {0:?} is of no known kind")]
+    UnknownKind(Bytes),
+    /// An entry refers to a value that is not there.
+    #[error("the value of item {0:?} is missing")]
+    ValueMissing(Bytes),
+    /// A value to which no entry refers.
+    #[error("no entry refers to item {0:?}")]
+    ValueLeft(Bytes),
+    /// The entries do not fit the clock, or each other.
+    #[error("the entries contradict each other: {0}")]
+    Contradiction(String),
+}
+
+#[cfg(test)]
+mod tests;

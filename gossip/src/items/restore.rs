@@ -1,0 +1,117 @@
+//! A state from its items.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::ItemsDamaged;
+use super::codec::{self, About};
+use crate::clock::{Clock, Folds};
+use crate::dot::Dot;
+use crate::entry::Entry;
+use crate::error::DecodeError;
+use crate::hlc::Stamp;
+use crate::record::EntryKey;
+use crate::state::{Parts, State};
+
+/// What the items of a store come to.
+#[derive(Debug)]
+pub struct Restored {
+    /// The state. Nothing of a store that holds no items.
+    pub state: State,
+    /// How many items there were.
+    pub items: usize,
+}
+
+/// The state that these items were given out of. All of them are looked at, and what they say is held against each
+/// other: what is stored is in the clock, a dot is of one key, no value is missing or left over.
+///
+/// # Errors
+/// [`ItemsDamaged`]: the store lost something or holds something that is not of this replica.
+pub fn restore(items: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Restored, ItemsDamaged> {
+    let mut found = Found::default();
+    let mut count = 0;
+    for (key, value) in items {
+        count += 1;
+        found.take(key, value)?;
+    }
+    Ok(Restored { state: found.state()?, items: count })
+}
+
+/// Items that were not looked into: folds have to be known before clocks can be read.
+#[derive(Default)]
+struct Found {
+    parts: Parts,
+    clock: Option<Bytes>,
+    entries: Vec<(EntryKey, Bytes, Bytes)>,
+    values: BTreeMap<(EntryKey, Dot), Bytes>,
+}
+
+impl Found {
+    fn take(&mut self, key: Bytes, value: Bytes) -> Result<(), ItemsDamaged> {
+        let about = codec::about(&key).ok_or_else(|| ItemsDamaged::UnknownKind(key.clone()))?;
+        let bad = |cause| ItemsDamaged::Item { key: key.clone(), cause };
+        match about {
+            About::Actor => self.parts.actor = Some(codec::read_actor(&value).map_err(bad)?),
+            About::Clock => self.clock = Some(value),
+            About::Horizon => self.parts.horizon = codec::read_horizon(&value).map_err(bad)?,
+            About::Sealed(actor) => {
+                let last = codec::read_number(&value).map_err(bad)?;
+                self.parts.sealed.insert(actor, last);
+            }
+            About::Stamp => {
+                self.parts.highest = Stamp(codec::read_number(&value).map_err(bad)?);
+            }
+            About::Fold(number) => {
+                let fold = codec::read_fold(number, &value).map_err(bad)?;
+                let is_new = self.parts.folds.iter().all(|known| known.actor != fold.actor);
+                if !is_new {
+                    let why = format!("{} is folded twice", fold.actor);
+                    return Err(ItemsDamaged::Contradiction(why));
+                }
+                self.parts.folds.learn(fold);
+            }
+            About::Entry(entry) => self.entries.push((entry, key, value)),
+            About::Value(key, dot) => {
+                self.values.insert((key, dot), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn state(mut self) -> Result<State, ItemsDamaged> {
+        if let Some(bytes) = self.clock {
+            let bad = |cause| ItemsDamaged::Item { key: codec::clock_key(), cause };
+            self.parts.clock = Clock::decode(&bytes, &self.parts.folds).map_err(bad)?;
+        }
+        let folds = self.parts.folds.clone();
+        for (key, item, bytes) in self.entries {
+            let entry = read_entry(&key, &item, &bytes, &folds, &mut self.values)?;
+            self.parts.entries.insert(key, entry);
+        }
+        if let Some((key, dot)) = self.values.keys().next() {
+            return Err(ItemsDamaged::ValueLeft(codec::value_key(key, *dot)));
+        }
+        State::of_parts(self.parts).map_err(ItemsDamaged::Contradiction)
+    }
+}
+
+fn read_entry(
+    key: &EntryKey,
+    item: &Bytes,
+    bytes: &[u8],
+    folds: &Folds,
+    values: &mut BTreeMap<(EntryKey, Dot), Bytes>,
+) -> Result<Entry, ItemsDamaged> {
+    let mut missing = None;
+    let large = |dot: Dot| {
+        values.remove(&(key.clone(), dot)).ok_or_else(|| {
+            missing = Some(codec::value_key(key, dot));
+            DecodeError::Truncated
+        })
+    };
+    codec::read_entry(bytes, folds, large).map_err(|cause| match missing {
+        Some(key) => ItemsDamaged::ValueMissing(key),
+        None => ItemsDamaged::Item { key: item.clone(), cause },
+    })
+}

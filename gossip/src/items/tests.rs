@@ -1,0 +1,133 @@
+//! The items of a replica give the replica.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::KeyspaceId;
+
+use super::*;
+use crate::Replica;
+use crate::actor::ActorId;
+use crate::clock::{Clock, Fold, FoldNumber};
+use crate::dot::Dot;
+use crate::hlc::{Hlc, Stamp};
+use crate::record::{Body, EntryKey};
+use crate::replica::{Basis, Policy, Standing, Write};
+use crate::state::State;
+use crate::tree::TreeKey;
+
+const KEYSPACE: KeyspaceId = KeyspaceId(7);
+
+/// A store: the newest value of each item.
+type Store = BTreeMap<Bytes, Bytes>;
+
+fn store(store: &mut Store, items: Vec<Item>) {
+    for Item { key, value } in items {
+        match value {
+            Some(value) => store.insert(key, value),
+            None => store.remove(&key),
+        };
+    }
+}
+
+fn actor(number: u8) -> ActorId {
+    ActorId::from_bytes([number; 16])
+}
+
+fn key(key: &'static str) -> EntryKey {
+    EntryKey::new(KEYSPACE, key)
+}
+
+fn write(replica: &mut Replica, key: EntryKey, body: Body, basis: Basis) -> Dot {
+    let write = Write { key, body, deadline: Some(Stamp(9)), basis };
+    replica.write(&write, &mut Hlc::default(), 5).unwrap().record.dot
+}
+
+/// A replica with everything that there is an item for, and its store.
+fn replica() -> (Replica, Store) {
+    let mut kept = Store::new();
+    let (mut replica, _) = Replica::start(State::default(), actor(1), TreeKey::new(&[1; 32]));
+    replica.set_keyspace(KEYSPACE, Standing::Open(Policy::Siblings));
+    let large = || Body::Value(vec![b'x'; INLINE_BYTES_MAX + 1].into());
+    write(&mut replica, key("gone"), large(), Basis::Held);
+    write(&mut replica, key("two"), large(), Basis::Nothing);
+    write(&mut replica, key("two"), Body::Value("small".into()), Basis::Nothing);
+    store(&mut kept, replica.take_items());
+    let seen: Clock = [Dot::new(actor(8), 3), Dot::new(actor(9), 1)].into_iter().collect();
+    let basis = Basis::Seen { context: Arc::new(seen), stamp: Stamp(4) };
+    write(&mut replica, key("waits"), Body::Certificate, basis);
+    write(&mut replica, key("gone"), Body::Certificate, Basis::Held);
+    let bare = write(&mut replica, key("bare"), Body::Value("value".into()), Basis::Held);
+    let _ = replica.forget_context(&key("bare"), bare);
+    store(&mut kept, replica.take_items());
+    let _ = replica.mint(actor(2));
+    let last = replica.state().sealed()[&actor(1)];
+    let _ = replica.fold(Fold { number: FoldNumber(3), actor: actor(1), last });
+    write(&mut replica, key(""), Body::Value("".into()), Basis::Held);
+    let _ = replica.mint(actor(3));
+    store(&mut kept, replica.take_items());
+    (replica, kept)
+}
+
+#[test]
+fn the_items_of_a_replica_give_the_replica() {
+    let (mut replica, kept) = replica();
+    assert_eq!(replica.take_items(), [], "nothing changed");
+    let kinds: Vec<u8> = kept.keys().map(|key| key[0]).collect();
+    assert!(b"acefhstv".iter().all(|kind| kinds.contains(kind)), "{kept:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == b'v').count(), 1, "one large value is left");
+    let restored = restore(kept.clone()).unwrap();
+    assert_eq!(restored.state, *replica.state());
+    assert_eq!(restored.items, kept.len());
+    assert_eq!(restore(Store::new()).unwrap().state, State::default());
+}
+
+#[test]
+fn a_missing_item_is_an_error_or_a_whole_entry() {
+    let (replica, kept) = replica();
+    for gone in kept.keys() {
+        let mut kept = kept.clone();
+        kept.remove(gone);
+        let restored = restore(kept);
+        match gone[0] {
+            b'c' | b'f' | b'v' | b'h' => assert!(restored.is_err(), "{gone:?}"),
+            // The store says which entries there are.
+            b'e' if !gone.ends_with(b"two") => assert!(restored.is_ok(), "{gone:?}"),
+            b'e' => assert!(matches!(restored, Err(ItemsDamaged::ValueLeft(_)))),
+            _ => assert_ne!(restored.unwrap().state, *replica.state(), "{gone:?}"),
+        }
+    }
+}
+
+#[test]
+fn damaged_items_are_refused_or_say_something_whole() {
+    let (_, kept) = replica();
+    for (key, value) in &kept {
+        for length in 0..value.len() {
+            let mut kept = kept.clone();
+            kept.insert(key.clone(), value.slice(..length));
+            let _ = restore(kept);
+        }
+        if key[0] == b'v' {
+            continue;
+        }
+        for at in 0..value.len() {
+            for flip in [1, 0x40, 0x80, 0xff] {
+                let mut damaged = value.to_vec();
+                damaged[at] ^= flip;
+                let mut kept = kept.clone();
+                kept.insert(key.clone(), damaged.into());
+                if let Ok(restored) = restore(kept) {
+                    restored.state.verify().unwrap();
+                }
+            }
+        }
+    }
+    for strange in ["", "x", "ab", "e", "v1234567", "f12345", "s"] {
+        let mut kept = kept.clone();
+        kept.insert(strange.into(), Bytes::new());
+        let refused = restore(kept).unwrap_err();
+        assert_eq!(refused, ItemsDamaged::UnknownKind(strange.into()));
+    }
+}

@@ -220,8 +220,12 @@ fn a_store_is_renewed_whatever_crashes_and_whatever_is_installed_meanwhile() {
 #[test]
 fn seeds_that_found_bugs_stay_good() {
     // Those below SEEDS run in `seeds_hold_every_promise`.
-    let found =
-        [(1516, "a removal came late, and removed the node that had been added in the meantime")];
+    let half_deleted = "a range delete came upon a dead version that was half deleted";
+    let found = [
+        (1516, "a removal came late, and removed the node that had been added in the meantime"),
+        (6403, half_deleted),
+        (6750, half_deleted),
+    ];
     for (seed, how) in found {
         let outcome = sim::run(Plan::new(seed));
         assert!(outcome.violations.is_empty(), "{how}: {:#?}", outcome.violations);

@@ -26,7 +26,7 @@ pub struct Keys<'a> {
     frozen: Peekable<LayerKeys<'a>>,
     stored: StoredKeys<'a>,
     /// What `stored` gave last, if it was not used yet.
-    peeked: Option<Result<(Bytes, Option<StoredVersion>), StateError>>,
+    peeked: Option<Result<(Bytes, Option<Record>), StateError>>,
     returned: usize,
 }
 
@@ -85,9 +85,13 @@ impl<'a> Iterator for Keys<'a> {
         let in_layers = [from_active, from_frozen].into_iter().flatten();
         let newest = in_layers.filter_map(|(_, version)| version).next();
         let from_stored = self.peeked.take_if(|item| matches!(item, Ok((k, _)) if *k == smallest));
-        let stored = from_stored.and_then(Result::ok).and_then(|(_, version)| version);
-        let found = newest.map(Found::Layer).or(stored.map(Found::Stored));
-        Some(Ok((smallest, found)))
+        if let Some(version) = newest {
+            // What the store holds of the key may be dead, and half deleted by now: it is not read.
+            return Some(Ok((smallest, Some(Found::Layer(version)))));
+        }
+        let record = from_stored.and_then(Result::ok).and_then(|(_, record)| record);
+        let stored = record.map(|record| self.stored.read(record)).transpose();
+        Some(stored.map(|version| (smallest, version.flatten().map(Found::Stored))))
     }
 }
 
@@ -181,12 +185,21 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Iterator over the keys in the store, each with its newest version that is visible and not newer
-/// than some revision.
+/// Iterator over the keys in the store, each with the first record of what is visible of it and not
+/// newer than some revision; [`StoredKeys::read`] finds the newest version in that.
 struct StoredKeys<'a>(Walk<'a>);
 
 impl StoredKeys<'_> {
-    fn next_key(&mut self) -> Result<Option<(Bytes, Option<StoredVersion>)>, StateError> {
+    /// The version in a record; ends the walk after an error.
+    fn read(&mut self, record: Record) -> Result<Option<StoredVersion>, StateError> {
+        let read = self.0.decode(record);
+        if read.is_err() {
+            (self.0.scan, self.0.pending) = (None, None);
+        }
+        Ok(read?.at(self.0.at))
+    }
+
+    fn next_key(&mut self) -> Result<Option<(Bytes, Option<Record>)>, StateError> {
         let walk = &mut self.0;
         let Some(first) = walk.next()? else { return Ok(None) };
         let (prefix, revision, at) = (first.found.prefix.clone(), first.found.revision, walk.at);
@@ -196,22 +209,18 @@ impl StoredKeys<'_> {
         walk.skip_until(&prefix.version(at, 0), |found| {
             found.prefix != prefix || found.revision <= at
         })?;
-        let version = match walk.next()? {
-            Some(record) if record.found.prefix == prefix => walk.decode(record)?.at(at),
-            other => {
-                walk.pending = other;
-                None
-            }
-        };
-        if version.is_some() {
-            walk.skip_until(&prefix.end(), |found| found.prefix != prefix)?;
+        let record = walk.next()?;
+        if !record.as_ref().is_some_and(|record| record.found.prefix == prefix) {
+            walk.pending = record;
+            return Ok(Some((key, None)));
         }
-        Ok(Some((key, version)))
+        walk.skip_until(&prefix.end(), |found| found.prefix != prefix)?;
+        Ok(Some((key, record)))
     }
 }
 
 impl Iterator for StoredKeys<'_> {
-    type Item = Result<(Bytes, Option<StoredVersion>), StateError>;
+    type Item = Result<(Bytes, Option<Record>), StateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.next_key();

@@ -73,6 +73,10 @@ pub fn read(
         let value = if query.keys_only { Bytes::new() } else { layers.value(&found)? };
         let item = head.item(Bytes::copy_from_slice(query.key), value);
         page.versions.push(v1::KeyVersion { item: Some(item), deleted: head.tombstone });
+        if head.revision <= compacted {
+            // What is older is dead, and half deleted perhaps: it is not read.
+            break;
+        }
         at = previous(head.revision);
     }
     Ok(page)

@@ -45,6 +45,9 @@
 //!    compaction has made superfluous by then is not written, and must not come to light instead.
 //! 4. Records are deleted only after the checkpoint that no longer needs them is durable, and
 //!    tombstones only after what they hide (`garbage.rs`).
+//! 5. A version may be deleted in several batches, and reads go on between them. So no reader looks
+//!    at a version that is dead: a layer that has a newer one is asked first, and the history of a
+//!    key is read down to the version that the compacted revision shows and no further.
 //!
 //! Each version also carries the log index that wrote it; where that contradicts rule 2, the store
 //! is damaged and says so. Each item carries a checksum (`item.rs`), and each checkpoint a sum over

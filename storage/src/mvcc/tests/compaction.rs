@@ -132,6 +132,60 @@ fn tombstones_go_last() {
     }
 }
 
+/// A version goes in several batches, and reads and writes go on between them.
+#[test]
+fn nobody_looks_at_what_is_half_deleted() {
+    let large = || put("k", vec![1; 400_000]);
+    // What a first checkpoint covers, and what makes the large value dead where that does not.
+    let cases = [
+        (vec![large()], Some(put("k", "2"))),
+        (vec![large()], Some(delete("k"))),
+        (vec![large(), put("k", "2")], Some(put("k", "3"))),
+        (vec![large(), put("k", "2")], None),
+    ];
+    for (case, (before, after)) in cases.into_iter().enumerate() {
+        let lives = case != 1;
+        for steps in 0.. {
+            let mut bench = Bench::new();
+            before.iter().for_each(|op| drop(bench.write(write([op.clone()]))));
+            bench.checkpoint();
+            after.iter().for_each(|op| drop(bench.write(write([op.clone()]))));
+            bench.apply(compact(1, bench.revision()));
+            let newest: Vec<u64> = lives.then_some(bench.revision()).into_iter().collect();
+            let check = |bench: &Bench, what: &str| {
+                let page = bench.machine.range(ID, &RangeQuery::default());
+                let page = page.unwrap_or_else(|error| panic!("{case} {steps} {what}: {error}"));
+                assert!(page.items.iter().map(|item| item.mod_rev).eq(newest.iter().copied()));
+                let page = bench.machine.history(ID, b"k", None, 0, false);
+                let page = page.unwrap_or_else(|error| panic!("{case} {steps} {what}: {error}"));
+                let told = page.versions.iter().map(|v| v.item.as_ref().unwrap().mod_rev);
+                assert!(told.eq(newest.iter().copied()), "{case} {steps} {what}");
+            };
+            let mut job = bench.machine.begin_checkpoint().unwrap();
+            let done = (0..steps).any(|_| {
+                let done = job.step(&bench.store).unwrap() == CheckpointProgress::Done;
+                check(&bench, "while it is deleted");
+                done
+            });
+            for seed in 0..8 {
+                let mut crashed = Bench::new();
+                crashed.store = bench.store.fork();
+                crashed.log = bench.log.clone();
+                crashed.store.crash(&mut ChaCha8Rng::seed_from_u64(steps * 100 + seed));
+                crashed.reopen();
+                crashed.replay();
+                check(&crashed, "after a crash");
+            }
+            let revision = bench.revision();
+            bench.write(write([delete_range("a", "z")]));
+            assert_eq!(bench.revision(), revision + u64::from(lives));
+            if done {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_key_that_comes_back_after_its_tombstone_is_one_living_version() {
     let mut bench = Bench::new();

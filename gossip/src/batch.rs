@@ -12,15 +12,12 @@
 //! index, in the order of first use. So a record without a token takes 20 bytes beyond its key and
 //! value, and one with a token of three actors 45 (`tests` holds both).
 
-use proto::KeyspaceId;
-use proto::limits::KEY_BYTES_MAX;
-
 use crate::clock::{FoldNumber, Folds};
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::error::DecodeError;
 use crate::hlc::Stamp;
-use crate::record::{Body, EntryKey, Record};
+use crate::record::{Body, Record, put_key, read_key};
 use crate::table::{TRACKS_MAX, TableReader, TableWriter};
 use crate::wire::{Reader, put_bytes, put_number};
 
@@ -61,8 +58,7 @@ impl Writer {
 
         let out = &mut self.records;
         out.push(flags);
-        put_number(out, record.key.keyspace.get());
-        put_bytes(out, &record.key.key);
+        put_key(out, &record.key);
         self.table.put_dot(out, record.dot);
         put_number(out, record.stamp.0 - lowest.0);
         if record.rank != record.dot {
@@ -128,10 +124,7 @@ fn fitting(records: &[Record], bytes_max: usize, through: FoldNumber) -> usize {
 /// that is refused may be used.
 pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Vec<Record>, DecodeError> {
     let mut reader = Reader::new(bytes);
-    match reader.byte()? {
-        FORMAT => {}
-        format => return Err(DecodeError::UnknownFormat(format)),
-    }
+    reader.format(FORMAT)?;
     let lowest = reader.number()?;
     let mut table = TableReader::read(&mut reader, folds, TRACKS_MAX)?;
     let count = reader.count(6)?;
@@ -153,8 +146,7 @@ fn read_record(
     if flags & !known != 0 || flags & (OWN | OTHER) == OWN | OTHER {
         return Err(DecodeError::OutOfRange("flags"));
     }
-    let keyspace = KeyspaceId(reader.number()?);
-    let key = EntryKey { keyspace, key: reader.bytes_up_to(KEY_BYTES_MAX, "length of a key")? };
+    let key = read_key(reader)?;
     let dot = table.dot(reader)?;
     let stamp = lowest.checked_add(reader.number()?).ok_or(DecodeError::OutOfRange("stamp"))?;
     let rank = if flags & RANK == 0 { dot } else { table.rank(reader, dot)? };
@@ -185,6 +177,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
+
+    use proto::KeyspaceId;
 
     use super::*;
     use crate::actor::ActorId;

@@ -2,7 +2,7 @@
 
 mod codec;
 
-pub(crate) use codec::{put_sibling, read_sibling};
+pub(crate) use codec::{nowhere, put_sibling, read_sibling};
 
 use std::collections::BTreeMap;
 

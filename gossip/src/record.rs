@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use proto::KeyspaceId;
+use proto::limits::KEY_BYTES_MAX;
 
 use crate::context::Context;
 use crate::dot::Dot;
+use crate::error::DecodeError;
 use crate::hlc::Stamp;
+use crate::wire::{Reader, put_bytes, put_number};
 
 /// A key of a keyspace. All eventual keyspaces of a group share one replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +25,18 @@ impl EntryKey {
     pub fn new(keyspace: KeyspaceId, key: impl Into<Bytes>) -> Self {
         Self { keyspace, key: key.into() }
     }
+}
+
+/// Appends a key.
+pub(crate) fn put_key(out: &mut Vec<u8>, key: &EntryKey) {
+    put_number(out, key.keyspace.get());
+    put_bytes(out, &key.key);
+}
+
+/// Reads a key: no longer than clients may name one.
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<EntryKey, DecodeError> {
+    let keyspace = KeyspaceId(reader.number()?);
+    Ok(EntryKey { keyspace, key: reader.bytes_up_to(KEY_BYTES_MAX, "length of a key")? })
 }
 
 /// What a write put.

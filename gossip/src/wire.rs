@@ -47,6 +47,14 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
+    /// The first byte, which says the format; only this one is known.
+    pub(crate) fn format(&mut self, known: u8) -> Result<(), DecodeError> {
+        match self.byte()? {
+            format if format == known => Ok(()),
+            format => Err(DecodeError::UnknownFormat(format)),
+        }
+    }
+
     /// A number; refused unless in its shortest form.
     pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;

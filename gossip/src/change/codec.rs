@@ -4,9 +4,7 @@
 //! changes  format 1 | folds | fold* | actors | id 16 B * | clocks | body* | changes | change*
 //! fold     number | id 16 B | last               those that are learned here, in the order of the changes
 //! change   tag | what the change has, in the order of its fields
-//! sibling  flags | stamp | [rank] | [deadline] | [context | [through]] | [value]
-//! flags    1 certificate, 2 deadline, 4 context, 8 context with dots of an actor up to a counter,
-//!          16 the rank is another dot than the sibling's own
+//! sibling  as in `entry/codec.rs`, its dot first
 //! ```
 //!
 //! Clocks name folds by their numbers. They are decoded with the folds that the replica had heard of before, which are
@@ -16,19 +14,16 @@
 
 use std::borrow::Cow;
 
-use proto::KeyspaceId;
-
 use super::Change;
 use crate::actor::ActorId;
 use crate::clock::{Fold, FoldNumber, Folds, NameReader, NameWriter, read_clock};
-use crate::context::Context;
 use crate::dot::Dot;
-use crate::entry::Sibling;
+use crate::entry::{nowhere, put_sibling, read_sibling};
 use crate::error::DecodeError;
 use crate::hlc::Stamp;
-use crate::record::{Body, EntryKey};
+use crate::record::{EntryKey, put_key, read_key};
 use crate::table::{TableReader, TableWriter};
-use crate::wire::{Reader, put_bytes, put_number};
+use crate::wire::{Reader, put_number};
 
 const FORMAT: u8 = 1;
 
@@ -45,12 +40,6 @@ const FOLDED: u8 = 10;
 const STAMPED: u8 = 11;
 const SLEPT: u8 = 12;
 const WOKE: u8 = 13;
-
-const CERTIFICATE: u8 = 1;
-const DEADLINE: u8 = 2;
-const CONTEXT: u8 = 4;
-const THROUGH: u8 = 8;
-const RANK: u8 = 16;
 
 /// The bytes of changes.
 #[must_use]
@@ -91,8 +80,7 @@ fn put_change(
         Change::Put { key, dot, sibling } => {
             out.push(PUT);
             put_key(out, key);
-            table.put_dot(out, *dot);
-            put_sibling(out, table, *dot, sibling);
+            put_sibling(out, table, *dot, sibling, false);
         }
         Change::Removed { key, dot } => put_named(out, table, REMOVED, key, *dot),
         Change::Slept { key, dot } => put_named(out, table, SLEPT, key, *dot),
@@ -135,48 +123,13 @@ fn put_named(out: &mut Vec<u8>, table: &mut TableWriter, tag: u8, key: &EntryKey
     table.put_dot(out, dot);
 }
 
-fn put_key(out: &mut Vec<u8>, key: &EntryKey) {
-    put_number(out, key.keyspace.get());
-    put_bytes(out, &key.key);
-}
-
-pub(crate) fn put_sibling(out: &mut Vec<u8>, table: &mut TableWriter, dot: Dot, sibling: &Sibling) {
-    let through = sibling.context.as_ref().and_then(Context::through);
-    let mut flags = 0;
-    flags |= if sibling.body.is_certificate() { CERTIFICATE } else { 0 };
-    flags |= if sibling.deadline.is_some() { DEADLINE } else { 0 };
-    flags |= if sibling.context.is_some() { CONTEXT } else { 0 };
-    flags |= if through.is_some() { THROUGH } else { 0 };
-    flags |= if sibling.rank == dot { 0 } else { RANK };
-    out.push(flags);
-    put_number(out, sibling.stamp.0);
-    if sibling.rank != dot {
-        table.put_dot(out, sibling.rank);
-    }
-    if let Some(deadline) = sibling.deadline {
-        put_number(out, deadline.0);
-    }
-    if let Some(context) = &sibling.context {
-        put_number(out, table.shared(context.shared()));
-    }
-    if let Some(through) = through {
-        table.put_dot(out, through);
-    }
-    if let Body::Value(value) = &sibling.body {
-        put_bytes(out, value);
-    }
-}
-
 /// The changes of these bytes. `folds` are those that the replica had heard of before.
 ///
 /// # Errors
 /// [`DecodeError`] unless all of it is well-formed.
 pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Vec<Change>, DecodeError> {
     let mut reader = Reader::new(bytes);
-    match reader.byte()? {
-        FORMAT => {}
-        format => return Err(DecodeError::UnknownFormat(format)),
-    }
+    reader.format(FORMAT)?;
     let learned = read_learned(&mut reader)?;
     let mut known = Cow::Borrowed(folds);
     if !learned.is_empty() && !learned.iter().all(|fold| known.to_mut().try_learn(*fold)) {
@@ -235,8 +188,9 @@ impl LogReader<'_> {
             LEARNED => Change::Learned { dot: table.dot(reader)? },
             RAISED => Change::Raised { dot: table.dot(reader)? },
             PUT => {
-                let (key, dot) = (read_key(reader)?, table.dot(reader)?);
-                Change::Put { key, dot, sibling: read_sibling(reader, table, dot)? }
+                let key = read_key(reader)?;
+                let (dot, sibling) = read_sibling(reader, table, nowhere)?;
+                Change::Put { key, dot, sibling }
             }
             REMOVED => Change::Removed { key: read_key(reader)?, dot: table.dot(reader)? },
             SLEPT => Change::Slept { key: read_key(reader)?, dot: table.dot(reader)? },
@@ -270,41 +224,17 @@ impl LogReader<'_> {
     }
 }
 
-fn read_key(reader: &mut Reader<'_>) -> Result<EntryKey, DecodeError> {
-    let keyspace = KeyspaceId(reader.number()?);
-    Ok(EntryKey { keyspace, key: reader.bytes()? })
-}
-
-pub(crate) fn read_sibling(
-    reader: &mut Reader<'_>,
-    table: &mut TableReader,
-    dot: Dot,
-) -> Result<Sibling, DecodeError> {
-    let flags = reader.byte()?;
-    let has = |flag: u8| flags & flag != 0;
-    let known = CERTIFICATE | DEADLINE | CONTEXT | THROUGH | RANK;
-    if has(!known) || (has(THROUGH) && !has(CONTEXT)) {
-        return Err(DecodeError::OutOfRange("flags"));
-    }
-    let stamp = Stamp(reader.number()?);
-    let rank = if has(RANK) { table.rank(reader, dot)? } else { dot };
-    let deadline = if has(DEADLINE) { Some(Stamp(reader.number()?)) } else { None };
-    let shared = if has(CONTEXT) { Some(table.shared(reader)?) } else { None };
-    let through = if has(THROUGH) { Some(table.dot(reader)?) } else { None };
-    let context = shared.map(|shared| match through {
-        Some(through) => Context::with_own(shared, through),
-        None => Context::new(shared),
-    });
-    let body = if has(CERTIFICATE) { Body::Certificate } else { Body::Value(reader.bytes()?) };
-    Ok(Sibling { stamp, rank, body, deadline, context })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use proto::KeyspaceId;
+
     use super::*;
     use crate::clock::Clock;
+    use crate::context::Context;
+    use crate::entry::Sibling;
+    use crate::record::Body;
 
     fn dot(number: u8, counter: u64) -> Dot {
         Dot::new(ActorId::from_bytes([number; 16]), counter)

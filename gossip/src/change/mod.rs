@@ -3,7 +3,6 @@
 mod codec;
 
 pub use codec::{decode, encode};
-pub(crate) use codec::{put_sibling, read_sibling};
 
 use crate::actor::ActorId;
 use crate::clock::{Clock, Fold};

@@ -189,10 +189,7 @@ impl Clock {
     /// [`DecodeError`] unless they are the bytes of a clock whose folds are all in `folds`.
     pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        match reader.byte()? {
-            FORMAT => {}
-            format => return Err(DecodeError::UnknownFormat(format)),
-        }
+        reader.format(FORMAT)?;
         let clock = read_clock(&mut reader, &mut FullNames, folds)?;
         reader.end()?;
         Ok(clock)

@@ -63,6 +63,11 @@ pub(crate) fn put_sibling(
     }
 }
 
+/// For [`read_sibling`] where no value stands elsewhere.
+pub(crate) fn nowhere(_: Dot) -> Result<Bytes, DecodeError> {
+    Err(DecodeError::OutOfRange("a value that stands elsewhere"))
+}
+
 /// Reads a sibling with its dot; `value` gives what was left out.
 pub(crate) fn read_sibling(
     reader: &mut Reader<'_>,

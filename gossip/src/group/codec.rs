@@ -8,13 +8,11 @@
 //! Numbers are of variable length. A Hello and a part of a session have [bytes of their own](crate::session), which reach
 //! to the end. What is not in this form is refused; memory is taken in proportion to the bytes.
 
-use proto::KeyspaceId;
-
 use super::message::{Message, Refusal, Turn};
 use super::walk::Below;
 use crate::clock::{FoldNumber, Folds};
 use crate::error::DecodeError;
-use crate::record::EntryKey;
+use crate::record::{put_key, read_key};
 use crate::session::{Hello, Part};
 use crate::tree::{FAN, NodeName};
 use crate::wire::{Reader, put_bytes, put_number};
@@ -93,10 +91,7 @@ impl Message {
     /// [`DecodeError`] unless all of it is well-formed.
     pub fn decode(bytes: &[u8], folds: &Folds) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        match reader.byte()? {
-            FORMAT => {}
-            format => return Err(DecodeError::UnknownFormat(format)),
-        }
+        reader.format(FORMAT)?;
         let message = read_message(&mut reader, folds)?;
         reader.end()?;
         Ok(message)
@@ -163,16 +158,6 @@ fn read_all<T>(
         all.push(read(reader)?);
     }
     Ok(all)
-}
-
-fn put_key(out: &mut Vec<u8>, key: &EntryKey) {
-    put_number(out, key.keyspace.get());
-    put_bytes(out, &key.key);
-}
-
-fn read_key(reader: &mut Reader<'_>) -> Result<EntryKey, DecodeError> {
-    let keyspace = KeyspaceId(reader.number()?);
-    Ok(EntryKey { keyspace, key: reader.bytes()? })
 }
 
 fn put_node(out: &mut Vec<u8>, node: NodeName) {

@@ -112,7 +112,6 @@ impl Group {
                 member.clock = hello.clock.clone();
             }
             member.folds = hello.folds;
-            member.heard_ms = Some(self.now_ms);
         }
         self.settle_acks();
         match turn {

@@ -31,8 +31,6 @@ mod rumor;
 mod walk;
 
 pub use acks::Acked;
-pub use message::{Message, Refusal, Turn};
-pub use walk::Below;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +43,7 @@ use rand_chacha::ChaCha8Rng;
 use self::acks::Acks;
 use self::exchange::{Asking, Served};
 use self::forgetting::Ages;
+use self::message::Message;
 use self::rumor::Rumors;
 use crate::actor::ActorId;
 use crate::clock::{Clock, FoldNumber};
@@ -138,8 +137,6 @@ struct Member {
     clock: Clock,
     /// It knows the folds up to this one.
     folds: FoldNumber,
-    /// When it said so.
-    heard_ms: Option<u64>,
 }
 
 /// One member of a group. See the module page.

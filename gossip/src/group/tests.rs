@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use proto::NodeId;
 
 use self::cluster::{Cluster, KEYSPACE};
+use super::message::Refusal;
 use super::*;
 use crate::record::Body;
 use crate::replica::Basis;

@@ -204,10 +204,7 @@ pub(super) fn read_entry(
     mut large: impl FnMut(Dot) -> Result<Bytes, DecodeError>,
 ) -> Result<Entry, DecodeError> {
     let mut reader = Reader::new(bytes);
-    match reader.byte()? {
-        FORMAT => {}
-        format => return Err(DecodeError::UnknownFormat(format)),
-    }
+    reader.format(FORMAT)?;
     let mut table = TableReader::read(&mut reader, folds, usize::MAX)?;
     let mut entry = Entry::default();
     let stamp = Stamp(reader.number()?);

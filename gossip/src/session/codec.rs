@@ -25,24 +25,23 @@
 
 use std::collections::BTreeMap;
 
-use proto::limits::KEY_BYTES_MAX;
-use proto::{KeyspaceId, NodeId};
+use proto::NodeId;
 
 use super::{Beat, Hello, Part, PartBody};
 use crate::actor::ActorId;
 use crate::batch;
-use crate::change::{put_sibling, read_sibling};
 use crate::clock::{
     Clock, FoldNumber, Folds, FullNames, NameReader, NameWriter, put_clock, read_clock,
 };
 use crate::dot::Dot;
+use crate::entry::{nowhere, put_sibling, read_sibling};
 use crate::error::DecodeError;
 use crate::hlc::Stamp;
 use crate::horizon::Horizon;
-use crate::record::EntryKey;
+use crate::record::{put_key, read_key};
 use crate::replica::Staged;
 use crate::table::{TRACKS_MAX, TableReader, TableWriter};
-use crate::wire::{Reader, put_bytes, put_number};
+use crate::wire::{Reader, put_number};
 
 /// Length of a message of a session at most.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
@@ -284,8 +283,7 @@ impl Part {
 fn put_entry(out: &mut Vec<u8>, staged: &Staged, through: FoldNumber) {
     let mut table = TableWriter::new(through);
     let mut body = Vec::new();
-    put_number(&mut body, staged.key.keyspace.get());
-    put_bytes(&mut body, &staged.key.key);
+    put_key(&mut body, &staged.key);
     body.push(u8::from(staged.is_whole));
     put_number(&mut body, staged.present.len() as u64);
     for dot in &staged.present {
@@ -294,8 +292,7 @@ fn put_entry(out: &mut Vec<u8>, staged: &Staged, through: FoldNumber) {
     table.put_clock(&mut body, &staged.effective);
     put_number(&mut body, staged.bare.len() as u64);
     for (dot, sibling) in &staged.bare {
-        table.put_dot(&mut body, *dot);
-        put_sibling(&mut body, &mut table, *dot, sibling);
+        put_sibling(&mut body, &mut table, *dot, sibling, false);
     }
     table.put(out);
     out.extend_from_slice(&body);
@@ -303,8 +300,7 @@ fn put_entry(out: &mut Vec<u8>, staged: &Staged, through: FoldNumber) {
 
 fn read_entry(reader: &mut Reader<'_>, folds: &Folds) -> Result<Staged, DecodeError> {
     let mut table = TableReader::read(reader, folds, TRACKS_MAX)?;
-    let keyspace = KeyspaceId(reader.number()?);
-    let key = EntryKey { keyspace, key: reader.bytes_up_to(KEY_BYTES_MAX, "length of a key")? };
+    let key = read_key(reader)?;
     let is_whole = match reader.byte()? {
         0 => false,
         1 => true,
@@ -315,8 +311,7 @@ fn read_entry(reader: &mut Reader<'_>, folds: &Folds) -> Result<Staged, DecodeEr
     let effective = read_clock(reader, &mut table.actors, folds)?;
     let mut bare = Vec::new();
     for _ in 0..reader.count(4)? {
-        let dot = table.dot(reader)?;
-        let sibling = read_sibling(reader, &mut table, dot)?;
+        let (dot, sibling) = read_sibling(reader, &mut table, nowhere)?;
         if sibling.context.is_some() {
             return Err(DecodeError::OutOfRange("a context of what has none"));
         }
@@ -330,10 +325,8 @@ fn begin(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
         return Err(DecodeError::OutOfRange("length of a message"));
     }
     let mut reader = Reader::new(bytes);
-    match reader.byte()? {
-        FORMAT => Ok(reader),
-        format => Err(DecodeError::UnknownFormat(format)),
-    }
+    reader.format(FORMAT)?;
+    Ok(reader)
 }
 
 /// Written again, what was read has to be what came. That costs as much as to write it, and nothing that could be said

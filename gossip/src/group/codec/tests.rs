@@ -1,13 +1,14 @@
 //! Messages there and back, cut, changed and arbitrary.
 
 use proptest::prelude::*;
-use proto::NodeId;
+use proto::{KeyspaceId, NodeId};
 
 use super::*;
 use crate::actor::ActorId;
 use crate::clock::Clock;
 use crate::dot::Dot;
 use crate::horizon::Horizon;
+use crate::record::EntryKey;
 use crate::session::{Beat, PartBody};
 
 fn dot(actor: u8, counter: u64) -> Dot {

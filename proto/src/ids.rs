@@ -87,6 +87,17 @@ impl Revision {
 #[derive(Clone, Copy, Debug)]
 pub struct Hex<'a>(pub &'a [u8]);
 
+impl Hex<'_> {
+    /// Reads such digits; `None` for any other text.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Vec<u8>> {
+        let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+        let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+        let byte = |pair: &[u32]| u8::try_from(pair[0] * 16 + pair[1]).ok();
+        digits.chunks(2).map(byte).collect()
+    }
+}
+
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

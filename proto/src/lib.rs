@@ -3,6 +3,7 @@
 //! - [`v1`]: the services of clients (`kv.v1`).
 //! - [`log`]: entries, commands and frames of the write-ahead log (`kv.log.v1`).
 //! - [`peer`]: what nodes say to each other (`kv.peer.v1`).
+//! - [`dot`]: writes of eventual keyspaces, named in text.
 //! - [`ids`]: identifiers as newtypes, so that an index is never taken for a term.
 //! - [`limits`]: every limit of a request, with the check that enforces it.
 //! - [`error`]: the catalogue of stable error codes (`KVnnnn`) and [`Failure`], the error that
@@ -11,6 +12,7 @@
 //! This crate does no I/O. Messages on the wire and on disk are ours alone; the types of the
 //! consensus library never appear in them.
 
+pub mod dot;
 pub mod error;
 pub mod ids;
 pub mod limits;

@@ -24,6 +24,15 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const RANGE_DELETE_KEYS_MAX: usize = 10_000;
 /// Longest name of a keyspace.
 pub const KEYSPACE_NAME_BYTES_MAX: usize = 128;
+/// Most values of a key of an eventual keyspace that live beside each other; a write that would add one more is refused.
+/// What replicas took apart from each other may exceed it.
+pub const SIBLINGS_MAX: usize = 32;
+/// Most bytes of siblings in one reply; the first is always returned.
+pub const SIBLINGS_BYTES_MAX: usize = 1024 * 1024;
+/// Longest causal token.
+pub const TOKEN_BYTES_MAX: usize = 1024;
+/// Longest time to live: ten years.
+pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600_000;
 /// Requests waiting in a node's admission queue.
 pub const ADMISSION_REQUESTS_MAX: usize = 8_192;
 /// Bytes of requests waiting in a node's admission queue.

@@ -52,9 +52,13 @@ impl Lane {
                 ) => Self::Urgent,
                 Ok(RaftKind::Unspecified) | Err(_) => Self::Bulk,
             },
-            Some(Body::Forward(_) | Body::SnapshotOffer(_) | Body::SnapshotChunk(_)) | None => {
-                Self::Bulk
-            }
+            Some(
+                Body::Forward(_)
+                | Body::SnapshotOffer(_)
+                | Body::SnapshotChunk(_)
+                | Body::Gossip(_),
+            )
+            | None => Self::Bulk,
             Some(
                 Body::SnapshotFetch(_)
                 | Body::Repair(_)

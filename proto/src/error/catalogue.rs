@@ -121,9 +121,9 @@ catalogue! {
         check "kv keyspace ls",
         fix "Delete its keys instead: kv del --prefix ''.";
     KindNotOffered = 1016, InvalidArgument, exit 8, "kind of keyspace not offered",
-        cause "This version offers keyspaces of kind `linearizable` only. Nothing was applied.",
+        cause "This version does not know that kind. Nothing was applied.",
         check "kv version",
-        fix "Create it with --kind linearizable.";
+        fix "Create it with --kind linearizable or --kind eventual.";
     WrongNode = 1017, InvalidArgument, exit 8, "another node answered",
         cause "The call is for one node, and another one was reached. Nothing was done.",
         check "kv cluster members shows the client address of each node.",
@@ -212,6 +212,46 @@ catalogue! {
         cause "A keyspace can be compacted up to its current revision. Nothing was applied.",
         check "kv keyspace show NAME shows the current revision.",
         fix "Name an existing revision.";
+    AckMissed = 1304, DeadlineExceeded, exit 10, "write is on fewer replicas than asked for",
+        cause "The write is applied and durable at the replica that took it; not all that were asked for confirmed it in time. It spreads by itself.",
+        check "The error names how many replicas have it; kv cluster status.",
+        fix "Repeat with the same write id at the same node: it waits for the missing ones and does not write again.";
+    VerbNotOffered = 1401, InvalidArgument, exit 8, "not offered by this kind of keyspace",
+        cause "Transactions, conditions, history and revisions need one order of all writes; causal tokens, `ack` and deadlines need replicas that each take writes. Nothing was applied.",
+        check "kv keyspace show NAME names the kind; docs/eventual.md lists what each kind offers.",
+        fix "Use a keyspace of the other kind for this.";
+    TokenInvalid = 1402, InvalidArgument, exit 8, "not a token for this key",
+        cause "The causal token is forged, damaged, of another cluster or of another key. Nothing was applied.",
+        check "Was it cut when it was copied? Was it read from this key?",
+        fix "Read the key again and use the context of that read.";
+    TokenExpired = 1403, FailedPrecondition, exit 4, "token is too old",
+        cause "The key that the causal token was made with is no longer in use, or the data was restored since. Nothing was applied.",
+        check "kv get KEY -o json",
+        fix "Read the key again and use the context of that read.";
+    TokenOtherKeyspace = 1404, InvalidArgument, exit 8, "token of another keyspace",
+        cause "The causal token was read from another keyspace. Nothing was applied.",
+        check "Which --keyspace was it read from?",
+        fix "Use a token that was read from this keyspace.";
+    TokenAhead = 1405, Unavailable, exit 5, "replica is behind the token",
+        cause "The causal token names what this replica has not heard of yet. Nothing was applied.",
+        check "kv cluster status",
+        fix "Repeat in a moment, or ask another node.";
+    SiblingsFull = 1406, ResourceExhausted, exit 8, "too many siblings",
+        cause "The key has 32 values that do not know of each other, and the write would add one. Nothing was applied.",
+        check "kv get KEY shows them.",
+        fix "Read the key and write with the context of that read, which replaces all that was read.";
+    ReplicasMissing = 1407, Unavailable, exit 5, "fewer replicas connected than asked for",
+        cause "The node that was asked has no connection to so many replicas. Nothing was applied.",
+        check "kv cluster status",
+        fix "Ask with --ack one, or bring nodes back.";
+    Recovering = 1408, Unavailable, exit 5, "replica does not know enough yet",
+        cause "The replica lost its data, or has not got the secrets of the cluster yet. It never answers from an empty store. Nothing was applied.",
+        check "kv cluster status",
+        fix "Ask another node.";
+    WriteElsewhere = 1409, Unavailable, exit 6, "write was begun by another replica",
+        cause "The write id was given to another start of this node, or to a data directory that it has no longer; it may have been applied there. This attempt applied nothing.",
+        check "Read the key.",
+        fix "Decide from the value that is there now, then write under a new id.";
     QueueFull = 1501, ResourceExhausted, exit 8, "node is overloaded",
         cause "The node's admission queue is full, or the leader's log or memory until an export is written. Nothing was applied.",
         check "Metrics kvstore_admission_queue_requests and kvstore_overloaded.",

@@ -7,8 +7,10 @@
 //! that does not know the outcome, so it counts as [`Applied::Unknown`].
 
 mod catalogue;
+mod partial;
 
 pub use catalogue::{Code, Page};
+pub use partial::Partial;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -83,6 +85,8 @@ pub struct Failure {
     pub leader: Option<String>,
     /// The earliest moment at which repeating makes sense.
     pub retry_after: Option<Duration>,
+    /// What was written all the same, with [`Code::AckMissed`].
+    pub partial: Option<Box<Partial>>,
 }
 
 impl Failure {
@@ -95,6 +99,7 @@ impl Failure {
             why: why.into(),
             leader: None,
             retry_after: None,
+            partial: None,
         }
     }
 
@@ -126,6 +131,13 @@ impl Failure {
         self
     }
 
+    /// Says what was written all the same.
+    #[must_use]
+    pub fn partial(mut self, partial: Partial) -> Self {
+        self.partial = Some(Box::new(partial));
+        self
+    }
+
     /// The status that carries this error.
     #[must_use]
     pub fn to_status(&self) -> tonic::Status {
@@ -138,6 +150,9 @@ impl Failure {
         }
         if let Some(leader) = &self.leader {
             metadata.insert("leader".to_owned(), leader.clone());
+        }
+        if let Some(partial) = &self.partial {
+            partial.put(&mut metadata);
         }
         let mut details = ErrorDetails::with_error_info(self.code.to_string(), DOMAIN, metadata);
         if let Some(wait) = self.retry_after {
@@ -159,6 +174,7 @@ impl Failure {
             why: text("why").unwrap_or_default(),
             leader: text("leader"),
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+            partial: Partial::read(&info.metadata).map(Box::new),
         })
     }
 }
@@ -178,13 +194,20 @@ impl std::error::Error for Failure {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v1;
 
     #[test]
     fn a_failure_survives_the_wire() {
         let failure = Failure::new(Code::NoQuorum, "write to \"a\"", "1 of 3 voters reachable")
             .applied(Applied::No)
             .leader(Some("127.0.0.1:7610".into()))
-            .retry_after(Duration::from_millis(250));
+            .retry_after(Duration::from_millis(250))
+            .partial(Partial {
+                durable_on: 1,
+                wanted: 2,
+                dot: v1::Dot { actor: vec![7; 16].into(), counter: 3 },
+                context: vec![0, 255].into(),
+            });
         assert_eq!(Failure::from_status(&failure.to_status()), Some(failure));
     }
 

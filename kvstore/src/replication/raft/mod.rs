@@ -273,8 +273,8 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             Body::Repair(_) => {}
             // A matter of the node: exports are files.
             Body::SnapshotOffer(_) | Body::SnapshotFetch(_) | Body::SnapshotChunk(_) => {}
-            // So is the disk.
-            Body::DiskFull(_) => {}
+            // So is the disk. Replicas of eventual keyspaces speak of another group.
+            Body::DiskFull(_) | Body::Gossip(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
 use proto::v1;
 use tonic::{Request, Status, Streaming};
@@ -24,8 +25,32 @@ pub(crate) enum Kind {
     Manage,
 }
 
+/// Where a write may be repeated once an attempt of it may have been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// At any node: they all know its id.
+    Anywhere,
+    /// At the node that took that attempt alone, as only that one knows its id.
+    There,
+    /// At any node as another write, which supersedes nothing: it may execute more than once.
+    AsAnother,
+}
+
+/// How a call is repeated; see [`Call`].
+pub(crate) trait Repeated: Sized {
+    /// Where.
+    fn repeat(&self) -> Repeat {
+        Repeat::Anywhere
+    }
+
+    /// The same as another write, which supersedes nothing; for [`Repeat::AsAnother`].
+    fn another(&self) -> Option<Self> {
+        None
+    }
+}
+
 /// One call, ready to be sent any number of times.
-pub(crate) trait Call: Send + Sync {
+pub(crate) trait Call: Repeated + Send + Sync {
     /// What answers it.
     type Reply: Send;
     /// Whether it changes anything.
@@ -56,6 +81,8 @@ pub(crate) struct Learned<'a> {
     pub(crate) leader: Option<&'a str>,
     /// A log index that the cluster has reached.
     pub(crate) index: u64,
+    /// What a write to an eventual keyspace came to.
+    pub(crate) written: Option<&'a v1::Written>,
 }
 
 fn request<T>(message: T, patience: Duration) -> Request<T> {
@@ -68,7 +95,20 @@ fn proven(proof: Option<&v1::Proof>) -> Learned<'_> {
     proof.map_or(Learned::default(), |proof| Learned {
         leader: Some(proof.leader_address.as_str()).filter(|address| !address.is_empty()),
         index: proof.index,
+        written: None,
     })
+}
+
+fn proven_write<'a>(proof: Option<&'a v1::Proof>, written: Option<&'a v1::Written>) -> Learned<'a> {
+    Learned { written, ..proven(proof) }
+}
+
+/// A level that was left to the server is taken for the strongest.
+fn wants_leader(level: v1::Level) -> bool {
+    match level {
+        v1::Level::Unspecified | v1::Level::Linearizable => true,
+        v1::Level::Quorum | v1::Level::Bounded | v1::Level::Session | v1::Level::Eventual => false,
+    }
 }
 
 fn quoted(key: &[u8]) -> String {
@@ -82,20 +122,89 @@ pub(crate) struct Read<R>(pub(crate) R);
 pub(crate) struct Write<R> {
     pub(crate) request: R,
     pub(crate) ticket: WriteTicket,
+    pub(crate) repeat: Repeat,
 }
 
 /// A call that changes the cluster itself: its request is sent as it is, and has no id.
 pub(crate) struct Manage<R>(pub(crate) R);
 
+/// A request that reads a keyspace.
+pub(crate) trait ReadRequest: Send + Sync {
+    /// The keyspace.
+    fn keyspace(&self) -> &str;
+
+    /// The level.
+    fn level(&mut self) -> &mut i32;
+}
+
+macro_rules! read_request {
+    ($($request:ty),+) => {$(
+        impl ReadRequest for $request {
+            fn keyspace(&self) -> &str {
+                &self.keyspace
+            }
+
+            fn level(&mut self) -> &mut i32 {
+                &mut self.level
+            }
+        }
+    )+};
+}
+
+read_request!(v1::GetRequest, v1::RangeRequest, v1::HistoryRequest);
+
+impl<R> Repeated for Read<R> {}
+
+impl<R> Repeated for Manage<R> {}
+
+impl<R: WriteRequest> Repeated for Write<R> {
+    fn repeat(&self) -> Repeat {
+        self.repeat
+    }
+
+    fn another(&self) -> Option<Self> {
+        let mut request = self.request.clone();
+        if let Some(causal) = request.causal() {
+            causal.token.clear();
+            *causal.beside = true;
+        }
+        Some(Self { request, ticket: self.ticket.another(), repeat: self.repeat })
+    }
+}
+
 /// A request that changes something.
 pub(crate) trait WriteRequest: Clone + Send + Sync {
     /// What is asked of what, for errors.
     fn subject(&self) -> String;
+
+    /// The keyspace it is for.
+    fn keyspace(&self) -> &str;
+
+    /// The key, where it is one, and the causal token it is written with.
+    fn causal(&mut self) -> Option<Causal<'_>> {
+        None
+    }
+}
+
+/// The part of a write to one key that says what it supersedes.
+pub(crate) struct Causal<'a> {
+    pub(crate) key: &'a Bytes,
+    pub(crate) token: &'a mut Bytes,
+    pub(crate) beside: &'a mut bool,
 }
 
 impl WriteRequest for v1::PutRequest {
     fn subject(&self) -> String {
         format!("write to {}", quoted(&self.key))
+    }
+
+    fn keyspace(&self) -> &str {
+        &self.keyspace
+    }
+
+    fn causal(&mut self) -> Option<Causal<'_>> {
+        let Self { key, causal, beside, .. } = self;
+        Some(Causal { key, token: causal, beside })
     }
 }
 
@@ -106,12 +215,25 @@ impl WriteRequest for v1::DeleteRequest {
             _ => format!("delete of the range from {}", quoted(&self.key)),
         }
     }
+
+    fn keyspace(&self) -> &str {
+        &self.keyspace
+    }
+
+    fn causal(&mut self) -> Option<Causal<'_>> {
+        let Self { key, range_end, causal, beside, .. } = self;
+        range_end.is_empty().then_some(Causal { key, token: causal, beside })
+    }
 }
 
 impl WriteRequest for v1::TxnRequest {
     fn subject(&self) -> String {
         let operations = self.then_ops.len() + self.else_ops.len();
         format!("transaction of {operations} operations")
+    }
+
+    fn keyspace(&self) -> &str {
+        &self.keyspace
     }
 }
 
@@ -167,24 +289,26 @@ call!(Read<v1::StatusRequest>, Read, v1::StatusReply, cluster_client::ClusterCli
     leader_first false, learned(_reply) Learned::default());
 call!(Read<v1::GetRequest>, Read, v1::GetReply, kv_client::KvClient.get,
     request(call) call.0.clone(), subject format!("read of {}", quoted(&call.0.key)),
-    leader_first call.0.level() == v1::Level::Linearizable,
+    leader_first wants_leader(call.0.level()),
     learned(reply) proven(reply.proof.as_ref()));
 call!(Read<v1::RangeRequest>, Read, v1::RangeReply, kv_client::KvClient.range,
     request(call) call.0.clone(), subject format!("list from {}", quoted(&call.0.from)),
-    leader_first call.0.level() == v1::Level::Linearizable,
+    leader_first wants_leader(call.0.level()),
     learned(reply) proven(reply.proof.as_ref()));
 call!(Read<v1::HistoryRequest>, Read, v1::HistoryReply, kv_client::KvClient.history,
     request(call) call.0.clone(), subject format!("history of {}", quoted(&call.0.key)),
-    leader_first call.0.level() == v1::Level::Linearizable,
+    leader_first wants_leader(call.0.level()),
     learned(reply) proven(reply.proof.as_ref()));
 call!(Write<v1::PutRequest>, Write, v1::PutReply, kv_client::KvClient.put,
     request(call) v1::PutRequest { id: Some(call.ticket.id()), ..call.request.clone() },
     subject call.request.subject(),
-    leader_first true, learned(reply) proven(reply.proof.as_ref()));
+    leader_first call.repeat == Repeat::Anywhere,
+    learned(reply) proven_write(reply.proof.as_ref(), reply.written.as_ref()));
 call!(Write<v1::DeleteRequest>, Write, v1::DeleteReply, kv_client::KvClient.delete,
     request(call) v1::DeleteRequest { id: Some(call.ticket.id()), ..call.request.clone() },
     subject call.request.subject(),
-    leader_first true, learned(reply) proven(reply.proof.as_ref()));
+    leader_first call.repeat == Repeat::Anywhere,
+    learned(reply) proven_write(reply.proof.as_ref(), reply.written.as_ref()));
 call!(Write<v1::TxnRequest>, Write, v1::TxnReply, kv_client::KvClient.txn,
     request(call) v1::TxnRequest { id: Some(call.ticket.id()), ..call.request.clone() },
     subject call.request.subject(),
@@ -293,5 +417,6 @@ fn of_node(what: &str, node: &str) -> String {
 fn introduced(reply: &v1::HelloReply) -> Learned<'_> {
     let leader = reply.members.iter().find(|member| member.id == reply.leader);
     let leader = leader.map(|leader| leader.client_address.as_str());
-    Learned { leader: leader.filter(|address| !address.is_empty()), index: reply.born }
+    let leader = leader.filter(|address| !address.is_empty());
+    Learned { leader, index: reply.born, written: None }
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use proto::v1::keyspace::Kind;
 use proto::{Applied, Code, Failure, limits, v1};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::calls::{Call, Manage, Read, Write, WriteRequest};
-use crate::config::{CallOptions, Config, TIMEOUT_MAX};
+use crate::calls::{Call, Manage, Read, ReadRequest, Repeat, Write, WriteRequest};
+use crate::config::{CallOptions, Config, Retry, TIMEOUT_MAX};
+use crate::contexts::Contexts;
 use crate::error::ClientError;
 use crate::keyspaces::Keyspaces;
+use crate::kinds::Kinds;
 use crate::members::Members;
 use crate::node::NodeClient;
 use crate::retry;
@@ -22,6 +25,9 @@ use crate::routes::Routes;
 use crate::snapshot::{SaveError, SnapshotParts};
 use crate::tls::TlsSettings;
 use crate::write_ids::WriteIdentity;
+
+/// Longest time that a write waits for the kind of its keyspace.
+const KIND_PATIENCE_MAX: Duration = Duration::from_millis(500);
 
 /// A client of one cluster. Cheap to clone; clones share connections and write identity.
 ///
@@ -56,9 +62,10 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     timeout: Duration,
-    keyspace: String,
-    level: v1::Level,
+    defaults: Defaults,
     routes: Routes,
+    kinds: Kinds,
+    contexts: Contexts,
     /// The identity of new writes; `None` before the first Hello and after it was given up.
     identity: Mutex<Option<Arc<WriteIdentity>>>,
     /// Held by the one call that says Hello for an identity.
@@ -66,6 +73,14 @@ struct Inner {
     names: RwLock<BTreeMap<u64, String>>,
     /// The newest log index that an answer named.
     newest_index: AtomicU64,
+}
+
+/// What calls ask for unless their options say it.
+#[derive(Clone, Debug)]
+struct Defaults {
+    keyspace: String,
+    level: v1::Level,
+    remember: bool,
 }
 
 impl Client {
@@ -77,15 +92,17 @@ impl Client {
         config.validate()?;
         let tls = TlsSettings::new(&config.credentials)?;
         let routes = Routes::new(&config.endpoints, config.connections, config.discover, tls)?;
-        Ok(Self::with_routes(routes, config.timeout, config.keyspace, config.level))
+        let Config { timeout, keyspace, level, remember, .. } = config;
+        Ok(Self::with_routes(routes, timeout, Defaults { keyspace, level, remember }))
     }
 
-    fn with_routes(routes: Routes, timeout: Duration, keyspace: String, level: v1::Level) -> Self {
+    fn with_routes(routes: Routes, timeout: Duration, defaults: Defaults) -> Self {
         let inner = Inner {
             timeout,
-            keyspace,
-            level,
+            defaults,
             routes,
+            kinds: Kinds::default(),
+            contexts: Contexts::default(),
             identity: Mutex::new(None),
             saying_hello: tokio::sync::Mutex::new(()),
             names: RwLock::new(BTreeMap::new()),
@@ -115,6 +132,10 @@ impl Client {
 
     /// Reads one key. The request's level and keyspace stand above those of the options.
     ///
+    /// In an eventual keyspace the reply holds the `siblings` that live, or the first of them, and the
+    /// `context` of what was read; `item` is there when there is exactly one value.
+    /// [`siblings`](Self::siblings) reads all.
+    ///
     /// # Errors
     /// See [`ClientError`]. An absent key is no error.
     pub async fn get(
@@ -125,20 +146,39 @@ impl Client {
         let budget = self.budget(options);
         let checked = limits::check_key(&request.key);
         self.prepare(&mut request.keyspace, &mut request.level, checked, options)?;
-        self.read(Read(request), &budget).await
+        let mut call = Read(request);
+        let reply = self.read_data(&mut call, &budget).await?;
+        let v1::GetRequest { keyspace, key, siblings_after, .. } = &call.0;
+        if !reply.context.is_empty() || !reply.siblings.is_empty() {
+            self.inner.kinds.learn(keyspace, Kind::Eventual);
+        }
+        // A token of which a part was not shown would supersede what nobody read.
+        if self.remembers(options) && reply.more == 0 && siblings_after.is_none() {
+            self.inner.contexts.put(keyspace, key, &reply.context);
+        }
+        Ok(reply)
     }
 
     /// Reads the newest value of a key; `None` when it is absent.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]. [`Code::SeveralValues`] where a key of an eventual keyspace has more than one.
     pub async fn get_value(
         &self,
         key: impl Into<Bytes>,
         options: &CallOptions,
     ) -> Result<Option<Bytes>, ClientError> {
         let request = v1::GetRequest { key: key.into(), ..Default::default() };
-        Ok(self.get(request, options).await?.item.map(|item| item.value))
+        let subject = Read(request.clone()).subject();
+        let mut reply = self.get(request, options).await?;
+        if reply.siblings.len() > 1 || reply.more > 0 {
+            let values = reply.siblings.len() + reply.more as usize;
+            let why = format!("{values} values do not know of each other");
+            let failure = Failure::new(Code::SeveralValues, subject, why);
+            return Err(ClientError::Refused(Box::new(failure)));
+        }
+        let value = reply.item.map(|item| item.value);
+        Ok(value.or_else(|| reply.siblings.pop().map(|sibling| sibling.value)))
     }
 
     /// Reads one page of a range. [`Pages`](crate::Pages) reads all of them.
@@ -153,7 +193,7 @@ impl Client {
         let budget = self.budget(options);
         let checked = limits::check_range(&request.from, &request.to);
         self.prepare(&mut request.keyspace, &mut request.level, checked, options)?;
-        self.read(Read(request), &budget).await
+        self.read_data(&mut Read(request), &budget).await
     }
 
     /// Reads one page of the versions of a key, newest first. The next page begins `before` the
@@ -169,14 +209,18 @@ impl Client {
         let budget = self.budget(options);
         let checked = limits::check_key(&request.key);
         self.prepare(&mut request.keyspace, &mut request.level, checked, options)?;
-        self.read(Read(request), &budget).await
+        self.read_data(&mut Read(request), &budget).await
     }
 
     /// Writes one key. `id` is filled in here. A condition that does not hold is no error:
     /// `succeeded` is false then.
     ///
+    /// In an eventual keyspace the value supersedes what `causal` covers; where the request names none, what
+    /// this client read of the key, see [`CallOptions::remember`].
+    ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]. [`Code::AckMissed`]: the write is applied, on fewer replicas than `ack` asks for;
+    /// [`Failure::partial`] says on how many, and which write it is.
     pub async fn put(
         &self,
         mut request: v1::PutRequest,
@@ -184,12 +228,14 @@ impl Client {
     ) -> Result<v1::PutReply, ClientError> {
         let budget = self.budget(options);
         self.fill_keyspace(&mut request.keyspace, options);
+        fill_ack(&mut request.ack, options);
         let checked = limits::check_key(&request.key)
             .and_then(|()| limits::check_value(&request.value))
             .and_then(|()| check_condition(request.condition.as_ref()))
+            .and_then(|()| check_causal(&request.causal, request.ttl_ms))
             .and_then(|()| check_write(&request.keyspace, &request));
         checked.map_err(|failure| unsent(failure, &request))?;
-        self.write(request, &budget).await
+        self.write(request, options, &budget).await
     }
 
     /// Writes a value.
@@ -207,10 +253,11 @@ impl Client {
     }
 
     /// Deletes a key, or all keys of a range. `id` is filled in here. An absent key and a condition
-    /// that does not hold are no errors.
+    /// that does not hold are no errors. In an eventual keyspace it deletes what `causal` covers, as a
+    /// [`put`](Self::put) supersedes it, and nothing else.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// Those of [`put`](Self::put).
     pub async fn delete(
         &self,
         mut request: v1::DeleteRequest,
@@ -218,12 +265,14 @@ impl Client {
     ) -> Result<v1::DeleteReply, ClientError> {
         let budget = self.budget(options);
         self.fill_keyspace(&mut request.keyspace, options);
+        fill_ack(&mut request.ack, options);
         let checked = limits::check_key(&request.key)
             .and_then(|()| limits::check_range(&request.key, &request.range_end))
             .and_then(|()| check_condition(request.condition.as_ref()))
+            .and_then(|()| check_causal(&request.causal, 0))
             .and_then(|()| check_write(&request.keyspace, &request));
         checked.map_err(|failure| unsent(failure, &request))?;
-        self.write(request, &budget).await
+        self.write(request, options, &budget).await
     }
 
     /// Executes a transaction: all compares hold, then `then_ops`, else `else_ops`. `id` is filled
@@ -241,7 +290,25 @@ impl Client {
         let checked = limits::check_txn(&request.compares, &request.then_ops, &request.else_ops)
             .and_then(|()| check_write(&request.keyspace, &request));
         checked.map_err(|failure| unsent(failure, &request))?;
-        self.write(request, &budget).await
+        self.write(request, options, &budget).await
+    }
+
+    /// The kind of a keyspace, that of the options or the client's own; `None` when no node said it in
+    /// time, or there is none of this name.
+    pub async fn kind(&self, options: &CallOptions) -> Option<Kind> {
+        let mut keyspace = String::new();
+        self.fill_keyspace(&mut keyspace, options);
+        self.kind_of(&keyspace, &self.budget(options)).await
+    }
+
+    /// The level that a read of this keyspace has, if its options name `asked`.
+    pub(crate) async fn level(&self, asked: v1::Level, options: &CallOptions) -> v1::Level {
+        match asked {
+            v1::Level::Unspecified => {
+                self.kind(options).await.map_or(v1::Level::Linearizable, default_level)
+            }
+            named => named,
+        }
     }
 
     /// What the cluster says about itself.
@@ -269,8 +336,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Setup`] for what is no `host:port`.
     pub fn node(&self, endpoint: &str) -> Result<NodeClient, ClientError> {
-        let Inner { timeout, keyspace, level, routes, .. } = &*self.inner;
-        let alone = Self::with_routes(routes.alone(endpoint)?, *timeout, keyspace.clone(), *level);
+        let Inner { timeout, defaults, routes, .. } = &*self.inner;
+        let alone = Self::with_routes(routes.alone(endpoint)?, *timeout, defaults.clone());
         Ok(NodeClient::new(alone))
     }
 
@@ -310,8 +377,27 @@ impl Client {
     }
 
     fn budget(&self, options: &CallOptions) -> Budget {
-        let timeout = options.timeout.unwrap_or(self.inner.timeout).min(TIMEOUT_MAX);
+        let timeout = self.timeout(options);
         Budget { timeout, deadline: Instant::now() + timeout }
+    }
+
+    /// The total time of a call.
+    pub(crate) fn timeout(&self, options: &CallOptions) -> Duration {
+        options.timeout.unwrap_or(self.inner.timeout).min(TIMEOUT_MAX)
+    }
+
+    /// Remembers what several reads of one key saw together.
+    pub(crate) fn remember_read(
+        &self,
+        request: &v1::GetRequest,
+        context: &Bytes,
+        options: &CallOptions,
+    ) {
+        let mut keyspace = request.keyspace.clone();
+        self.fill_keyspace(&mut keyspace, options);
+        if self.remembers(options) {
+            self.remember(&keyspace, Some(&request.key), context);
+        }
     }
 
     /// Fills in what a read leaves to the client's defaults, and refuses what no node would take.
@@ -323,20 +409,76 @@ impl Client {
         options: &CallOptions,
     ) -> Result<(), ClientError> {
         self.fill_keyspace(keyspace, options);
-        self.fill_level(level, options);
+        self.fill_level(level, keyspace, options);
         checked.and_then(|()| limits::check_keyspace(keyspace)).map_err(unsent_read)
     }
 
     fn fill_keyspace(&self, keyspace: &mut String, options: &CallOptions) {
         if keyspace.is_empty() {
-            keyspace.push_str(options.keyspace.as_ref().unwrap_or(&self.inner.keyspace));
+            keyspace.push_str(options.keyspace.as_ref().unwrap_or(&self.inner.defaults.keyspace));
         }
     }
 
-    fn fill_level(&self, level: &mut i32, options: &CallOptions) {
+    fn fill_level(&self, level: &mut i32, keyspace: &str, options: &CallOptions) {
         if *level == v1::Level::Unspecified as i32 {
-            *level = options.level.unwrap_or(self.inner.level) as i32;
+            *level = options.level.unwrap_or(self.inner.defaults.level) as i32;
         }
+        if *level == v1::Level::Unspecified as i32 {
+            *level =
+                self.inner.kinds.get(keyspace).map_or(v1::Level::Unspecified, default_level) as i32;
+        }
+    }
+
+    /// Whether contexts are remembered.
+    fn remembers(&self, options: &CallOptions) -> bool {
+        options.remember.unwrap_or(self.inner.defaults.remember)
+    }
+
+    /// Reads of a keyspace. A level that neither the caller nor this client could name is left to the
+    /// server; if that takes it for one that the kind does not offer, the kind is asked for.
+    async fn read_data<R>(
+        &self,
+        call: &mut Read<R>,
+        budget: &Budget,
+    ) -> Result<<Read<R> as Call>::Reply, ClientError>
+    where
+        R: ReadRequest,
+        Read<R>: Call,
+    {
+        let outcome = self.execute(call, budget).await;
+        match &outcome {
+            Err(error) if error.code() == Code::KeyspaceNotFound => {
+                self.inner.kinds.forget(call.0.keyspace());
+            }
+            Err(error)
+                if error.code() == Code::LevelNotOffered
+                    && *call.0.level() == v1::Level::Unspecified as i32 =>
+            {
+                let kind = self.kind_of(call.0.keyspace(), budget).await;
+                if kind == Some(Kind::Eventual) {
+                    *call.0.level() = v1::Level::Eventual as i32;
+                    return self.execute(call, budget).await;
+                }
+            }
+            Err(_) | Ok(_) => {}
+        }
+        outcome
+    }
+
+    /// The kind of a keyspace, asked for unless it is known. A node that takes long to say it holds no
+    /// call up for long: what is not known is treated so that nothing can go wrong.
+    async fn kind_of(&self, keyspace: &str, budget: &Budget) -> Option<Kind> {
+        if let Some(kind) = self.inner.kinds.get(keyspace) {
+            return Some(kind);
+        }
+        let timeout = KIND_PATIENCE_MAX.min(budget.timeout / 4);
+        let deadline = budget.deadline.min(Instant::now() + timeout);
+        let request = v1::ListKeyspacesRequest { name: keyspace.to_owned() };
+        let reply = self.execute(&Read(request), &Budget { timeout, deadline }).await.ok()?;
+        let mut found = reply.keyspaces.into_iter().filter_map(|view| view.keyspace);
+        let kind = found.find(|found| found.name == keyspace)?.kind();
+        self.inner.kinds.learn(keyspace, kind);
+        self.inner.kinds.get(keyspace)
     }
 
     async fn read<C: Call>(&self, call: C, budget: &Budget) -> Result<C::Reply, ClientError> {
@@ -375,22 +517,93 @@ impl Client {
         Ok(reply)
     }
 
-    /// Carries out a write under the current identity. When the cluster no longer keeps outcomes
-    /// as old as the identity, the identity is replaced; if the write was certainly not applied, it
-    /// is then sent once more under the new one.
+    /// Carries out a write with what is remembered of its key, and remembers what it came to.
     async fn write<R>(
         &self,
-        request: R,
+        mut request: R,
+        options: &CallOptions,
         budget: &Budget,
     ) -> Result<<Write<R> as Call>::Reply, ClientError>
     where
         R: WriteRequest,
         Write<R>: Call,
     {
-        let nothing_written = |error| nothing_written(error, request.subject());
-        let mut identity = self.identity(budget).await.map_err(nothing_written)?;
+        let kind = self.kind_of(request.keyspace(), budget).await;
+        let keyspace = request.keyspace().to_owned();
+        let remembers = kind != Some(Kind::Linearizable) && self.remembers(options);
+        let key = request.causal().filter(|_| remembers).map(|causal| causal.key.clone());
+        if let (Some(key), Some(causal)) = (&key, request.causal())
+            && causal.token.is_empty()
+            && !*causal.beside
+        {
+            *causal.token = self.inner.contexts.get(&keyspace, key);
+        }
+        let repeat = match (kind, options.retry) {
+            (Some(Kind::Linearizable), _) => Repeat::Anywhere,
+            (Some(Kind::Eventual), Retry::AtLeastOnce) => Repeat::AsAnother,
+            // Exact in a keyspace of either kind.
+            (Some(Kind::Eventual), Retry::Exact) | (Some(Kind::Unspecified) | None, _) => {
+                Repeat::There
+            }
+        };
+        let outcome = self.write_once(request, repeat, budget).await;
+        match &outcome {
+            Ok(reply) => match Write::<R>::learned(reply).written {
+                Some(written) => {
+                    self.inner.kinds.learn(&keyspace, Kind::Eventual);
+                    self.remember(&keyspace, key.as_ref(), &written.context);
+                }
+                None => self.inner.kinds.learn(&keyspace, Kind::Linearizable),
+            },
+            Err(error) => self.learn_from(error.failure(), &keyspace, key.as_ref()),
+        }
+        outcome
+    }
+
+    fn remember(&self, keyspace: &str, key: Option<&Bytes>, context: &Bytes) {
+        if let Some(key) = key {
+            self.inner.contexts.put(keyspace, key, context);
+        }
+    }
+
+    /// Remembers what a failed write came to, and forgets what did not fit.
+    fn learn_from(&self, failure: &Failure, keyspace: &str, key: Option<&Bytes>) {
+        if let Some(partial) = &failure.partial {
+            self.remember(keyspace, key, &partial.context);
+        }
+        let of_another = matches!(failure.code, Code::KeyspaceNotFound | Code::VerbNotOffered);
+        let useless = matches!(
+            failure.code,
+            Code::TokenInvalid | Code::TokenExpired | Code::TokenOtherKeyspace
+        );
+        if of_another {
+            self.inner.kinds.forget(keyspace);
+        }
+        if let Some(key) = key.filter(|_| of_another || useless) {
+            self.inner.contexts.forget(keyspace, key);
+        }
+    }
+
+    /// Carries out a write under the current identity. When the cluster no longer keeps outcomes
+    /// as old as the identity, the identity is replaced; if the write was certainly not applied, it
+    /// is then sent once more under the new one.
+    async fn write_once<R>(
+        &self,
+        request: R,
+        repeat: Repeat,
+        budget: &Budget,
+    ) -> Result<<Write<R> as Call>::Reply, ClientError>
+    where
+        R: WriteRequest,
+        Write<R>: Call,
+    {
+        let mut identity = match self.identity(budget).await {
+            Ok(identity) => identity,
+            Err(error) => return Err(nothing_written(error, request.subject())),
+        };
         let born = || self.inner.newest_index.load(Ordering::Relaxed);
-        let mut call = Write { request: request.clone(), ticket: identity.begin(born()) };
+        let ticket = identity.begin(born());
+        let mut call = Write { request, ticket, repeat };
         let mut renewed = false;
         loop {
             match self.execute(&call, budget).await {
@@ -400,7 +613,9 @@ impl Client {
                         return Err(error);
                     }
                     renewed = true;
-                    identity = self.identity(budget).await.map_err(nothing_written)?;
+                    let renewal = self.identity(budget).await;
+                    identity =
+                        renewal.map_err(|error| nothing_written(error, call.request.subject()))?;
                     call.ticket = identity.begin(born());
                 }
                 other => return other,
@@ -456,6 +671,36 @@ impl Client {
 struct Budget {
     timeout: Duration,
     deadline: Instant,
+}
+
+/// The level of a read where none is named.
+fn default_level(kind: Kind) -> v1::Level {
+    match kind {
+        Kind::Eventual => v1::Level::Eventual,
+        Kind::Linearizable | Kind::Unspecified => v1::Level::Linearizable,
+    }
+}
+
+fn fill_ack(ack: &mut i32, options: &CallOptions) {
+    if *ack == v1::Ack::Unspecified as i32 {
+        *ack = options.ack.unwrap_or_default() as i32;
+    }
+}
+
+fn check_causal(token: &[u8], ttl_ms: u64) -> Result<(), Failure> {
+    if token.len() > limits::TOKEN_BYTES_MAX {
+        let why = format!(
+            "it has {} bytes; at most {} are allowed",
+            token.len(),
+            limits::TOKEN_BYTES_MAX
+        );
+        return Err(Failure::new(Code::TokenInvalid, "causal token", why).applied(Applied::No));
+    }
+    if ttl_ms > limits::TTL_MS_MAX {
+        let why = "a value lives for ten years at most, or without a time".to_owned();
+        return Err(Failure::new(Code::InvalidRequest, "time to live", why).applied(Applied::No));
+    }
+    Ok(())
 }
 
 fn check_condition(condition: Option<&v1::Compare>) -> Result<(), Failure> {

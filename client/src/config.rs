@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::v1::Level;
+use proto::v1::{Ack, Level};
 
 use crate::error::ClientError;
 use crate::pki::Credentials;
@@ -29,7 +29,9 @@ pub struct Config {
     pub timeout: Duration,
     /// Default of [`CallOptions::keyspace`].
     pub keyspace: String,
-    /// Default of [`CallOptions::level`].
+    /// Default of [`CallOptions::level`]. `Unspecified` is the strongest level that reads of the keyspace
+    /// are offered without asking more nodes: linearizable in a linearizable keyspace, eventual in an
+    /// eventual one.
     pub level: Level,
     /// Connections to each endpoint, 1 to [`CONNECTIONS_MAX`]. One carries thousands of calls at
     /// once; more than one lets a load generator use more than one core.
@@ -37,6 +39,8 @@ pub struct Config {
     /// Also use nodes that the cluster names, not only `endpoints`. Without it a call goes to
     /// the listed addresses alone.
     pub discover: bool,
+    /// Default of [`CallOptions::remember`].
+    pub remember: bool,
 }
 
 impl Config {
@@ -48,9 +52,10 @@ impl Config {
             credentials,
             timeout: DEFAULT_TIMEOUT,
             keyspace: DEFAULT_KEYSPACE.to_owned(),
-            level: Level::Linearizable,
+            level: Level::Unspecified,
             connections: 1,
             discover: true,
+            remember: true,
         }
     }
 
@@ -82,4 +87,26 @@ pub struct CallOptions {
     pub level: Option<Level>,
     /// The keyspace, for requests that do not name one themselves.
     pub keyspace: Option<String>,
+    /// Writes to an eventual keyspace, where the request does not say it: how many replicas have to have
+    /// them durably.
+    pub ack: Option<Ack>,
+    /// Eventual keyspaces: a read remembers the causal token of its key, and a write of a key that names
+    /// none is sent with the remembered one, so that it supersedes what was read. The token that a write is
+    /// answered with is remembered in its place. Without it such a write supersedes what the node holds
+    /// that takes it, also what the caller never read.
+    pub remember: Option<bool>,
+    /// What is done with a write to an eventual keyspace once it may have been applied.
+    pub retry: Retry,
+}
+
+/// How often a write to an eventual keyspace may execute. Only the node that first took such a write can tell
+/// a copy of it from a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Once: it is repeated at that node alone, and the outcome is unknown when that node stays away.
+    #[default]
+    Exact,
+    /// Once or more: it is sent to other nodes as another write, which supersedes nothing. It may add a
+    /// value, it never replaces one.
+    AtLeastOnce,
 }

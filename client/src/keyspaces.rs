@@ -22,7 +22,7 @@ impl Keyspaces {
         Self { client }
     }
 
-    /// Creates a keyspace. Returns once it takes writes.
+    /// Creates a keyspace; one of kind eventual has policy siblings. Returns once it takes writes.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -33,13 +33,26 @@ impl Keyspaces {
         settings: v1::keyspace::Settings,
         options: &CallOptions,
     ) -> Result<v1::KeyspaceReply, ClientError> {
-        check_name("creation", name)?;
         let keyspace = v1::Keyspace {
             name: name.to_owned(),
             kind: kind as i32,
             settings: Some(settings),
             ..Default::default()
         };
+        self.create_as(keyspace, options).await
+    }
+
+    /// Creates a keyspace as it is described by name, kind, settings and policy. What its kind does not
+    /// offer is refused with [`Code::SettingNotOffered`](proto::Code::SettingNotOffered).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn create_as(
+        &self,
+        keyspace: v1::Keyspace,
+        options: &CallOptions,
+    ) -> Result<v1::KeyspaceReply, ClientError> {
+        check_name("creation", &keyspace.name)?;
         self.client.manage(v1::CreateKeyspaceRequest { keyspace: Some(keyspace) }, options).await
     }
 

@@ -1,4 +1,4 @@
-//! Reads a range page by page, all pages at one revision.
+//! Reads a range page by page; all pages at one revision, where the keyspace has revisions.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use crate::client::Client;
 use crate::config::{CallOptions, TIMEOUT_MAX};
 use crate::error::ClientError;
 
-/// The pages of a range, as of the revision at which the first one was read.
+/// The pages of a range, as of the revision at which the first one was read. Pages of an eventual keyspace
+/// hold `entries` instead of `items`, and are not of one point in time.
 ///
 /// Keys rise strictly over all pages. A page may be empty and yet not be the last: it ends when the node
 /// has looked at enough, found or not. The timeout of the options applies to each page, unless
@@ -61,7 +62,7 @@ impl Pages {
         request.limit = if wanted == u32::MAX { 0 } else { wanted };
         let page = self.client.range(request, &self.page_options()).await?;
 
-        self.wanted = self.wanted.saturating_sub(page.items.len() as u64);
+        self.wanted = self.wanted.saturating_sub((page.items.len() + page.entries.len()) as u64);
         if page.more && self.wanted > 0 {
             let from = continuation(&page, &next.from)?;
             let mut request = next.clone();
@@ -103,9 +104,10 @@ impl Pages {
 
 /// Where the range goes on behind a page that began at `from`.
 fn continuation(page: &v1::RangeReply, from: &[u8]) -> Result<Bytes, ClientError> {
-    let next = match page.items.last() {
+    let last = page.items.last().map(|item| &item.key);
+    let next = match last.or(page.entries.last().map(|entry| &entry.key)) {
         _ if !page.next.is_empty() => page.next.clone(),
-        Some(last) => successor(&last.key),
+        Some(last) => successor(last),
         None => Bytes::new(),
     };
     // Without progress the same page would be asked for without end.
@@ -164,6 +166,9 @@ mod tests {
         assert_eq!(continuation(&page("c", "b"), b"a").unwrap(), "c");
         assert_eq!(continuation(&page("", "b"), b"a").unwrap(), "b\0");
         assert_eq!(continuation(&page("a", "b"), b"a").unwrap_err().code(), Code::Internal);
+        let entry = v1::Entry { key: "c".into(), ..Default::default() };
+        let entries = v1::RangeReply { entries: vec![entry], more: true, ..Default::default() };
+        assert_eq!(continuation(&entries, b"a").unwrap(), "c\0");
         let empty = v1::RangeReply { more: true, ..Default::default() };
         assert_eq!(continuation(&empty, b"").unwrap_err().code(), Code::Internal);
     }

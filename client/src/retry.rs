@@ -4,7 +4,10 @@
 //! answered with a typed error that says whether the write was applied; *lost*, it was sent and no
 //! typed answer came. What may help is tried again until the deadline: at the leader that a refusal
 //! names, else at the next endpoint, after the time that the refusal asks for or with a growing pause
-//! after each round. All attempts of a write carry one id, so that at most one of them executes. What
+//! after each round. All attempts of a write carry one id, so that at most one of them executes; in an
+//! eventual keyspace that holds at the node that first took it alone, so once an attempt may have been
+//! applied the write is repeated there and nowhere else, or, if the caller takes that it may execute twice,
+//! elsewhere as another write that supersedes nothing. What
 //! changes the cluster itself has no such id: it is repeated only while it was certainly not applied,
 //! and ends as unknown at the first attempt of which that is not certain. At the end a write is reported
 //! as not applied only if that is certain of every attempt (etcd-io/etcd#18424, catalogue id B22; B66).
@@ -17,11 +20,11 @@ use proto::{Applied, Code, Failure};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use crate::calls::{Call, Kind};
+use crate::calls::{Call, Kind, Repeat};
 use crate::config::TIMEOUT_MAX;
 use crate::connection::{Endpoint, SendError};
 use crate::error::{ClientError, Unreached, UnreachedReason};
-use crate::routes::Routes;
+use crate::routes::{Path, Routes};
 
 /// One attempt takes at least this long, and a third of the timeout where that is longer.
 const ATTEMPT_MIN: Duration = Duration::from_millis(300);
@@ -67,19 +70,16 @@ pub(crate) async fn execute<C: Call>(
     let mut trace = Trace::new(C::KIND);
     let mut path = routes.path(call.leader_first());
     let mut pauses = Pauses::default();
+    // What is sent in the place of `call`, once an attempt of that may have been applied.
+    let mut another: Option<C> = None;
     loop {
+        let sent = another.as_ref().unwrap_or(call);
         let endpoint = path.current().clone();
         let mut wait = None;
-        match attempt(call, &endpoint, Limits::new(C::KIND, path.len(), timeout, deadline)).await {
+        let mut next = None;
+        match attempt(sent, &endpoint, Limits::new(sent, path.len(), timeout, deadline)).await {
             Ok(reply) => {
-                // Calls that gain from the leader go there; the others stay where they are answered.
-                match C::learned(&reply).leader {
-                    Some(leader) => routes.leader_is(leader),
-                    None => routes.prefer(&endpoint),
-                }
-                if !call.leader_first() {
-                    routes.prefer(&endpoint);
-                }
+                note_answer(routes, sent, &endpoint, &reply);
                 return Ok(reply);
             }
             Err(AttemptError::Unreached(reason)) => {
@@ -92,16 +92,19 @@ pub(crate) async fn execute<C: Call>(
                 path.advance();
             }
             Err(AttemptError::Refused(failure)) => {
-                let repeatable = C::KIND != Kind::Manage || is_certain(&failure);
-                if !may_pass(failure.code) || !repeatable {
+                if !may_repeat(sent, &failure) {
                     return Err(trace.refused_for_good(call, failure));
                 }
                 wait = Asked::by(&failure);
+                if !is_certain(&failure) {
+                    next = leave_uncertain(sent, &mut path);
+                }
                 match &failure.leader {
-                    Some(leader) => {
+                    Some(leader) if !path.stays() => {
                         routes.leader_is(leader);
                         path = routes.path(true);
                     }
+                    Some(_) => {}
                     None => routes.not_leader(&endpoint),
                 }
                 if path.current().address() == endpoint.address() {
@@ -115,15 +118,49 @@ pub(crate) async fn execute<C: Call>(
                 if C::KIND == Kind::Manage {
                     return Err(trace.give_up(call));
                 }
+                next = leave_uncertain(sent, &mut path);
                 path.advance();
             }
         }
+        another = next.or(another);
         let pause = pauses.after_attempt(path.len(), wait);
         if Instant::now() + pause >= deadline {
             return Err(trace.give_up(call));
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Remembers who answered.
+fn note_answer<C: Call>(routes: &Routes, call: &C, endpoint: &Endpoint, reply: &C::Reply) {
+    // Calls that gain from the leader go there; the others stay where they are answered.
+    match C::learned(reply).leader {
+        Some(leader) => routes.leader_is(leader),
+        None => routes.prefer(endpoint),
+    }
+    if !call.leader_first() {
+        routes.prefer(endpoint);
+    }
+}
+
+/// What follows from an attempt that may have been applied: where the call goes from here, and as what,
+/// if not as the same.
+fn leave_uncertain<C: Call>(call: &C, path: &mut Path) -> Option<C> {
+    match call.repeat() {
+        Repeat::Anywhere => None,
+        Repeat::There => {
+            path.stay();
+            None
+        }
+        Repeat::AsAnother => call.another(),
+    }
+}
+
+/// Whether it may help, and harms nothing, to send a refused call once more.
+fn may_repeat<C: Call>(call: &C, failure: &Failure) -> bool {
+    let as_another = call.repeat() == Repeat::AsAnother && failure.code == Code::WriteElsewhere;
+    let harmless = C::KIND != Kind::Manage || is_certain(failure);
+    (may_pass(failure.code) || as_another) && harmless
 }
 
 /// How long one attempt may take.
@@ -136,14 +173,18 @@ struct Limits {
 }
 
 impl Limits {
-    fn new(kind: Kind, endpoints: usize, timeout: Duration, deadline: Instant) -> Self {
+    fn new<C: Call>(call: &C, endpoints: usize, timeout: Duration, deadline: Instant) -> Self {
         // With nowhere else to go, giving up early would only send the same again.
         let limit = if endpoints > 1 { (timeout / 3).max(ATTEMPT_MIN) } else { timeout };
         let share = deadline.min(Instant::now() + limit);
-        match kind {
-            Kind::Read | Kind::Write => Self { connect: share, answer: share },
-            // Giving up early on what cannot be repeated would only lose the answer.
-            Kind::Manage => Self { connect: share, answer: deadline },
+        match (C::KIND, call.repeat()) {
+            (Kind::Read, _) | (Kind::Write, Repeat::Anywhere | Repeat::AsAnother) => {
+                Self { connect: share, answer: share }
+            }
+            // Giving up early on what cannot be repeated elsewhere would only lose the answer.
+            (Kind::Manage, _) | (Kind::Write, Repeat::There) => {
+                Self { connect: share, answer: deadline }
+            }
         }
     }
 }
@@ -245,6 +286,9 @@ fn may_pass(code: Code) -> bool {
         | Code::QueueFull
         | Code::LogFull
         | Code::ReadOnly
+        | Code::TokenAhead
+        | Code::ReplicasMissing
+        | Code::Recovering
         | Code::CannotConnect
         | Code::Transport => true,
         Code::InvalidRequest
@@ -264,6 +308,7 @@ fn may_pass(code: Code) -> bool {
         | Code::KindNotOffered
         | Code::WrongNode
         | Code::KeyspaceChanged
+        | Code::SettingNotOffered
         | Code::MemberNotFound
         | Code::MemberExists
         | Code::ChangeInProgress
@@ -278,6 +323,14 @@ fn may_pass(code: Code) -> bool {
         | Code::OutcomeForgotten
         | Code::Compacted
         | Code::FutureRevision
+        | Code::AckMissed
+        | Code::VerbNotOffered
+        | Code::TokenInvalid
+        | Code::TokenExpired
+        | Code::TokenOtherKeyspace
+        | Code::SiblingsFull
+        | Code::SeveralValues
+        | Code::WriteElsewhere
         | Code::TlsRejected
         | Code::RoleRefused
         | Code::ConfigInvalid

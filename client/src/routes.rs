@@ -69,7 +69,7 @@ impl Routes {
             Some(leader) if leader_first && !table.endpoints[leader].is_resting() => leader,
             Some(_) | None => table.preferred,
         };
-        Path { endpoints: table.endpoints.clone(), at: first }
+        Path { endpoints: table.endpoints.clone(), at: first, stays: false }
     }
 
     /// Remembers that this endpoint answers.
@@ -142,12 +142,23 @@ fn position(endpoints: &[Arc<Endpoint>], address: &str) -> Option<usize> {
 pub(crate) struct Path {
     endpoints: Arc<Vec<Arc<Endpoint>>>,
     at: usize,
+    stays: bool,
 }
 
 impl Path {
-    /// How many endpoints there are.
+    /// How many endpoints it goes over.
     pub(crate) fn len(&self) -> usize {
-        self.endpoints.len()
+        if self.stays { 1 } else { self.endpoints.len() }
+    }
+
+    /// Goes nowhere else any more.
+    pub(crate) fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Whether it goes nowhere else.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
     }
 
     /// The endpoint to try now.
@@ -155,8 +166,10 @@ impl Path {
         &self.endpoints[self.at]
     }
 
-    /// Goes on to the next endpoint.
+    /// Goes on to the next endpoint, unless it stays.
     pub(crate) fn advance(&mut self) {
-        self.at = (self.at + 1) % self.endpoints.len();
+        if !self.stays {
+            self.at = (self.at + 1) % self.endpoints.len();
+        }
     }
 }

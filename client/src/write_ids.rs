@@ -81,6 +81,13 @@ impl WriteTicket {
     }
 }
 
+impl WriteTicket {
+    /// A ticket of the same identity for another write.
+    pub(crate) fn another(&self) -> Self {
+        self.identity.begin(self.born)
+    }
+}
+
 impl Drop for WriteTicket {
     fn drop(&mut self) {
         self.identity.finish(self.seq);

@@ -37,18 +37,18 @@ fn keyspaces_are_created_shown_and_listed() {
     let create = "keyspace create orders --kind linearizable --history 7days --max-bytes 2GiB";
     setup.pipe(create).prints("");
     let shown = "name\torders\nkind\tlinearizable\nstate\tready\nrev\t1204\ncompacted\t7\nkeys\t3\n\
-                 bytes\t65536\nhistory\t7days\nmax_keys\t0\nmax_bytes\t2147483648\n";
+                 bytes\t65536\nhistory\t7days\nmax_keys\t0\nmax_bytes\t2147483648\npolicy\t-\n";
     setup.pipe("keyspace show orders").prints(shown);
     setup.person("keyspace show orders").prints(
         "name       orders\nkind       linearizable\nstate      ready\nrev        1 204\n\
          compacted  7\nkeys       3\nbytes      64.0 KiB\nhistory    7days\nmax_keys   no limit\n\
-         max_bytes  2.0 GiB\n",
+         max_bytes  2.0 GiB\npolicy     -\n",
     );
     let made = setup.person("keyspace create a --kind linearizable");
     assert_eq!((made.exit, made.text(), &*made.err), (0, "", "ok  created keyspace \"a\"\n"));
     setup.pipe("keyspace ls").prints(
-        "a\tlinearizable\tready\t1204\t7\t3\t65536\tdefault\t0\t0\n\
-         orders\tlinearizable\tready\t1204\t7\t3\t65536\t7days\t0\t2147483648\n",
+        "a\tlinearizable\tready\t1204\t7\t3\t65536\tdefault\t0\t0\t-\n\
+         orders\tlinearizable\tready\t1204\t7\t3\t65536\t7days\t0\t2147483648\t-\n",
     );
     let table = setup.person("keyspace ls");
     assert!(table.text().starts_with("NAME    KIND          STATE  REV    COMPACTED"), "{table:?}");
@@ -65,6 +65,24 @@ fn keyspaces_are_created_shown_and_listed() {
     let found = json(setup.pipe("keyspace create b --kind linearizable -o json").text());
     assert_eq!((&found["name"], &found["state"]), (&"b".into(), &"ready".into()));
     assert!(found.get("keys").is_none());
+}
+
+#[test]
+fn eventual_keyspaces_show_their_kind_and_policy() {
+    let setup = Setup::new(1);
+    setup.pipe("keyspace create carts --kind eventual").prints("");
+    setup.pipe("keyspace create seen --kind eventual --policy lww").prints("");
+    setup.pipe("keyspace ls").prints(
+        "carts\teventual\tready\t0\t0\t0\t0\t-\t0\t0\tsiblings\n\
+         seen\teventual\tready\t0\t0\t0\t0\t-\t0\t0\tlww\n",
+    );
+    let shown = setup.person("keyspace show seen");
+    assert!(shown.text().contains("kind       eventual\n"), "{shown:?}");
+    assert!(shown.text().ends_with("policy     lww\n"), "{shown:?}");
+    let found = json(setup.pipe("keyspace show carts -o json").text());
+    assert_eq!((&found["kind"], &found["policy"]), (&"eventual".into(), &"siblings".into()));
+    setup.pipe("keyspace create a --kind linearizable").prints("");
+    assert!(json(setup.pipe("keyspace show a -o json").text()).get("policy").is_none());
 }
 
 #[test]
@@ -107,7 +125,10 @@ fn refusals_of_keyspaces_keep_their_codes() {
     setup.pipe("keyspace create a --kind linearizable").prints("");
     for (line, exit, code) in [
         ("keyspace create a --kind linearizable", 4, "KV1012"),
-        ("keyspace create b --kind eventual", 8, "KV1016"),
+        ("keyspace create b --kind eventual --history 7days", 8, "KV1019"),
+        ("keyspace create b --kind eventual --max-keys 9", 8, "KV1019"),
+        ("keyspace create b --kind linearizable --policy lww", 8, "KV1019"),
+        ("keyspace create b --kind eventual --merge counter", 8, "KV1019"),
         ("keyspace show nope", 3, "KV1008"),
         ("keyspace rm nope --yes", 3, "KV1008"),
     ] {
@@ -120,6 +141,7 @@ fn refusals_of_keyspaces_keep_their_codes() {
     for line in [
         "keyspace create a",
         "keyspace create a --kind strong",
+        "keyspace create a --kind eventual --policy first",
         "keyspace create a --kind linearizable --max-bytes 1KB",
         "keyspace create a --kind linearizable --history soon",
         "keyspace",

@@ -183,6 +183,7 @@ mod tests {
     use super::*;
     use crate::actor::ActorId;
     use crate::clock::Clock;
+    use crate::record::EntryKey;
 
     fn actor(number: u8) -> ActorId {
         ActorId::from_bytes([number; 16])

@@ -20,7 +20,8 @@
 //! - [`rpc`] is what clients see, [`admin`] what probes and scrapers see ([`metrics`]).
 //! - [`server`] puts one node with its listeners together; [`serve`] is that as a process and
 //!   [`dev`] several of them in one process, for trying things out.
-//! - [`durable`] brings the files of a node together, [`offline`] works on them while no node runs.
+//! - [`durable`] brings the files of a node together, [`offline`] works on them while no node runs;
+//!   [`secrets`] are the keys that all members share.
 //! - [`config`], [`cli`], [`logging`], [`lines`] and [`shutdown`] are the edges of the process.
 //!
 //! The feature `lab`, never a default, adds a module `lab`: faults that the server does to itself.
@@ -53,6 +54,7 @@ pub mod offline;
 pub mod peer;
 pub mod replication;
 pub mod rpc;
+pub mod secrets;
 pub mod serve;
 pub mod server;
 pub mod shell;

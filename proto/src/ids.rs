@@ -71,6 +71,8 @@ impl GroupId {
     pub const META: Self = Self(0);
     /// The first data group.
     pub const DATA: Self = Self(1);
+    /// What a node's replica of the eventual keyspaces remembers: entries of this node alone.
+    pub const EVENTUAL: Self = Self(2);
 }
 
 impl KeyspaceId {

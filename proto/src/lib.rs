@@ -18,6 +18,7 @@ pub mod ids;
 pub mod limits;
 
 mod generated;
+mod secret_reply;
 
 pub use error::{Applied, Code, Failure};
 pub use generated::log::v1 as log;

@@ -3,13 +3,19 @@
 //! The client library runs the same checks before it sends, the server runs them before anything
 //! is written; a refused request has therefore certainly not been applied.
 
+use bytes::Bytes;
+
 use crate::error::{Applied, Code, Failure};
-use crate::v1;
+use crate::{log, v1};
 
 /// Longest key.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// Longest value.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest key of an item that a node remembers by itself: the key of a client, and what it belongs to.
+pub const ITEM_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 40;
+/// Longest value of such an item.
+pub const ITEM_VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most operations of a transaction; compares, both branches together.
 pub const TXN_OPERATIONS_MAX: usize = 128;
 /// Largest request, encoded.
@@ -66,6 +72,52 @@ pub fn check_value(value: &[u8]) -> Result<(), Failure> {
         let why =
             format!("the value has {} bytes; at most {VALUE_BYTES_MAX} are allowed", value.len());
         return Err(refused(Code::ValueTooLarge, "value", why));
+    }
+    Ok(())
+}
+
+/// Checks the length of a causal token.
+///
+/// # Errors
+/// [`Code::TokenInvalid`].
+pub fn check_token(token: &[u8]) -> Result<(), Failure> {
+    if token.len() > TOKEN_BYTES_MAX {
+        let why =
+            format!("the token has {} bytes; none is longer than {TOKEN_BYTES_MAX}", token.len());
+        return Err(refused(Code::TokenInvalid, "token", why));
+    }
+    Ok(())
+}
+
+/// Checks a time to live.
+///
+/// # Errors
+/// [`Code::InvalidRequest`].
+pub fn check_ttl(ttl_ms: u64) -> Result<(), Failure> {
+    if ttl_ms > TTL_MS_MAX {
+        let why = format!("a time to live of {ttl_ms} ms; {TTL_MS_MAX} at most are allowed");
+        return Err(refused(Code::InvalidRequest, "ttl", why));
+    }
+    Ok(())
+}
+
+/// Checks the sizes of an item that a node remembers by itself.
+///
+/// # Errors
+/// [`Code::KeyEmpty`], [`Code::KeyTooLarge`], [`Code::ValueTooLarge`].
+pub fn check_item(item: &log::Item) -> Result<(), Failure> {
+    let (key, value) = (item.key.len(), item.value.as_ref().map_or(0, Bytes::len));
+    if key == 0 {
+        return Err(refused(Code::KeyEmpty, "item", "an item has a key".into()));
+    }
+    if key > ITEM_KEY_BYTES_MAX {
+        let why = format!("its key has {key} bytes; at most {ITEM_KEY_BYTES_MAX} are allowed");
+        return Err(refused(Code::KeyTooLarge, "item", why));
+    }
+    if value > ITEM_VALUE_BYTES_MAX {
+        let why =
+            format!("its value has {value} bytes; at most {ITEM_VALUE_BYTES_MAX} are allowed");
+        return Err(refused(Code::ValueTooLarge, "item", why));
     }
     Ok(())
 }
@@ -199,7 +251,6 @@ pub fn check_range(from: &[u8], to: &[u8]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn put(key: &'static str) -> v1::Op {
         let put = v1::PutOp { key: Bytes::from_static(key.as_bytes()), ..Default::default() };
@@ -223,6 +274,19 @@ mod tests {
         assert!(check_value(&vec![0; VALUE_BYTES_MAX]).is_ok());
         let large = check_value(&vec![0; VALUE_BYTES_MAX + 1]).unwrap_err();
         assert_eq!((large.code, large.applied), (Code::ValueTooLarge, Some(Applied::No)));
+    }
+
+    #[test]
+    fn items_may_be_larger_than_what_clients_write() {
+        let item = |key: usize, value: usize| log::Item {
+            key: vec![1; key].into(),
+            value: Some(vec![2; value].into()),
+        };
+        assert!(check_item(&item(ITEM_KEY_BYTES_MAX, ITEM_VALUE_BYTES_MAX)).is_ok());
+        let code = |item| check_item(&item).unwrap_err().code;
+        assert_eq!(code(item(0, 1)), Code::KeyEmpty);
+        assert_eq!(code(item(ITEM_KEY_BYTES_MAX + 1, 0)), Code::KeyTooLarge);
+        assert_eq!(code(item(1, ITEM_VALUE_BYTES_MAX + 1)), Code::ValueTooLarge);
     }
 
     #[test]

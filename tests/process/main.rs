@@ -13,3 +13,4 @@ mod lab;
 mod membership;
 mod operations;
 mod programs;
+mod secrets;

@@ -94,11 +94,15 @@ pub enum Event {
     MemberRemoved,
     /// A new node became a voter.
     MemberJoined,
+    /// A node was given items to remember by itself.
+    ItemsPut,
+    /// A node lost what it remembered with its log.
+    ItemsLost,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 46] = [
         Self::LeaderChange,
         Self::TornTail,
         Self::LostUnsyncedWrite,
@@ -143,6 +147,8 @@ impl Event {
         Self::CrashInRepair,
         Self::MemberRemoved,
         Self::MemberJoined,
+        Self::ItemsPut,
+        Self::ItemsLost,
     ];
 }
 

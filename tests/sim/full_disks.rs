@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kvstore::node::{Input, NodeBounds, Reply, Request, RequestId, Summary, Ticks};
+use kvstore::replication::EventualOptions;
 use proto::v1::{self, op::Op};
 use proto::{Failure, NodeId, log, peer};
 use rand::SeedableRng;
@@ -153,7 +154,8 @@ impl Trio {
         let value = Bytes::from(vec![number as u8; VALUE_BYTES]);
         let op = v1::Op { op: Some(Op::Put(v1::PutOp { key, value, prev: false })) };
         let write = log::Write { then_ops: vec![op], ..log::Write::default() };
-        self.ask(host, Request::Write { keyspace: "default".into(), write })
+        let options = EventualOptions::default();
+        self.ask(host, Request::Write { keyspace: "default".into(), write, options })
     }
 
     /// Lets time pass until a request is answered.

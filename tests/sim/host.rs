@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kvstore::durable::{Damage, DataFiles, Founding, MemoryDirs, OpenError, Opened, first_states};
 use kvstore::node::{Effect, Node, NodeBounds, NodeConfig, Summary};
+use kvstore::secrets::Entropy;
 use proto::{ClusterId, LogIndex, NodeId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -187,6 +188,7 @@ impl Host {
             peer_address: peer_address(&self.name),
             boot: self.boot,
             seed: seed ^ self.id.get() ^ (self.boot << 32),
+            entropy: Entropy::predictable(seed ^ self.id.get() ^ (self.boot << 32)),
             checkpoint_layer_bytes: CHECKPOINT_LAYER_BYTES,
             epoch: ready.epoch,
             export_log_bytes: EXPORT_LOG_BYTES,
@@ -323,6 +325,7 @@ pub fn bounds(rng: &mut ChaCha8Rng) -> NodeBounds {
         copy_times: 1,
         store_times: rng.random_range(1..4),
         store_slack_bytes: rng.random_range(0..64) * 1024,
+        own_entry_bytes: 4 * 1024,
     }
 }
 

@@ -16,6 +16,7 @@ mod counters;
 mod faults;
 mod full_disks;
 mod host;
+mod items;
 mod model;
 mod mutant;
 mod network;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kvstore::node::{Reply, Request};
+use kvstore::replication::EventualOptions;
 use proto::{ClientId, log, v1};
 use rand::{Rng, RngExt};
 
@@ -183,7 +184,7 @@ impl Client {
             keyspace: KEYSPACE.into(),
             key,
             level: level.into(),
-            revision: 0,
+            ..Default::default()
         })
     }
 
@@ -211,7 +212,7 @@ impl Client {
             born: self.born,
         };
         let write = log::Write { keyspace: 0, id: Some(id), compares, then_ops, else_ops };
-        Request::Write { keyspace: KEYSPACE.into(), write }
+        Request::Write { keyspace: KEYSPACE.into(), write, options: EventualOptions::default() }
     }
 
     /// Learns from an answer what later requests build on.

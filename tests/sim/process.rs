@@ -16,6 +16,7 @@ use kvstore::node::{
     CheckpointId, Effect, ExportFailed, ExportSource, Input, Node, NotBuilt, RenewFailed,
     RenewOrder, RequestId, Ticket,
 };
+use kvstore::secrets::Secret;
 use proto::log::frame::Body as FrameBody;
 use proto::peer::peer_message::Body;
 use proto::{GroupId, LogIndex, NodeId, log, peer};
@@ -41,7 +42,7 @@ enum StoreJob {
 enum StoreWork {
     Checkpoint { id: CheckpointId, job: CheckpointJob, store: Arc<dyn StateStore> },
     Export { group: GroupId, task: ExportTask },
-    Renewal { state_dir: String, task: RenewTask },
+    Renewal { group: GroupId, state_dir: String, task: RenewTask },
 }
 
 /// Work on exports that come and go.
@@ -55,6 +56,7 @@ enum Transfer {
     Discard(GroupId),
     RemoveExport(std::path::PathBuf),
     RemoveState(String),
+    StoreSecret(Secret),
 }
 
 /// What is left of an effect for the world to do.
@@ -124,8 +126,9 @@ pub struct Process {
     jobs: VecDeque<StoreJob>,
     work: Option<StoreWork>,
     storing: bool,
-    abort_export: bool,
-    abort_renewal: bool,
+    /// Groups whose exports, and whose renewals, are to be given up.
+    abort_exports: BTreeSet<GroupId>,
+    abort_renewals: BTreeSet<GroupId>,
     transfers: VecDeque<Transfer>,
     receiver: Receiver,
     building: Option<(ExportFile, BuildTask)>,
@@ -156,8 +159,8 @@ impl Process {
             jobs: VecDeque::new(),
             work: None,
             storing: false,
-            abort_export: false,
-            abort_renewal: false,
+            abort_exports: BTreeSet::new(),
+            abort_renewals: BTreeSet::new(),
             transfers: VecDeque::new(),
             building: None,
             transferring: false,
@@ -180,25 +183,23 @@ impl Process {
                 self.on_store(StoreJob::Checkpoint { id, job: Box::new(job), store })
             }
             Effect::Export { header, source } => {
-                if header.group == GroupId::DATA {
-                    self.abort_export = false;
-                }
-                if self.mutant == Some(Mutant::FreedBeforeExport) {
+                self.abort_exports.remove(&header.group);
+                if self.mutant_of(header.group) == Some(Mutant::FreedBeforeExport) {
                     self.wal.append(&[mutant::log_start(&header)]);
                     self.frees = true;
                 }
                 self.on_store(StoreJob::Export { header, source: Box::new(source) })
             }
-            Effect::AbortExport => {
-                self.abort_export = true;
+            Effect::AbortExport(group) => {
+                self.abort_exports.insert(group);
                 None
             }
             Effect::Renew(order) => {
-                self.abort_renewal = false;
+                self.abort_renewals.remove(&order.group);
                 self.on_store(StoreJob::Renew(Box::new(order)))
             }
-            Effect::AbortRenewal => {
-                self.abort_renewal = true;
+            Effect::AbortRenewal(group) => {
+                self.abort_renewals.insert(group);
                 None
             }
             Effect::ServeChunk { to, file, offset } => {
@@ -220,6 +221,7 @@ impl Process {
                 drop(state);
                 if name.is_empty() { None } else { self.transfer(Transfer::RemoveState(name)) }
             }
+            Effect::StoreSecret(secret) => self.transfer(Transfer::StoreSecret(secret)),
             // A store in memory does not fail.
             Effect::SuspectState(_) => None,
             Effect::Fatal(why) => Some(Wanted::Fatal(why)),
@@ -414,8 +416,8 @@ impl Process {
                 Err(_) => Some(Input::CheckpointFailed(id)),
             },
             Some(StoreWork::Export { group, task }) => self.step_export(group, task, counters),
-            Some(StoreWork::Renewal { state_dir, task }) => {
-                self.step_renewal(state_dir, task, counters)
+            Some(StoreWork::Renewal { group, state_dir, task }) => {
+                self.step_renewal(group, state_dir, task, counters)
             }
         };
         if let Some(input) = report {
@@ -437,7 +439,8 @@ impl Process {
             }
             StoreJob::Export { mut header, mut source } => {
                 let group = header.group;
-                mutant::tamper_with_export(self.mutant, &mut header, &mut source, &self.removed);
+                let mutant = self.mutant_of(group);
+                mutant::tamper_with_export(mutant, &mut header, &mut source, &self.removed);
                 match ExportTask::begin(&self.files, header, *source) {
                     Ok(task) => {
                         self.work = Some(StoreWork::Export { group, task });
@@ -447,13 +450,13 @@ impl Process {
                 }
             }
             StoreJob::Renew(order) => {
-                let state_dir = order.state_dir.clone();
+                let (group, state_dir) = (order.group, order.state_dir.clone());
                 match RenewTask::begin(&self.files, *order) {
                     Ok(task) => {
-                        self.work = Some(StoreWork::Renewal { state_dir, task });
+                        self.work = Some(StoreWork::Renewal { group, state_dir, task });
                         None
                     }
-                    Err(failed) => Some(Input::Renewed { state_dir, result: Err(failed) }),
+                    Err(failed) => Some(Input::Renewed { group, state_dir, result: Err(failed) }),
                 }
             }
         }
@@ -465,7 +468,7 @@ impl Process {
         task: ExportTask,
         counters: &mut Counters,
     ) -> Option<Input> {
-        if group == GroupId::DATA && std::mem::take(&mut self.abort_export) {
+        if self.abort_exports.remove(&group) {
             task.give_up();
             counters.count(Event::ExportGivenUp);
             let result = Err(ExportFailed::File("it was given up".to_owned()));
@@ -478,7 +481,7 @@ impl Process {
             }
             Ok(ExportStep::Done(mut file)) => {
                 counters.count(Event::ExportWritten);
-                file = mutant::tamper_with_file(self.mutant, &self.files, file);
+                file = mutant::tamper_with_file(self.mutant_of(group), &self.files, file);
                 Some(Input::Exported { group, result: Ok(file) })
             }
             Err(failed) => Some(Input::Exported { group, result: Err(failed) }),
@@ -487,27 +490,34 @@ impl Process {
 
     fn step_renewal(
         &mut self,
+        group: GroupId,
         state_dir: String,
         task: RenewTask,
         counters: &mut Counters,
     ) -> Option<Input> {
-        if std::mem::take(&mut self.abort_renewal) {
+        if self.abort_renewals.remove(&group) {
             counters.count(Event::RenewalGivenUp);
             let result = Err(RenewFailed::Copy("it was given up".to_owned()));
-            return Some(Input::Renewed { state_dir, result });
+            return Some(Input::Renewed { group, state_dir, result });
         }
         match task.step() {
             Ok(RenewStep::Continue(task)) => {
-                self.work = Some(StoreWork::Renewal { state_dir, task });
+                self.work = Some(StoreWork::Renewal { group, state_dir, task });
                 None
             }
             Ok(RenewStep::Done(renewed)) => {
                 counters.count(Event::Renewed);
-                mutant::tamper_with_copy(self.mutant, &*renewed);
-                Some(Input::Renewed { state_dir, result: Ok(renewed) })
+                mutant::tamper_with_copy(self.mutant_of(group), &*renewed);
+                Some(Input::Renewed { group, state_dir, result: Ok(renewed) })
             }
-            Err(failed) => Some(Input::Renewed { state_dir, result: Err(failed) }),
+            Err(failed) => Some(Input::Renewed { group, state_dir, result: Err(failed) }),
         }
+    }
+
+    /// The planted bug, if it sits in what a cluster has in common: those are about groups that others would
+    /// miss something of.
+    fn mutant_of(&self, group: GroupId) -> Option<Mutant> {
+        self.mutant.filter(|_| group != GroupId::EVENTUAL)
     }
 
     fn transfer(&mut self, job: Transfer) -> Option<Wanted> {
@@ -570,6 +580,11 @@ impl Process {
                     Ok(task) => self.building = Some((file, task)),
                     Err(why) => self.not_built(group, index, why, Some(file)),
                 }
+            }
+            Transfer::StoreSecret(secret) => {
+                let (id, fingerprint) = (secret.id(), secret.fingerprint());
+                let written = self.files.secrets().write(&secret).is_ok();
+                self.node.step(Input::SecretStored { id, fingerprint, written });
             }
             Transfer::Discard(group) => self.receiver.discard(group),
             // What cannot be removed is removed by the next start.

@@ -1,6 +1,6 @@
 //! A script without chance, cut at an operation of one machine's disk.
 //!
-//! Three machines, one leader, 500 writes. On the way there are checkpoints, compactions of history,
+//! Three machines, one leader, 500 writes, and items that each node remembers by itself. On the way there are checkpoints, compactions of history,
 //! exports, renewals of the store, a follower that is cut off until it needs a snapshot, and a restart of the leader. Nothing
 //! is random, so the script can be run again and stopped at any operation of a disk: whatever a loss of
 //! power leaves there then has to boot, with every vote and entry that was promised, in exactly the
@@ -14,6 +14,8 @@ use kvstore::durable::{MemoryDirs, Opened};
 use kvstore::node::{
     Effect, Input, Node, NodeBounds, NodeConfig, Reply, Request, RequestId, Ticks,
 };
+use kvstore::replication::EventualOptions;
+use kvstore::secrets::Entropy;
 use prost::Message;
 use proto::log::frame::Body as FrameBody;
 use proto::v1::{self, op::Op};
@@ -26,6 +28,7 @@ use storage::state::MemoryStore;
 
 use super::counters::{Counters, Event};
 use super::host::{Host, Started, machine_options};
+use super::items::{self, Put};
 use super::process::{Process, Synced, Wanted};
 
 /// Writes of the script.
@@ -38,6 +41,8 @@ const RESTART: u64 = 330;
 const BACK: u64 = 350;
 /// Revisions of history that are kept.
 const HISTORY: u64 = 30;
+/// Every so many ticks a node is given items.
+const ITEM_TICKS: u64 = 3;
 const LEADER: usize = 0;
 const FOLLOWER: usize = 2;
 
@@ -65,6 +70,11 @@ pub struct Script {
     replies: BTreeMap<RequestId, Result<Reply, Failure>>,
     requests: u64,
     promises: Vec<Promises>,
+    /// By machine: what its node was given to remember.
+    items: Vec<Vec<Put>>,
+    /// By machine: up to where that was synced.
+    items_promised: Vec<LogIndex>,
+    ticks: u64,
     /// The data group's log, as its leader wrote it.
     log: BTreeMap<u64, log::Entry>,
     /// What happened.
@@ -101,6 +111,9 @@ impl Script {
             .collect();
         Self {
             promises: vec![Promises::new(); hosts.len()],
+            items: vec![Vec::new(); hosts.len()],
+            items_promised: vec![LogIndex(0); hosts.len()],
+            ticks: 0,
             hosts,
             cut,
             over: false,
@@ -233,13 +246,32 @@ impl Script {
     }
 
     fn tick(&mut self) {
+        self.ticks += 1;
         for host in 0..self.hosts.len() {
             self.step(host, Input::Tick);
+            if self.ticks.is_multiple_of(ITEM_TICKS) {
+                self.put_items(host);
+            }
         }
         if let Some(process) = &self.hosts[LEADER].running {
             let compacted = process.node.machine().compacted(KeyspaceId::DEFAULT).get();
             self.compacted = self.compacted.max(compacted);
         }
+    }
+
+    /// Gives a node something to remember by itself.
+    fn put_items(&mut self, host: usize) {
+        let Some(process) = &mut self.hosts[host].running else { return };
+        let number = self.items[host].len();
+        let item = |key: usize| {
+            let value = (!(number + key).is_multiple_of(4))
+                .then(|| vec![number as u8; 40 + number % 7 * 60].into());
+            log::Item { key: format!("item-{:02}", (number + key * 5) % 17).into(), value }
+        };
+        let items: Vec<log::Item> = (0..2).map(item).collect();
+        let index = process.node.remember(items.clone());
+        self.items[host].push((index, items));
+        self.settle();
     }
 
     /// Lets everything happen that is due, in a fixed order.
@@ -313,9 +345,11 @@ impl Script {
                     .into_iter()
                     .filter_map(|group| Some((group, process.promised(group)?.clone())));
                 let promised: Promises = promised.collect();
+                let own = process.promised(GroupId::EVENTUAL).map_or(0, |state| state.last_index);
                 // The last operation may have been the one after the sync.
                 if !self.dying(host) {
                     self.promises[host] = promised;
+                    self.items_promised[host] = LogIndex(own);
                 }
             }
             // Without power nothing can be prepared either.
@@ -400,7 +434,11 @@ impl Script {
             then_ops: vec![v1::Op { op: Some(op) }],
             ..log::Write::default()
         };
-        let reply = self.ask(Request::Write { keyspace: "default".into(), write });
+        let reply = self.ask(Request::Write {
+            keyspace: "default".into(),
+            write,
+            options: EventualOptions::default(),
+        });
         assert!(self.over || matches!(reply, Some(Ok(_))), "write {number}: {reply:?}");
     }
 
@@ -425,6 +463,12 @@ impl Script {
             assert!(self.counters.get(event) > 0, "{event:?} did not happen: {}", self.counters);
         }
         assert!(self.compacted > HISTORY, "history was compacted to {}", self.compacted);
+        for (host, puts) in self.hosts.iter().zip(&self.items) {
+            let node = &host.running.as_ref().expect("all run").node;
+            assert!(node.own().machine().checkpointed() > LogIndex(20), "items have checkpoints");
+            let expected = items::after(puts, LogIndex(u64::MAX));
+            assert_eq!(items::shown_by(node), expected, "all items are there");
+        }
         let digests = digests(&self.log);
         assert_eq!(digests[states[0].0.get() as usize], states[0].1, "the log makes this state");
         let operations = |host: &Host| host.disk.counters().operations;
@@ -443,12 +487,13 @@ impl Script {
     pub fn check(&self, reference: &Reference, limit: usize) -> Result<usize, String> {
         let Cut { host, at } = self.cut.expect("a run that was cut");
         let mut rng = ChaCha8Rng::seed_from_u64(at);
+        let items = (&self.items[host][..], self.items_promised[host]);
         let (host, promises) = (&self.hosts[host], &self.promises[host]);
         let mut images = 0;
         for image in host.disk.images(limit, &mut rng.clone()) {
             let states = host.states.fork();
             states.crash(&mut rng);
-            boot(host, image, states, promises, reference)
+            boot(host, image, states, promises, items, reference)
                 .map_err(|why| format!("{:?}, image {images}: {why}", self.cut))?;
             images += 1;
         }
@@ -462,6 +507,7 @@ fn boot(
     image: SimDisk,
     states: MemoryDirs,
     promises: &Promises,
+    (puts, items_promised): (&[Put], LogIndex),
     reference: &Reference,
 ) -> Result<(), String> {
     let mut files = host.files();
@@ -500,6 +546,7 @@ fn boot(
         peer_address: String::new(),
         boot: 99,
         seed: 1,
+        entropy: Entropy::predictable(1),
         checkpoint_layer_bytes: usize::MAX / 4,
         epoch: ready.epoch,
         export_log_bytes: u64::MAX / 64,
@@ -508,6 +555,13 @@ fn boot(
     };
     let mut node = Node::new(config, ready.start).map_err(|error| error.to_string())?;
     drop(node.poll());
+    let own = node.own().applied();
+    if own < items_promised {
+        return Err(format!("its own log is at {own}, promised was {items_promised}"));
+    }
+    if items::shown_by(&node) != items::after(puts, own) {
+        return Err(format!("at {own} of its own log, it shows other items than were put"));
+    }
     let machine = node.machine();
     let digest = machine.digest().map_err(|error| error.to_string())?;
     let applied = machine.applied();

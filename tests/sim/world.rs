@@ -22,6 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use super::counters::{Counters, Event};
 use super::faults::Fault;
 use super::host::{self, Host, Started};
+use super::items::Remembered;
 use super::mutant::{self, Mutant, Questions};
 use super::network::{Micros, Network};
 use super::operation::{Client, Operation};
@@ -203,6 +204,8 @@ pub struct World {
     votes: Vec<Votes>,
     /// By host: syncs of its log.
     syncs: Vec<u64>,
+    /// By host: what its node remembers by itself.
+    remembered: Vec<Remembered>,
     network: Network,
     /// What nodes asked last, for a planted bug.
     questions: Questions,
@@ -245,6 +248,10 @@ impl World {
             owed: vec![0; hosts.len()],
             votes: vec![Votes::new(); hosts.len()],
             syncs: vec![0; hosts.len()],
+            remembered: (0..)
+                .map(|host| Remembered::new(plan.seed, host))
+                .take(hosts.len())
+                .collect(),
             hosts,
             network: Network::default(),
             questions: Questions::new(),
@@ -454,6 +461,9 @@ impl World {
                 }
                 self.counters.count(Event::Repaired);
                 self.watch.forget(self.hosts[host].id);
+                if self.remembered[host].forget() {
+                    self.counters.count(Event::ItemsLost);
+                }
                 self.hosts[host].was_damaged = false;
             }
             // Without room, say: from the beginning.
@@ -501,6 +511,12 @@ impl World {
             return self.treat(host, RepairInput::Tick);
         }
         self.input(host, Input::Tick);
+        if let Some(process) = &mut self.hosts[host].running
+            && self.remembered[host].put(&mut process.node)
+        {
+            self.counters.count(Event::ItemsPut);
+            self.schedule_poll(host);
+        }
         if self.rng.random_range(0..LOOK_TICKS) == 0 {
             self.look_at(host);
         }
@@ -514,6 +530,7 @@ impl World {
         let digest = machine.digest().expect("the simulated store works");
         let (applied, summary) = (machine.applied().get(), process.node.summary());
         let log_bytes = process.log_bytes();
+        let shown = self.remembered[host].shown(&process.node);
         let shows = self.watch.shows(id, applied, digest);
         self.check(shows);
         let consists = self.watch.consists(id, applied, &summary.voters);
@@ -525,6 +542,7 @@ impl World {
         }
         let stands = self.watch.stands(id, boot, summary.commit, summary.applied);
         self.check(stands);
+        self.check(shown);
     }
 
     fn sync(&mut self, host: usize, boot: u64) {
@@ -693,6 +711,14 @@ impl World {
             }
             Ok(Started::NoRoom) => return self.after(FULL_RETRY, Happening::Start { host }),
             Err(what) => return self.violate(what),
+        }
+        if let Some(process) = &self.hosts[host].running {
+            let was_damaged = self.hosts[host].was_damaged;
+            match self.remembered[host].found(&process.node, was_damaged) {
+                Ok(true) => {}
+                Ok(false) => self.counters.count(Event::ItemsLost),
+                Err(what) => return self.violate(what),
+            }
         }
         let boot = self.hosts[host].boot;
         let first = self.rng.random_range(1..TICK);

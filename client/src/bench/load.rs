@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::v1;
+use proto::v1::keyspace::Kind;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::Semaphore;
@@ -57,11 +58,13 @@ fn value(noise: &Bytes, rng: &mut StdRng, bytes: usize) -> Bytes {
 /// The first error; some keys are written then.
 pub async fn load(client: &Client, plan: &Plan) -> Result<u64, ClientError> {
     let options = CallOptions::default();
+    let eventual = client.kind(&options).await == Some(Kind::Eventual);
+    let level = if eventual { v1::Level::Eventual } else { v1::Level::Linearizable };
     let request = v1::RangeRequest {
+        level: level as i32,
         from: PREFIX.into(),
         to: prefix_end(PREFIX.as_bytes()),
         count_only: true,
-        level: v1::Level::Linearizable as i32,
         ..Default::default()
     };
     let (there, _) = Pages::new(client, request, None, options.clone()).count().await?;
@@ -75,24 +78,47 @@ pub async fn load(client: &Client, plan: &Plan) -> Result<u64, ClientError> {
     let mut next = 0;
     while next < plan.keys {
         let end = plan.keys.min(next + per_batch);
-        let put = |at| v1::PutOp {
-            key: key(at),
-            value: value(&noise, &mut rng, plan.value_bytes),
-            prev: false,
-        };
-        let then_ops = (next..end).map(put).map(|put| v1::Op { op: Some(v1::op::Op::Put(put)) });
-        let request = v1::TxnRequest { then_ops: then_ops.collect(), ..Default::default() };
+        let pair = |at| (key(at), value(&noise, &mut rng, plan.value_bytes));
+        let pairs: Vec<(Bytes, Bytes)> = (next..end).map(pair).collect();
         next = end;
         if batches.len() >= LOAD_IN_FLIGHT {
             batches.join_next().await.map_or(Ok(()), finished)?;
         }
         let (client, options) = (client.clone(), options.clone());
-        batches.spawn(async move { client.txn(request, &options).await.map(drop) });
+        batches.spawn(async move {
+            match eventual {
+                true => write_each(&client, pairs, &options).await,
+                false => write_at_once(&client, pairs, &options).await,
+            }
+        });
     }
     while let Some(outcome) = batches.join_next().await {
         finished(outcome)?;
     }
     Ok(plan.keys)
+}
+
+async fn write_at_once(
+    client: &Client,
+    pairs: Vec<(Bytes, Bytes)>,
+    options: &CallOptions,
+) -> Result<(), ClientError> {
+    let put = |(key, value)| v1::PutOp { key, value, prev: false };
+    let then_ops = pairs.into_iter().map(put).map(|put| v1::Op { op: Some(v1::op::Op::Put(put)) });
+    let request = v1::TxnRequest { then_ops: then_ops.collect(), ..Default::default() };
+    client.txn(request, options).await.map(drop)
+}
+
+/// An eventual keyspace has no transactions.
+async fn write_each(
+    client: &Client,
+    pairs: Vec<(Bytes, Bytes)>,
+    options: &CallOptions,
+) -> Result<(), ClientError> {
+    for (key, value) in pairs {
+        client.put_value(key, value, options).await?;
+    }
+    Ok(())
 }
 
 fn finished(

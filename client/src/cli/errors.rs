@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
+use proto::error::Partial;
 use proto::{Applied, Code, Failure};
 use serde::Serialize;
 
 use super::EXIT_INTERRUPTED;
 use super::context::ContextError;
-use super::output::{Paint, one_line};
+use super::output::{JsonWritten, Paint, one_line};
 use crate::error::{ClientError, exit};
 use crate::pki::PkiError;
 
@@ -167,7 +168,7 @@ impl CliError {
             Self::Interrupted(Change { subject, look }) => {
                 let what = format!("{subject} has an unknown outcome: interrupted");
                 let why = "it was on its way, and its answer had not come yet".to_owned();
-                (None, what, why, Some(UNKNOWN), vec![look.clone()])
+                (None, what, why, Some(UNKNOWN.to_owned()), vec![look.clone()])
             }
             Self::Status(_) => return String::new(),
         };
@@ -178,7 +179,9 @@ impl CliError {
             };
             let applied = applied.map(Applied::as_str);
             let code = code.map(|code| code.to_string());
-            let error = JsonError { code, what, why, applied, tries, exit };
+            let partial = self.failure().and_then(|failure| failure.partial.as_deref());
+            let partial = partial.map(PartialJson::new);
+            let error = JsonError { code, what, why, applied, partial, tries, exit };
             return render_json(&error);
         }
         let mut text = match code {
@@ -192,7 +195,7 @@ impl CliError {
         };
         part("why:", &why);
         if let Some(state) = state {
-            part("state:", state);
+            part("state:", &state);
         }
         if !tries.is_empty() {
             part("try:", &tries.join("      or "));
@@ -209,9 +212,30 @@ struct JsonError {
     why: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<&'static str>,
+    #[serde(flatten)]
+    partial: Option<PartialJson>,
     #[serde(rename = "try")]
     tries: Vec<String>,
     exit: u8,
+}
+
+/// A write that is on fewer replicas than asked for.
+#[derive(Serialize)]
+struct PartialJson {
+    durable_on: u32,
+    wanted: u32,
+    #[serde(flatten)]
+    written: JsonWritten,
+}
+
+impl PartialJson {
+    fn new(partial: &Partial) -> Self {
+        Self {
+            durable_on: partial.durable_on,
+            wanted: partial.wanted,
+            written: JsonWritten::new(Some(&partial.dot), &partial.context),
+        }
+    }
 }
 
 fn render_json(error: &JsonError) -> String {
@@ -229,6 +253,7 @@ fn headline(failure: &Failure) -> String {
     let title = failure.code.page().title;
     let verb = match failure.applied {
         Some(Applied::Unknown) => "has an unknown outcome",
+        Some(Applied::Yes) if failure.partial.is_some() => "was applied",
         Some(Applied::Yes) => "was applied before",
         Some(Applied::No) => "refused",
         None => "failed",
@@ -240,11 +265,15 @@ fn headline(failure: &Failure) -> String {
 const UNKNOWN: &str = "UNKNOWN: it may have been applied, or may still be";
 
 /// What is known about the data, for a write.
-fn state(failure: &Failure) -> Option<&'static str> {
-    failure.applied.map(|applied| match applied {
-        Applied::No => "NOT applied; safe to retry",
-        Applied::Unknown => UNKNOWN,
-        Applied::Yes => "applied; only its result is no longer kept",
+fn state(failure: &Failure) -> Option<String> {
+    failure.applied.map(|applied| match (applied, &failure.partial) {
+        (Applied::No, _) => "NOT applied; safe to retry".to_owned(),
+        (Applied::Unknown, _) => UNKNOWN.to_owned(),
+        (Applied::Yes, Some(partial)) => {
+            let Partial { durable_on, wanted, dot, .. } = &**partial;
+            format!("applied; durable on {durable_on} of {wanted} replicas, dot {dot}")
+        }
+        (Applied::Yes, None) => "applied; only its result is no longer kept".to_owned(),
     })
 }
 
@@ -265,11 +294,16 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::NoLeader
         | Code::LeadershipLost
         | Code::ReadTimedOut
+        | Code::ReplicasMissing
+        | Code::Recovering
+        | Code::AckMissed
         | Code::LogFull => "kv cluster status".to_owned(),
-        Code::NotReady => "repeat in a moment".to_owned(),
-        Code::WriteTimedOut | Code::ForwardBroken | Code::Transport | Code::OutcomeForgotten => {
-            "read the key, then decide".to_owned()
-        }
+        Code::NotReady | Code::TokenAhead => "repeat in a moment".to_owned(),
+        Code::WriteTimedOut
+        | Code::ForwardBroken
+        | Code::Transport
+        | Code::OutcomeForgotten
+        | Code::WriteElsewhere => "read the key, then decide".to_owned(),
         Code::CannotConnect => "kv node ping --endpoints HOST:PORT".to_owned(),
         Code::NotConfigured => {
             "kv context add NAME --endpoints HOST:PORT --ca FILE --cert FILE --key FILE".to_owned()
@@ -292,6 +326,7 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::KindNotOffered
         | Code::WrongNode
         | Code::KeyspaceChanged
+        | Code::SettingNotOffered
         | Code::MemberNotFound
         | Code::MemberExists
         | Code::ChangeInProgress
@@ -309,6 +344,12 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::WriteAnswered
         | Code::Compacted
         | Code::FutureRevision
+        | Code::VerbNotOffered
+        | Code::TokenInvalid
+        | Code::TokenExpired
+        | Code::TokenOtherKeyspace
+        | Code::SiblingsFull
+        | Code::SeveralValues
         | Code::QueueFull
         | Code::ReadOnly
         | Code::ConfigInvalid

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -185,6 +185,69 @@ impl JsonItem {
             version: item.version,
             size: item.value_size,
         }
+    }
+}
+
+/// A causal token in JSON.
+pub(crate) fn token_text(token: &[u8]) -> String {
+    STANDARD.encode(token)
+}
+
+/// The name of a write to an eventual keyspace.
+pub(crate) fn dot_text(dot: Option<&v1::Dot>) -> String {
+    dot.map(v1::Dot::to_string).unwrap_or_default()
+}
+
+/// A moment by the clock of a node, RFC 3339; `None` for 0, which stands for none.
+pub(crate) fn moment(unix_ms: u64) -> Option<String> {
+    // What is later than the year 9999 has no such form.
+    const LAST_MS: u64 = 253_402_300_799_999;
+    let since = Duration::from_millis(unix_ms.min(LAST_MS));
+    let moment = SystemTime::UNIX_EPOCH + since;
+    (unix_ms > 0).then(|| humantime::format_rfc3339_millis(moment).to_string())
+}
+
+/// One value of a key of an eventual keyspace in JSON.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JsonSibling {
+    #[serde(flatten)]
+    value: Option<JsonValue>,
+    dot: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    size: u64,
+}
+
+impl JsonSibling {
+    /// A value.
+    pub(crate) fn new(sibling: &v1::Sibling) -> Self {
+        Self { value: Some(JsonValue::new(&sibling.value)), ..Self::without_value(sibling) }
+    }
+
+    /// What is known about a value that was not asked for.
+    pub(crate) fn without_value(sibling: &v1::Sibling) -> Self {
+        Self {
+            value: None,
+            dot: dot_text(sibling.dot.as_ref()),
+            written: moment(sibling.written_ms),
+            expires: moment(sibling.expires_ms),
+            size: sibling.value_size,
+        }
+    }
+}
+
+/// What a write to an eventual keyspace came to, in JSON.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JsonWritten {
+    dot: String,
+    context: String,
+}
+
+impl JsonWritten {
+    pub(crate) fn new(dot: Option<&v1::Dot>, context: &[u8]) -> Self {
+        Self { dot: dot_text(dot), context: token_text(context) }
     }
 }
 
@@ -374,6 +437,13 @@ mod tests {
         let rows = [["n1", "leader"], ["node-2", "x"]].map(|row| row.map(str::to_owned));
         let text = table(&["NODE", "ROLE"], rows);
         assert_eq!(text, "NODE    ROLE\nn1      leader\nnode-2  x\n");
+    }
+
+    #[test]
+    fn moments_are_told_by_the_calendar() {
+        assert_eq!(moment(0), None);
+        assert_eq!(moment(1_795_000_000_123).as_deref(), Some("2026-11-18T11:06:40.123Z"));
+        assert_eq!(moment(u64::MAX).as_deref(), Some("9999-12-31T23:59:59.999Z"));
     }
 
     #[test]

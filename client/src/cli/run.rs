@@ -75,9 +75,23 @@ impl<'a> Run<'a> {
         settings::client(&self.global, self.terminal)
     }
 
-    /// What each call asks for beyond the client's defaults: nothing, they hold the flags.
+    /// What each call asks for beyond the client's defaults, which hold the other flags.
     pub(crate) fn options(&self) -> CallOptions {
-        CallOptions::default()
+        CallOptions { ack: self.global.ack.map(Into::into), ..CallOptions::default() }
+    }
+
+    /// A read has no replicas to wait for, and a transaction has all it needs.
+    ///
+    /// # Errors
+    /// A usage error where --ack was named.
+    pub(crate) fn check_no_ack(&self) -> Result<(), CliError> {
+        match self.global.ack {
+            Some(_) => {
+                let why = "--ack is for put, del and import in a keyspace of kind eventual";
+                Err(CliError::Usage(why.to_owned()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The time that a command of several calls has in all.

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use http::Uri;
 
 use super::*;
-use crate::calls::Learned;
+use crate::calls::{Learned, Repeated};
 use crate::connection::Connection;
 use crate::tls::TlsSettings;
 
@@ -62,8 +62,14 @@ impl Desk {
 }
 
 macro_rules! fake_call {
-    ($name:ident, $kind:expr) => {
+    ($name:ident, $kind:expr, $repeat:expr) => {
         struct $name(Desk);
+
+        impl Repeated for $name {
+            fn repeat(&self) -> Repeat {
+                $repeat
+            }
+        }
 
         impl Call for $name {
             type Reply = ();
@@ -88,9 +94,10 @@ macro_rules! fake_call {
     };
 }
 
-fake_call!(Reading, Kind::Read);
-fake_call!(Writing, Kind::Write);
-fake_call!(Managing, Kind::Manage);
+fake_call!(Reading, Kind::Read, Repeat::Anywhere);
+fake_call!(Writing, Kind::Write, Repeat::Anywhere);
+fake_call!(WritingThere, Kind::Write, Repeat::There);
+fake_call!(Managing, Kind::Manage, Repeat::Anywhere);
 
 /// What timers add: they count in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -245,4 +252,38 @@ async fn what_has_no_id_is_sent_once_and_waited_for_to_the_end() {
     let (outcome, _, call) = ask(3, timeout, || Managing(Desk::new(act))).await;
     outcome.unwrap();
     assert_eq!(call.0.seen().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_knows_is_repeated_there_alone() {
+    let act = |number| {
+        let refuse = |code, applied| Act::Refuse(Failure::new(code, "s", "w").applied(applied));
+        match number {
+            0 => refuse(Code::Recovering, Applied::No),
+            1 => refuse(Code::WriteTimedOut, Applied::Unknown),
+            2..8 => refuse(Code::NotReady, Applied::No),
+            _ => Act::Answer,
+        }
+    };
+    let timeout = Duration::from_secs(10);
+    let (outcome, _, call) = ask(3, timeout, || WritingThere(Desk::new(act))).await;
+    outcome.unwrap();
+    let seen = call.0.seen();
+    let nodes: Vec<&str> = seen.iter().map(|seen| seen.node.as_str()).collect();
+    assert_eq!(nodes.len(), 9);
+    assert_ne!(nodes[0], nodes[1], "nothing was applied there, so another node may take it");
+    assert!(nodes[1..].iter().all(|node| *node == nodes[1]), "{nodes:?}");
+    // It may wait for other replicas as long as its caller waits.
+    assert_eq!(seen[0].patience, timeout - ANSWER_MARGIN_MAX);
+
+    let act = |number| match number {
+        0 => Act::Refuse(Failure::new(Code::WriteTimedOut, "s", "w").applied(Applied::Unknown)),
+        _ => Act::Refuse(no_leader()),
+    };
+    let (outcome, took, call) = ask(3, timeout, || WritingThere(Desk::new(act))).await;
+    let error = outcome.unwrap_err();
+    assert_eq!((error.code(), error.applied()), (Code::WriteTimedOut, Some(Applied::Unknown)));
+    assert!(took + PAUSE_MAX >= timeout, "{took:?}");
+    let seen = call.0.seen();
+    assert!(seen.iter().all(|there| there.node == seen[0].node), "{seen:?}");
 }

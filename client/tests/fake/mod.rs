@@ -1,10 +1,12 @@
 //! A small cluster for tests: real TLS and HTTP/2, one shared map behind all nodes, and faults on
 //! demand.
 //!
-//! Here is the data; `operators` is what changes and shows the cluster itself.
+//! Here is the data; `siblings` is that of eventual keyspaces, `operators` what changes and shows the cluster
+//! itself.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod operators;
+pub mod siblings;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -72,6 +74,7 @@ pub struct Shared {
     pub puts_open: usize,
     pub puts_open_max: usize,
     pub operators: operators::Operators,
+    pub eventual: siblings::Eventual,
 }
 
 /// Certificates of a test.
@@ -288,6 +291,8 @@ impl FakeNode {
             let shared = self.shared.lock().unwrap();
             (shared.revision, shared.born)
         };
+        // What names none is read at the strongest.
+        let level = level.max(v1::Level::Linearizable as i32);
         v1::Proof {
             level,
             node: self.name.clone(),
@@ -472,10 +477,14 @@ impl Kv for FakeNode {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetReply>, Status> {
         let request = request.into_inner();
+        if self.is_eventual(&request.keyspace) {
+            return self.eventual_get(request).await;
+        }
         self.shared.lock().unwrap().reads.push((self.name.clone(), request.level));
         self.act(|| v1::GetReply {
             proof: Some(self.proof(request.level)),
             item: self.shared.lock().unwrap().items.get(&request.key[..]).cloned(),
+            ..Default::default()
         })
         .await
     }
@@ -485,6 +494,9 @@ impl Kv for FakeNode {
         request: Request<v1::RangeRequest>,
     ) -> Result<Response<v1::RangeReply>, Status> {
         let request = request.into_inner();
+        if self.is_eventual(&request.keyspace) {
+            return self.eventual_range(request).await;
+        }
         self.act(|| {
             let shared = self.shared.lock().unwrap();
             let all: Vec<v1::Item> = shared
@@ -520,6 +532,9 @@ impl Kv for FakeNode {
     ) -> Result<Response<v1::PutReply>, Status> {
         let request = request.into_inner();
         self.see(&request.id);
+        if self.is_eventual(&request.keyspace) {
+            return self.eventual_put(request).await;
+        }
         let _open = OpenPut::new(&self.shared);
         self.act(|| {
             let (mut prev, mut succeeded) = (None, true);
@@ -533,7 +548,7 @@ impl Kv for FakeNode {
             });
             let proof = v1::Proof { replayed, ..self.write_proof() };
             let prev = prev.filter(|_| request.prev);
-            v1::PutReply { proof: Some(proof), succeeded, revision, prev }
+            v1::PutReply { proof: Some(proof), succeeded, revision, prev, ..Default::default() }
         })
         .await
     }
@@ -544,6 +559,9 @@ impl Kv for FakeNode {
     ) -> Result<Response<v1::DeleteReply>, Status> {
         let request = request.into_inner();
         self.see(&request.id);
+        if self.is_eventual(&request.keyspace) {
+            return self.eventual_delete(request).await;
+        }
         self.act(|| {
             let mut prev = vec![];
             let (revision, _) = self.once(request.id, |shared| {
@@ -552,7 +570,8 @@ impl Kv for FakeNode {
             let deleted = prev.len() as u64;
             let prev = if request.prev { prev } else { vec![] };
             let proof = Some(self.write_proof());
-            v1::DeleteReply { proof, succeeded: true, deleted, revision, prev }
+            let succeeded = true;
+            v1::DeleteReply { proof, succeeded, deleted, revision, prev, ..Default::default() }
         })
         .await
     }

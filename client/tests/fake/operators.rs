@@ -156,8 +156,13 @@ impl Keyspaces for FakeNode {
             let name = keyspace.name.clone();
             operators.calls.push(format!("create {name}"));
             let subject = format!("creation of keyspace {name:?}");
-            if keyspace.kind() == v1::keyspace::Kind::Eventual {
-                return Err(Failure::new(Code::KindNotOffered, subject, "not offered"));
+            let eventual = keyspace.kind() == v1::keyspace::Kind::Eventual;
+            let settings = keyspace.settings.unwrap_or_default();
+            if eventual && settings != v1::keyspace::Settings::default() {
+                return Err(Failure::new(Code::SettingNotOffered, subject, "not offered"));
+            }
+            if !eventual && keyspace.policy != 0 {
+                return Err(Failure::new(Code::SettingNotOffered, subject, "not offered"));
             }
             if operators.keyspaces.contains_key(&name) {
                 return Err(Failure::new(Code::KeyspaceExists, subject, "it exists"));
@@ -165,15 +170,15 @@ impl Keyspaces for FakeNode {
             let keyspace = v1::Keyspace {
                 id: operators.keyspaces.len() as u64 + 2,
                 state: v1::keyspace::State::Ready as i32,
+                policy: if eventual { keyspace.policy.max(1) } else { 0 },
                 ..keyspace
             };
-            let view = v1::KeyspaceView {
-                keyspace: Some(keyspace.clone()),
-                revision: 1_204,
-                compacted: 7,
-                live_keys: 3,
-                live_bytes: 65_536,
-            };
+            let mut view =
+                v1::KeyspaceView { keyspace: Some(keyspace.clone()), ..Default::default() };
+            if !eventual {
+                (view.revision, view.compacted) = (1_204, 7);
+                (view.live_keys, view.live_bytes) = (3, 65_536);
+            }
             operators.keyspaces.insert(name, view);
             Ok(v1::KeyspaceReply { keyspace: Some(keyspace) })
         })

@@ -56,6 +56,13 @@ impl Group {
         self.settle_acks();
     }
 
+    /// The other members that are known to have a write durably, while its acknowledgements are waited for.
+    #[must_use]
+    pub fn holders(&self, dot: Dot) -> Vec<NodeId> {
+        let open = self.acks.open.get(&dot);
+        open.map(|open| open.by.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// Nobody waits for the acknowledgements of a write any more. Answers the members that have it durably so far,
     /// this one apart.
     pub fn give_up(&mut self, dot: Dot) -> Vec<NodeId> {

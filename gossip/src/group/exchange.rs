@@ -117,6 +117,7 @@ impl Group {
         match turn {
             Turn::Ask if meeting == Meeting::Same => {
                 self.counts.same += 1;
+                self.met(from);
                 self.ask(from, Turn::Same);
             }
             Turn::Ask => {
@@ -130,6 +131,9 @@ impl Group {
             Turn::Serve => self.begin_serving(from, &hello),
             Turn::Same => {
                 self.counts.same += 1;
+                if meeting == Meeting::Same {
+                    self.met(from);
+                }
                 self.asking.remove(&from);
             }
         }
@@ -222,6 +226,7 @@ impl Group {
         match taken.ended {
             Some(Ended::Closed) => {
                 self.counts.closed += 1;
+                self.met(from);
                 self.counts.flagged += u64::from(asking.taking.is_flagged());
             }
             Some(Ended::NotClosed(_)) => self.counts.not_closed += 1,

@@ -137,6 +137,8 @@ struct Member {
     clock: Clock,
     /// It knows the folds up to this one.
     folds: FoldNumber,
+    /// It has brought this replica up since the start, or was found equal.
+    is_met: bool,
 }
 
 /// One member of a group. See the module page.
@@ -301,6 +303,19 @@ impl Group {
         }
     }
 
+    /// Whether every other member has brought this replica up since the start, or was found equal to it.
+    #[must_use]
+    pub fn has_met_all(&self) -> bool {
+        self.members.values().all(|member| member.is_met)
+    }
+
+    /// A session with a member has closed here, or found both equal.
+    fn met(&mut self, node: NodeId) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.is_met = true;
+        }
+    }
+
     /// Members with a link, this one among them.
     #[must_use]
     pub fn reachable(&self) -> usize {
@@ -342,7 +357,12 @@ impl Group {
     /// # Errors
     /// [`WriteRefused`]; nothing changed.
     pub fn write(&mut self, write: &Write, wanted: usize) -> Result<(Dot, Stamp), WriteRefused> {
-        let written = self.replica.write(write, &mut self.hlc, self.wall_ms)?;
+        let mut written = self.replica.write(write, &mut self.hlc, self.wall_ms);
+        if matches!(written, Err(WriteRefused::OwnActorAhead)) {
+            self.mint();
+            written = self.replica.write(write, &mut self.hlc, self.wall_ms);
+        }
+        let written = written?;
         let (dot, stamp) = (written.record.dot, written.record.stamp);
         self.acks.open(dot, wanted);
         self.rumors.add(written.record);

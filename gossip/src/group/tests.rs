@@ -133,6 +133,46 @@ fn acknowledgements_are_counted_when_they_are_durable() {
 }
 
 #[test]
+fn who_has_met_all_has_what_all_had() {
+    let mut cluster = Cluster::new(8, 3);
+    cluster.cut(2);
+    cluster.write(1, "k", put("v", Basis::Held), 1);
+    cluster.run_ms(10_000);
+    assert!(!cluster.group(2).has_met_all());
+    assert!(!cluster.group(0).has_met_all(), "two are not all");
+    cluster.heal();
+    cluster.cut_pair(1, 2);
+    cluster.run_ms(10_000);
+    assert!(cluster.group(0).has_met_all());
+    assert!(!cluster.group(2).has_met_all());
+    cluster.heal();
+    cluster.run_ms(20_000);
+    assert!(cluster.group(2).has_met_all());
+    // A member that comes was not met.
+    let others: BTreeSet<NodeId> = [1, 2, 9].map(NodeId).into();
+    cluster.group_mut(2).set_members(&others);
+    assert!(!cluster.group(2).has_met_all());
+}
+
+/// A client may know what the disk does not: it was rolled back, or copied. The write is taken all the same, by
+/// another actor, so no dot is issued twice.
+#[test]
+fn a_context_that_knows_more_than_the_disk_mints_another_actor() {
+    let mut cluster = Cluster::new(9, 2);
+    let first = cluster.write(0, "k", put("v", Basis::Held), 1);
+    let mut known = Clock::default();
+    for counter in 1..=first.counter + 5 {
+        known.add(Dot { counter, ..first });
+    }
+    let seen = Basis::Seen { context: Arc::new(known), stamp: Stamp::ZERO };
+    let second = cluster.write(0, "k", put("w", seen), 1);
+    assert_ne!(second.actor, first.actor);
+    assert_eq!(cluster.group(0).counts().minted, 1);
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.values(1, "k"), ["w"]);
+}
+
+#[test]
 fn strange_messages_change_nothing() {
     let mut cluster = Cluster::new(5, 2);
     cluster.write(0, "k", put("v", Basis::Held), 1);

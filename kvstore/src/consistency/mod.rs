@@ -39,6 +39,23 @@ pub fn plan(level: Level) -> Result<(Level, ReadPlan), Failure> {
     }
 }
 
+/// How a read at `level` is served in an eventual keyspace.
+///
+/// # Errors
+/// [`Code::LevelNotOffered`] for a level that nodes which take writes alone cannot promise, or that is not built yet.
+pub fn plan_eventual(level: Level) -> Result<(Level, ReadPlan), Failure> {
+    match level {
+        Level::Unspecified | Level::Eventual => Ok((Level::Eventual, eventual::PLAN)),
+        Level::Linearizable | Level::Quorum | Level::Bounded | Level::Session => {
+            let why = format!(
+                "an eventual keyspace is read at level eventual; {} is not offered by this version",
+                name(level)
+            );
+            Err(Failure::new(Code::LevelNotOffered, "read", why))
+        }
+    }
+}
+
 /// The word for a level on the command line, in metrics and in errors.
 #[must_use]
 pub const fn name(level: Level) -> &'static str {

@@ -5,6 +5,7 @@
 //! state/<group>-<n>/         what a checkpoint wrote; the log names n      StateDirs
 //! exports/<group>-<i>.exp    exports of this node, and received ones       storage::export
 //!                            .new while it is written, .part while it is fetched
+//! secrets/<kind>-<n>         keys that all members share                   crate::secrets
 //! ```
 //!
 //! - [`open`](DataFiles::open) brings log, exports and state directories together at a start: it
@@ -21,6 +22,7 @@ mod build;
 mod check_task;
 mod export_task;
 mod open;
+mod open_own;
 mod receive;
 mod renew_task;
 mod repair_log;
@@ -48,6 +50,8 @@ use storage::disk::Disk;
 use storage::export::{ChunkReader, ExportError};
 use storage::mvcc::MachineOptions;
 use storage::wal::WalOptions;
+
+use crate::secrets::SecretFiles;
 
 /// Where a node's files are, and how they are made.
 #[derive(Clone, Debug)]
@@ -86,6 +90,13 @@ impl DataFiles {
     #[must_use]
     pub fn exports_dir(&self) -> PathBuf {
         self.dir.join("exports")
+    }
+
+    /// The secrets of the cluster that this node has.
+    #[must_use]
+    pub fn secrets(&self) -> SecretFiles {
+        let (disk, dir) = (Arc::clone(&self.disk), self.dir.join("secrets"));
+        SecretFiles { disk, dir, cluster: self.cluster }
     }
 
     /// The export that a restored or recovered cluster begins with.

@@ -5,7 +5,8 @@
 //! 3. Group 0 begins with its newest export, the data group with the directory that the log names. A
 //!    directory that does not open, does not verify, or is behind what the log begins with is built
 //!    anew from the newest export and the log.
-//! 4. What nobody needs is removed: other state directories, parts, exports that are not the newest.
+//! 4. The node's own log, group 2, begins with what is here, or with nothing (`open_own.rs`).
+//! 5. What nobody needs is removed: other state directories, parts, exports that are not the newest.
 //!
 //! Nothing that fails to verify is ever a reason to delete anything but a cache or a part (NATS
 //! #7556; B30).
@@ -97,7 +98,8 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong.
     pub why: String,
-    /// What has to be kept, by group; a group without it cannot be repaired.
+    /// What has to be kept, by group; a group without it cannot be repaired. The node's own log is left out:
+    /// nobody else has it.
     pub groups: BTreeMap<GroupId, DamagedGroup>,
 }
 
@@ -122,7 +124,7 @@ impl DataFiles {
     pub fn open(&self, founding: &Founding) -> Result<Opened, OpenError> {
         let disk = self.disk.as_ref();
         Wal::finish_replace(disk, &self.dir)?;
-        let (mut wal, recovered) =
+        let (mut wal, mut recovered) =
             match Wal::open(self.disk.clone(), &self.wal_dir(), self.wal.clone()) {
                 Ok(opened) => opened,
                 Err(WalError::Damaged { path, offset, why }) => {
@@ -130,7 +132,8 @@ impl DataFiles {
                 }
                 Err(error) => return Err(error.into()),
             };
-        let exports = self.usable_exports(&recovered)?;
+        let mut exports = self.usable_exports(&recovered)?;
+        let found_own = recovered.groups.remove(&GroupId::EVENTUAL);
         let base = |group: GroupId| exports.get(&group);
         let data = group(&recovered, GroupId::DATA)?;
         let state = self.open_state(data);
@@ -146,16 +149,21 @@ impl DataFiles {
         let Some(catalogue) = self.open_catalogue(founding, base(GroupId::META)) else {
             return Ok(Opened::Damaged(self.damaged_base(GroupId::META, &recovered)));
         };
-        let machine = self.usable_machine(state, data, base(GroupId::DATA))?;
+        let machine = self.usable_machine(GroupId::DATA, state, data, base(GroupId::DATA))?;
         let Some(machine) = machine else {
             return Ok(Opened::Damaged(self.damaged_base(GroupId::DATA, &recovered)));
         };
-        self.tidy(&data.state_dir, &exports)?;
+        let own = self.open_own(found_own, base(GroupId::EVENTUAL))?;
+        if own.begins {
+            exports.remove(&GroupId::EVENTUAL);
+        }
+        self.tidy([&data.state_dir, &own.group.state_dir], &exports)?;
         wal.free()?;
         let epoch = exports.values().map(|file| file.header.epoch).max().unwrap_or(0);
         let commit = LogIndex(data.hard_state.commit);
         let exports = exports.into_values().collect();
-        let start = NodeStart { recovered, catalogue, machine, exports };
+        let secrets = self.secrets().read().map_err(io_error(Path::new("secrets")))?;
+        let start = NodeStart { recovered, catalogue, machine, own, exports, secrets };
         Ok(Opened::Ready(Ready { wal, start, epoch, commit }))
     }
 
@@ -195,9 +203,9 @@ impl DataFiles {
         Ok(newest)
     }
 
-    /// The data group's state in the directory that the log names, at its last checkpoint. What the
-    /// entries behind that write is looked up while the whole of it is read.
-    fn open_state(&self, found: &RecoveredGroup) -> Result<Machine, StateError> {
+    /// A group's state in the directory that the log names, at its last checkpoint. What the entries behind
+    /// that write is looked up while the whole of it is read.
+    pub(super) fn open_state(&self, found: &RecoveredGroup) -> Result<Machine, StateError> {
         let store = self.states.open(&found.state_dir)?;
         let mut recall = Recall::new();
         let behind = found.entries.iter().filter(|entry| {
@@ -230,10 +238,11 @@ impl DataFiles {
         }
     }
 
-    /// The data group's state as it was opened, or rebuilt if need be; `None` when that cannot be done
-    /// from what is here.
-    fn usable_machine(
+    /// A group's state as it was opened, or rebuilt if need be; `None` when that cannot be done from what is
+    /// here.
+    pub(super) fn usable_machine(
         &self,
+        group: GroupId,
         opened: Result<Machine, StateError>,
         found: &RecoveredGroup,
         export: Option<&ExportFile>,
@@ -291,7 +300,7 @@ impl DataFiles {
             None if found.start_index > LogIndex(0) => return Ok(None),
             None => self.empty_machine(name)?,
         };
-        self.replay(machine, found).map(Some)
+        self.replay(group, machine, found).map(Some)
     }
 
     fn empty_machine(&self, name: &str) -> Result<Machine, OpenError> {
@@ -301,7 +310,12 @@ impl DataFiles {
 
     /// Applies what lies between a rebuilt state and the entries that are kept in memory: all of it
     /// was in a finished checkpoint, so all of it is committed.
-    fn replay(&self, machine: Machine, found: &RecoveredGroup) -> Result<Machine, OpenError> {
+    fn replay(
+        &self,
+        group: GroupId,
+        machine: Machine,
+        found: &RecoveredGroup,
+    ) -> Result<Machine, OpenError> {
         let (from, to) = (machine.applied(), found.checkpoint);
         if from >= to {
             return Ok(machine);
@@ -310,8 +324,8 @@ impl DataFiles {
         let mut replayer = Replayer::new(machine, found);
         let mut visit = |entry: log::Entry| replayer.entry(&entry);
         let dir = self.wal_dir();
-        wal::replay(self.disk.as_ref(), &dir, &self.wal, GroupId::DATA, from, to, &mut visit)
-            .map_err(|error| match error {
+        wal::replay(self.disk.as_ref(), &dir, &self.wal, group, from, to, &mut visit).map_err(
+            |error| match error {
                 wal::ReplayError::Wal(error) => OpenError::Log(error),
                 error @ wal::ReplayError::Absent { .. } => OpenError::Io {
                     path: self.wal_dir(),
@@ -320,18 +334,19 @@ impl DataFiles {
                 wal::ReplayError::Visit(source) => {
                     OpenError::State { name: found.state_dir.clone(), source }
                 }
-            })?;
+            },
+        )?;
         Ok(replayer.finish())
     }
 
     /// Removes what nobody needs any more. What is not understood stays.
     fn tidy(
         &self,
-        state_dir: &str,
+        state_dirs: [&str; 2],
         exports: &BTreeMap<GroupId, ExportFile>,
     ) -> Result<(), OpenError> {
         for name in self.states.list().map_err(io_error(Path::new("state")))? {
-            if name != state_dir {
+            if !state_dirs.contains(&&*name) {
                 self.states.remove(&name).map_err(io_error(Path::new(&name)))?;
             }
         }
@@ -351,7 +366,7 @@ impl DataFiles {
             state_dir: group.state_dir.clone(),
             voters: group.conf_state.voters.len(),
         };
-        let groups = salvaged.iter().map(|(id, group)| (*id, keep(group))).collect();
+        let groups = of_peers(salvaged.iter().map(|(id, group)| (*id, keep(group))));
         Ok(Damage { path, offset, why, groups })
     }
 
@@ -369,7 +384,7 @@ impl DataFiles {
             why: format!(
                 "neither a state nor an export that group {group} can begin with verifies"
             ),
-            groups: recovered.groups.iter().map(|(id, group)| (*id, keep(group))).collect(),
+            groups: of_peers(recovered.groups.iter().map(|(id, group)| (*id, keep(group)))),
         }
     }
 }
@@ -383,7 +398,15 @@ fn least(group: &RecoveredGroup) -> LogIndex {
     group.start_index.max(group.checkpoint)
 }
 
-fn last_index(group: &RecoveredGroup) -> LogIndex {
+/// The groups that peers can repair: the node's own log is on no other node.
+fn of_peers(
+    groups: impl Iterator<Item = (GroupId, DamagedGroup)>,
+) -> BTreeMap<GroupId, DamagedGroup> {
+    groups.filter(|(group, _)| *group != GroupId::EVENTUAL).collect()
+}
+
+/// Index of the last entry of a group's log, or of the one that it begins behind.
+pub(super) fn last_index(group: &RecoveredGroup) -> LogIndex {
     group.entries.last().map_or_else(
         || LogIndex(group.first_kept.get().saturating_sub(1)),
         |entry| LogIndex(entry.index),
@@ -413,7 +436,8 @@ fn check_not_behind(
     Ok(())
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+/// The error for a file or directory.
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { path, source }
 }

@@ -64,7 +64,7 @@ impl RenewTask {
 
 #[cfg(test)]
 mod tests {
-    use proto::{LogIndex, Term};
+    use proto::{GroupId, LogIndex, Term};
     use storage::disk::SimDisk;
     use storage::mvcc::{CheckpointProgress, Machine, MachineOptions};
     use storage::state::MemoryStore;
@@ -88,7 +88,13 @@ mod tests {
         let mut begin = |room_bytes| {
             let (job, store) = (machine.begin_renewal().unwrap(), Arc::clone(&store));
             machine.end_renewal(None);
-            let order = RenewOrder { job, store, state_dir: "1-1".to_owned(), room_bytes };
+            let order = RenewOrder {
+                group: GroupId::DATA,
+                job,
+                store,
+                state_dir: "1-1".to_owned(),
+                room_bytes,
+            };
             RenewTask::begin(&files, order)
         };
         let Err(RenewFailed::Copy(why)) = begin(u64::MAX) else { panic!("there is no such disk") };

@@ -12,6 +12,9 @@ impl DataFiles {
     /// Replaces the damaged log by one that begins with these exports, which cover everything that this
     /// node may ever have acknowledged. Terms and votes are kept. The damaged log stays beside it.
     ///
+    /// The new log knows nothing of group 2, the node's own log: what was in it is as lost as with the disk,
+    /// and the next start begins it with nothing.
+    ///
     /// # Errors
     /// Those of the log; the damaged one is then still in its place.
     ///

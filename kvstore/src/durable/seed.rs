@@ -92,7 +92,8 @@ fn first_conf(founding: &Founding) -> log::ConfState {
     log::ConfState { voters, ..log::ConfState::default() }
 }
 
-/// The states with which the log of a new node begins: every founder votes, nothing happened.
+/// The states with which the log of a new node begins: every founder votes, nothing happened. The node's own
+/// log, group 2, is begun by its first start, also where it begins from a seed.
 #[must_use]
 pub fn first_states(founding: &Founding) -> BTreeMap<GroupId, log::GroupState> {
     let state = |state_dir: String| log::GroupState {

@@ -30,23 +30,21 @@ pub(crate) fn next_state_dir(group: GroupId, current: &str) -> String {
 /// has left, this one has removed.
 #[derive(Debug)]
 pub(crate) struct StateNames {
-    /// The name that was given out last, or the one that the group begins with.
-    last: String,
+    /// By group, the name that was given out last, or the one that it begins with.
+    last: BTreeMap<GroupId, String>,
 }
 
 impl StateNames {
-    /// Names for a data group whose state lies in `current`.
-    pub(crate) fn after(current: &str) -> Self {
-        Self { last: current.to_owned() }
+    /// Names for groups whose states lie in these directories.
+    pub(crate) fn after(current: impl IntoIterator<Item = (GroupId, String)>) -> Self {
+        Self { last: current.into_iter().collect() }
     }
 
     /// A name that was not given out before. Group 0, which lives in memory, has none.
     pub(crate) fn next(&mut self, group: GroupId) -> String {
-        let name = next_state_dir(group, &self.last);
-        if group != GroupId::META {
-            self.last.clone_from(&name);
-        }
-        name
+        let last = self.last.entry(group).or_default();
+        *last = next_state_dir(group, last);
+        last.clone()
     }
 }
 
@@ -59,7 +57,7 @@ pub trait StateDirs: Send + Sync + fmt::Debug {
     /// Those of the store; it is then of no use.
     fn open(&self, name: &str) -> Result<Arc<dyn StateStore>, StateError>;
 
-    /// Keeps a store that is of no use under another name, for inspection. One is kept.
+    /// Keeps a store that is of no use under another name, for inspection. One of each group is kept.
     ///
     /// # Errors
     /// What the system reports.
@@ -148,7 +146,8 @@ impl StateDirs for SledDirs {
     fn set_aside(&self, name: &str) -> io::Result<()> {
         let (dir, aside) = (self.root.join(name), self.aside(name));
         for older in self.names()? {
-            if older.rsplit('.').next() == Some(ASIDE) {
+            let same_group = older.split('-').next() == name.split('-').next();
+            if same_group && older.rsplit('.').next() == Some(ASIDE) {
                 absent_is_fine(std::fs::remove_dir_all(self.root.join(older)))?;
             }
         }
@@ -259,17 +258,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_all_stores_that_were_set_aside_the_last_is_kept() {
+    fn of_all_stores_of_a_group_that_were_set_aside_the_last_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let states = SledDirs::new(dir.path());
         states.set_aside("1-0").unwrap();
-        for name in ["1-1", "1-2"] {
+        for name in ["1-1", "2-0", "1-2"] {
             std::fs::create_dir_all(states.root.join(name)).unwrap();
             states.set_aside(name).unwrap();
         }
+        let mut names = states.names().unwrap();
+        names.sort();
         assert_eq!(
-            (states.names().unwrap(), states.list().unwrap()),
-            (vec!["1-2.damaged".to_owned()], vec![])
+            (names, states.list().unwrap()),
+            (vec!["1-2.damaged".to_owned(), "2-0.damaged".to_owned()], vec![],)
         );
     }
 
@@ -295,8 +296,9 @@ mod tests {
 
     #[test]
     fn no_name_is_given_out_twice() {
-        let mut names = StateNames::after("1-7");
-        let given = [GroupId::DATA, GroupId::META, GroupId::DATA].map(|group| names.next(group));
-        assert_eq!(given, ["1-8", "", "1-9"]);
+        let (data, own) = (GroupId::DATA, GroupId::EVENTUAL);
+        let mut names = StateNames::after([(data, "1-7".to_owned()), (own, "2-0".to_owned())]);
+        let given = [data, GroupId::META, own, data].map(|group| names.next(group));
+        assert_eq!(given, ["1-8", "", "2-1", "1-9"]);
     }
 }

@@ -46,7 +46,7 @@ const CLUSTER: Record<ClusterBody> =
     Record { name: "cluster", magic: *b"KVCLUST\n", version: 1, body: PhantomData };
 
 /// Entries that hold data. Where one of them exists, `identity` and `cluster` were written before.
-const DATA: [&str; 6] = ["wal", "wal.new", "state", "started", "members", "exports"];
+const DATA: [&str; 7] = ["wal", "wal.new", "state", "started", "members", "exports", "secrets"];
 /// So do those that start like this: logs that were set aside.
 const DATA_PREFIX: &str = "wal.damaged-";
 

@@ -97,6 +97,7 @@ fn after(mutant: Mutant, result: &mut Result<Reply, Failure>, wanted: Option<Lev
 
 #[cfg(test)]
 mod tests {
+    use crate::replication::EventualOptions;
     use proto::log;
 
     use super::*;
@@ -140,8 +141,11 @@ mod tests {
             ..log::Write::default()
         };
         let changed = |mutant, turn| {
-            let mut request =
-                Request::Write { keyspace: "default".to_owned(), write: write.clone() };
+            let mut request = Request::Write {
+                keyspace: "default".to_owned(),
+                write: write.clone(),
+                options: EventualOptions::default(),
+            };
             before(mutant, &mut request, false, turn);
             let Request::Write { write: changed, .. } = request else { panic!() };
             let same_id = changed.id == write.id;

@@ -3,6 +3,7 @@
 //! One registry per node, so that several nodes can share a process. Labels are operations,
 //! levels, outcomes and names of members; never a key, a value or the name of a client.
 
+mod gossip;
 mod network;
 mod raft;
 mod register;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use self::gossip::GossipMetrics;
 use self::network::NetworkMetrics;
 use self::raft::RaftMetrics;
 use self::register::Register;
@@ -67,6 +69,7 @@ pub struct Metrics {
     storage: StorageMetrics,
     raft: RaftMetrics,
     network: NetworkMetrics,
+    gossip: GossipMetrics,
 }
 
 impl Default for Metrics {
@@ -80,7 +83,8 @@ impl Default for Metrics {
         build.get_or_create(&labels).set(1);
         let (requests, storage) = (RequestMetrics::new(&mut r), StorageMetrics::new(&mut r));
         let (raft, network) = (RaftMetrics::new(&mut r), NetworkMetrics::new(&mut r));
-        Self { registry, requests, storage, raft, network }
+        let gossip = GossipMetrics::new(&mut r);
+        Self { registry, requests, storage, raft, network, gossip }
     }
 }
 
@@ -112,6 +116,7 @@ impl Metrics {
         self.network.take(snapshot);
         if let Some(summary) = &snapshot.summary {
             self.raft.take(summary);
+            self.gossip.take(summary);
         }
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a string cannot fail");

@@ -2,6 +2,8 @@
 
 use proto::{ClusterId, NodeId};
 
+use crate::secrets::Entropy;
+
 /// Configuration of the node core.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -19,7 +21,9 @@ pub struct NodeConfig {
     pub boot: u64,
     /// Seeds the election timeouts.
     pub seed: u64,
-    /// Bytes of the in-memory layer at which a checkpoint begins. Small: many short checkpoints;
+    /// What secrets of the cluster are drawn from.
+    pub entropy: Entropy,
+    /// Bytes of an in-memory layer at which a checkpoint begins. Small: many short checkpoints;
     /// large: more memory and a longer replay after a crash.
     pub checkpoint_layer_bytes: usize,
     /// Data epoch of the cluster: rises when it is restored or recovered.
@@ -36,7 +40,7 @@ pub struct NodeConfig {
 /// How far what a node holds may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeBounds {
-    /// Bytes in the memory layer at which an export that delays the next checkpoint is given up, unless
+    /// Bytes in all memory layers at which an export that delays the next checkpoint is given up, unless
     /// the log is too long for that. At twice as much the node refuses writes of clients as leader, at
     /// three times it takes no entries. Small: a large state is not exported under load before the log
     /// is long; large: more memory.
@@ -45,7 +49,7 @@ pub struct NodeBounds {
     /// much the node refuses writes of clients as leader, at three times it takes no entries. Small:
     /// writes are refused for a while under sustained load; large: more disk, and a longer start.
     pub log_bytes: u64,
-    /// Bytes written while a checkpoint runs beyond which the node refuses writes of clients as leader:
+    /// Bytes written while checkpoints run beyond which the node refuses writes of clients as leader:
     /// they outrun the checkpoint, and up to three layers are in memory. Small: a bulk load waits for
     /// checkpoints; large: more memory.
     pub ahead_bytes: usize,
@@ -62,6 +66,10 @@ pub struct NodeBounds {
     pub store_times: u64,
     /// Bytes that the state store may take beyond that. Small: a store of little is copied often.
     pub store_slack_bytes: u64,
+    /// Most bytes of items in one entry of the node's own log, unless a single item has more; what is put
+    /// together and is longer takes several entries. At most half of what a frame of the log holds. Small:
+    /// more entries; large: more memory at once.
+    pub own_entry_bytes: usize,
 }
 
 impl Default for NodeBounds {
@@ -75,6 +83,7 @@ impl Default for NodeBounds {
             copy_times: COPY_TIMES,
             store_times: STORE_TIMES,
             store_slack_bytes: STORE_SLACK_BYTES,
+            own_entry_bytes: OWN_ENTRY_BYTES,
         }
     }
 }
@@ -87,6 +96,9 @@ const STORE_TIMES: u64 = 2;
 /// Default of [`NodeBounds::store_slack_bytes`]: a checkpoint of a full layer, which may come to be dead at
 /// once, and some room.
 const STORE_SLACK_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Default of [`NodeBounds::own_entry_bytes`].
+const OWN_ENTRY_BYTES: usize = 2 * 1024 * 1024;
 
 /// Default of [`NodeConfig::checkpoint_layer_bytes`].
 pub const CHECKPOINT_LAYER_BYTES: usize = 48 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! Exports of this node: when one is due, which ones are kept, and who is offered them.
 //!
-//! A *round* writes an export of every group: a checkpoint first, so that the export of the data group
-//! is as new as can be, then both files. Only once a file is durable does the log begin behind it, and
+//! A *round* writes an export of every group: first a checkpoint of each store, so that the exports of what
+//! lies in them are as new as can be, then the files. Only once a file is durable does the log begin behind it, and
 //! only then is it offered to followers. A round begins when the log has become long, when a follower or
 //! a damaged node needs a newer export, or when somebody asks for one.
 
@@ -32,8 +32,8 @@ const BATCH_BYTES_MIN: u64 = 48;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
-    /// A checkpoint runs that the export is to begin with.
-    Checkpoint,
+    /// Checkpoints of these groups run that the exports are to begin with.
+    Checkpoint(BTreeSet<GroupId>),
     /// Exports of these groups are being written.
     Writing(BTreeSet<GroupId>),
 }
@@ -214,25 +214,32 @@ impl Exports {
         self.stage == Stage::Idle && !self.due
     }
 
-    /// A round has begun with a checkpoint.
-    pub fn checkpointing(&mut self) {
+    /// A round has begun, with checkpoints of these groups.
+    pub fn checkpointing(&mut self, groups: BTreeSet<GroupId>) {
         assert!(self.stage == Stage::Idle, "one round at a time");
-        self.stage = Stage::Checkpoint;
+        self.stage = Stage::Checkpoint(groups);
         self.due = false;
         self.spoiled = false;
         self.log_bytes_before = self.log_bytes;
         self.served.append(&mut self.waiting);
     }
 
-    /// Whether the round waits for its checkpoint.
+    /// Whether the round waits for its checkpoints.
     #[must_use]
     pub fn waits_for_checkpoint(&self) -> bool {
-        self.stage == Stage::Checkpoint
+        matches!(self.stage, Stage::Checkpoint(_))
+    }
+
+    /// A checkpoint of this group is finished. True when the round waited for it, and for no other.
+    pub fn checkpointed(&mut self, group: GroupId) -> bool {
+        let Stage::Checkpoint(groups) = &mut self.stage else { return false };
+        groups.remove(&group) && groups.is_empty()
     }
 
     /// Exports of these groups are being written.
     pub fn writing(&mut self, groups: BTreeSet<GroupId>) {
-        assert!(self.stage == Stage::Checkpoint, "exports begin after their checkpoint");
+        let ready = matches!(&self.stage, Stage::Checkpoint(groups) if groups.is_empty());
+        assert!(ready, "exports begin after their checkpoints");
         self.stage = Stage::Writing(groups);
     }
 
@@ -298,7 +305,8 @@ impl Exports {
         }
     }
 
-    /// The export of a group is written, or will not be. Returns who waited, once the round is over.
+    /// The export of a group is written, or will not be. Returns who waited for one of the data group, once that
+    /// has ended or the round is over.
     pub fn ended(&mut self, group: GroupId, well: bool, now: Ticks) -> Vec<RequestId> {
         let Stage::Writing(groups) = &mut self.stage else { return Vec::new() };
         groups.remove(&group);
@@ -306,17 +314,17 @@ impl Exports {
             self.spoiled = true;
             self.retry_at = Ticks(now.0 + RETRY_TICKS);
         }
-        if !groups.is_empty() {
-            return Vec::new();
+        let over = groups.is_empty();
+        if over {
+            self.stage = Stage::Idle;
+            if !self.spoiled {
+                self.log_bytes = self.log_bytes.saturating_sub(self.log_bytes_before);
+            }
         }
-        self.stage = Stage::Idle;
-        if !self.spoiled {
-            self.log_bytes = self.log_bytes.saturating_sub(self.log_bytes_before);
-        }
-        std::mem::take(&mut self.served)
+        if over || group == GroupId::DATA { std::mem::take(&mut self.served) } else { Vec::new() }
     }
 
-    /// The round cannot begin: its checkpoint failed. Returns who waited.
+    /// The round cannot go on: a checkpoint failed. Returns who waited.
     pub fn failed(&mut self, now: Ticks) -> Vec<RequestId> {
         self.stage = Stage::Idle;
         self.retry_at = Ticks(now.0 + RETRY_TICKS);

@@ -13,6 +13,8 @@ use storage::mvcc::{CheckpointJob, ExportJob, Machine, RenewJob};
 use storage::state::{StateError, StateStore};
 
 use super::catalogue::Catalogue;
+use crate::replication::EventualOptions;
+use crate::secrets::{Fingerprint, Secret, SecretId};
 
 /// Logical time: a tick is [`consensus::config::TICK`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +41,8 @@ pub enum Request {
         keyspace: String,
         /// The transaction; its `keyspace` field is ignored.
         write: log::Write,
+        /// What only writes to eventual keyspaces ask for.
+        options: EventualOptions,
     },
     /// Reads one page of the versions of a key.
     History(v1::HistoryRequest),
@@ -65,6 +69,8 @@ pub enum Reply {
         outcome: log::WriteOutcome,
         /// What the answer proves.
         proof: v1::Proof,
+        /// What clients of eventual keyspaces learn of it.
+        written: Option<v1::Written>,
     },
     /// Answers [`Request::History`].
     History(v1::HistoryReply),
@@ -87,7 +93,7 @@ pub struct CheckpointId(pub u64);
 pub enum ExportSource {
     /// Group 0: one record.
     Catalogue(log::CatalogueState),
-    /// A data group: what its store holds.
+    /// A data group, or the node's own log: what its store holds.
     Machine {
         /// Reads it record by record.
         job: ExportJob,
@@ -152,6 +158,9 @@ pub enum RenewFailed {
 pub enum Input {
     /// One tick has passed.
     Tick,
+    /// It is that late by the wall clock, in milliseconds since 1970. Comes before the first request and then with
+    /// every tick.
+    Wall(u64),
     /// A peer said something. `from` was proven by its certificate.
     Peer {
         /// Who said it.
@@ -182,8 +191,10 @@ pub enum Input {
         /// The file, or what went wrong.
         result: Result<ExportFile, ExportFailed>,
     },
-    /// The copy of the data group's store is durable, or there will be none.
+    /// The copy of a store is durable, or there will be none.
     Renewed {
+        /// Of which group.
+        group: GroupId,
         /// Name of its directory.
         state_dir: String,
         /// The copy, or what went wrong.
@@ -214,6 +225,15 @@ pub enum Input {
         /// What was built, or why there is nothing.
         result: Result<Built, Box<NotBuilt>>,
     },
+    /// A secret was [written](Effect::StoreSecret), or could not be.
+    SecretStored {
+        /// Its name.
+        id: SecretId,
+        /// Which one of that name.
+        fingerprint: Fingerprint,
+        /// It is durable. If not, it will be written again.
+        written: bool,
+    },
     /// The log has no room on its disk, or has room again.
     LogFull(bool),
     /// A node that was not a member when it was added says that it is `name`, with this id.
@@ -235,9 +255,11 @@ pub enum Input {
     Stop,
 }
 
-/// A copy of the data group's store that is to be made.
+/// A copy of a store that is to be made.
 #[derive(Debug)]
 pub struct RenewOrder {
+    /// Whose state it holds.
+    pub group: GroupId,
     /// Copies it item by item.
     pub job: RenewJob,
     /// The store to copy.
@@ -292,14 +314,14 @@ pub enum Effect {
         /// What it holds.
         source: ExportSource,
     },
-    /// Give up the export of the data group that is being written or about to be, and report it as
+    /// Give up the export of a group with a store that is being written or about to be, and report it as
     /// failed.
-    AbortExport,
-    /// Copy the data group's store into a new one beside everything else, then report
+    AbortExport(GroupId),
+    /// Copy a group's store into a new one beside everything else, then report
     /// [`Input::Renewed`].
     Renew(RenewOrder),
-    /// Give up the renewal that runs or is about to, and report it as failed.
-    AbortRenewal,
+    /// Give up the renewal of a group's store that runs or is about to, and report it as failed.
+    AbortRenewal(GroupId),
     /// Read a chunk of an export and send it. Where that fails, send that the export is gone, and check
     /// it as [`Effect::CheckExport`] says.
     ServeChunk {
@@ -358,6 +380,9 @@ pub enum Effect {
     },
     /// The store in this directory has failed: the next start must not trust it.
     SuspectState(String),
+    /// Write this secret durably beside the log, in place of one of its name, then report
+    /// [`Input::SecretStored`]. In the order of the effects where several have one name.
+    StoreSecret(Secret),
     /// Keep links to these nodes, and refuse those that were removed.
     Members {
         /// Members with their addresses.
@@ -418,10 +443,21 @@ pub struct Summary {
     pub proposals_failed: u64,
     /// Reads waiting for a confirmed index.
     pub reads_pending: u64,
-    /// Bytes of the state store.
+    /// Bytes of the state stores.
     pub store_bytes: u64,
-    /// Bytes of the in-memory layer over the state store.
+    /// Bytes of the in-memory layers over the state stores.
     pub layer_bytes: u64,
     /// Entries each peer lacks, as the leader of the data group knows; empty elsewhere.
     pub lag: Vec<(NodeId, u64)>,
+    /// The replica of the eventual keyspaces, once it serves.
+    pub gossip: Option<GossipSummary>,
+}
+
+/// What a replica of the eventual keyspaces knows about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GossipSummary {
+    /// It answers no reads yet.
+    pub recovering: bool,
+    /// What has happened since the start.
+    pub counts: gossip::group::Counts,
 }

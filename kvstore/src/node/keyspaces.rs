@@ -1,4 +1,5 @@
-//! What the leader of group 0 does next so that the data group holds the keyspaces of the catalogue.
+//! What the leader of group 0 does next so that the data group holds the linearizable keyspaces of the
+//! catalogue. Eventual ones need nobody to follow: they are never unsettled.
 //!
 //! Every step is safe to repeat and to be late with: opening a keyspace again gives it the settings of
 //! the newest generation, closing a closed one does nothing, and the catalogue takes a confirmation

@@ -15,8 +15,11 @@
 //! 2. Followers and damaged nodes that need an export are offered one, or one is begun.
 //! 3. All frames become one [`Effect::WalAppend`] under one ticket.
 //! 4. Answers are completed with what only the node knows (leader, addresses) and given out once.
-//! 5. A checkpoint begins when the memory layer or the log behind the last one is large enough, none runs,
-//!    and the store is neither exported nor renewed; before the node is ready, only one that cannot wait.
+//! 5. A checkpoint of a store begins when the memory layer or the log behind the last one is large enough, none
+//!    runs, and the store is neither exported nor renewed; before the node is ready, only one that cannot wait.
+//!
+//! Beside the two Raft groups a node has a log of its own ([`OwnLog`]), whose state lies in a store as that of
+//! the data group does (`stores.rs`).
 //!
 //! A message that must not leave before the disk confirmed stays inside its group until
 //! [`Input::WalDurable`] names a ticket at or after the append that it waits for (design: persist,
@@ -24,6 +27,7 @@
 
 mod catalogue;
 mod config;
+mod eventual;
 mod exports;
 mod full_disks;
 mod io;
@@ -33,7 +37,9 @@ mod renewals;
 mod repair;
 mod requests;
 mod routing;
+mod secrets;
 mod snapshots;
+mod stores;
 mod strain;
 mod transfer;
 mod upkeep;
@@ -41,13 +47,15 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::{Catalogue, Keyspaces, Member, Members, OpenChange, Wanted};
+pub use catalogue::{
+    ById, Catalogue, Keyspaces, Member, Members, OpenChange, SecretRecords, Wanted,
+};
 pub use config::{
     CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, EXPORT_LOG_BYTES_MAX, NodeBounds, NodeConfig,
 };
 pub use io::{
-    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, Input, NotBuilt,
-    RenewFailed, RenewOrder, Reply, Request, RequestId, Summary, Ticket, Ticks,
+    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, GossipSummary, Input,
+    NotBuilt, RenewFailed, RenewOrder, Reply, Request, RequestId, Summary, Ticket, Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
 pub use strain::Strain;
@@ -64,25 +72,23 @@ use storage::export::ExportFile;
 use storage::mvcc::{HistoryClock, Machine};
 use storage::wal::{Recovered, RecoveredGroup};
 
+use self::eventual::ToldReplica;
 use self::exports::Exports;
 use self::full_disks::FullDisks;
-use self::renewals::Renewals;
 use self::requests::Requests;
 use self::routing::Parked;
+use self::secrets::Keyring;
 use self::snapshots::Snapshots;
+use self::stores::{KEPT, Stores};
 use crate::durable::StateNames;
+use crate::replication::gossip::{GossipConfig, GossipReplica};
+use crate::replication::own_log::{OwnLog, OwnStart};
 use crate::replication::raft::{RaftReplica, ReplicaIdentity, StateMachine};
 use crate::replication::{Outbox, Replication, Retired};
+use crate::secrets::Secret;
 
 /// Why there are no exports any more.
 const STORE_FAILED: &str = "the node's state store has failed; a start rebuilds it";
-
-/// How many times the layer of a checkpoint a node keeps in memory after its store has failed.
-const LAYERS_WITHOUT_STORE: usize = 8;
-
-/// A node that is not ready yet makes a checkpoint only once its layer is so many times as large as one
-/// that is ready keeps.
-const LAYERS_BEFORE_READY: usize = 2;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -106,23 +112,19 @@ pub struct Node {
     config: NodeConfig,
     meta: RaftReplica<Catalogue>,
     data: RaftReplica<Machine>,
+    /// The replica of the eventual keyspaces, with what the node remembers by itself.
+    eventual: GossipReplica,
+    told_replica: ToldReplica,
     requests: Requests,
     parked: BTreeMap<RequestId, Parked>,
     outbox: Outbox,
     /// Effects of steps, to be given out with the next poll.
     effects: Vec<Effect>,
     now: Ticks,
-    /// The checkpoint that runs, and its position.
-    checkpoint: Option<(CheckpointId, LogIndex, Term)>,
-    /// Checkpoints begun.
-    checkpoints: u64,
-    /// Bytes of log since the last checkpoint began.
-    log_since_checkpoint: u64,
-    /// A checkpoint failed: the store is of no use, and there is none until the next start.
-    store_failed: bool,
+    stores: Stores,
     exports: Exports,
     snapshots: Snapshots,
-    renewals: Renewals,
+    keyring: Keyring,
     state_names: StateNames,
     history: HistoryClock,
     /// Keyspaces that have more history than one compaction drops, with the revision that was proposed
@@ -147,8 +149,12 @@ pub struct NodeStart {
     pub catalogue: Catalogue,
     /// The data group's state as of its last checkpoint.
     pub machine: Machine,
+    /// Its own log, with the state as of the last checkpoint.
+    pub own: OwnStart,
     /// The newest durable export of each group.
     pub exports: Vec<ExportFile>,
+    /// The secrets that it has.
+    pub secrets: Vec<Secret>,
 }
 
 impl Node {
@@ -157,7 +163,7 @@ impl Node {
     /// # Errors
     /// See [`NodeError`]; nothing was changed.
     pub fn new(config: NodeConfig, start: NodeStart) -> Result<Self, NodeError> {
-        let NodeStart { recovered, catalogue, machine, exports } = start;
+        let NodeStart { recovered, catalogue, machine, own, exports, secrets } = start;
         let identity = Arc::new(ReplicaIdentity {
             node: config.id,
             name: config.name.clone(),
@@ -170,24 +176,31 @@ impl Node {
             .ok_or(NodeError::GroupMissing(GroupId::DATA))?;
         let meta = replica(&config, &identity, GroupId::META, &mut groups, catalogue)?;
         let data = replica(&config, &identity, GroupId::DATA, &mut groups, machine)?;
+        let mut outbox = Outbox::new(Ticket(1));
+        let own = OwnLog::new(own, config.bounds.own_entry_bytes, &mut outbox);
+        let state_dirs = [
+            (GroupId::DATA, data.state_dir().to_owned()),
+            (GroupId::EVENTUAL, own.state_dir().to_owned()),
+        ];
+        let eventual = GossipReplica::new(gossip_config(&config), own);
         let exports = Exports::new(exports, config.log_bytes);
-        let state_names = StateNames::after(data.state_dir());
+        let state_names = StateNames::after(state_dirs);
+        let keyring = Keyring::new(config.entropy.clone(), secrets);
         Ok(Self {
             config,
             meta,
             data,
+            eventual,
+            told_replica: ToldReplica::default(),
             requests: Requests::default(),
             parked: BTreeMap::new(),
-            outbox: Outbox::new(Ticket(1)),
+            outbox,
             effects: Vec::new(),
             now: Ticks(0),
-            checkpoint: None,
-            checkpoints: 0,
-            log_since_checkpoint: 0,
-            store_failed: false,
+            stores: Stores::default(),
             exports,
             snapshots: Snapshots::default(),
-            renewals: Renewals::default(),
+            keyring,
             state_names,
             history: HistoryClock::default(),
             behind: BTreeMap::new(),
@@ -204,19 +217,23 @@ impl Node {
     pub fn step(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick(),
+            Input::Wall(ms) => self.eventual.set_wall(ms),
             Input::Peer { from, message } => self.receive(from, message),
             Input::Client { id, request, patience } => self.request(id, request, patience),
             Input::WalDurable(ticket) => self.durable(ticket),
             Input::CheckpointDone(id) => self.checkpoint_done(id),
             Input::CheckpointFailed(id) => self.checkpoint_failed(id),
             Input::Exported { group, result } => self.exported(group, result),
-            Input::Renewed { state_dir, result } => self.renewed(state_dir, result),
+            Input::Renewed { group, state_dir, result } => self.renewed(group, state_dir, result),
             Input::ExportDamaged { group, index } => self.export_damaged(group, index),
             Input::ChunkWritten { group, index, offset } => {
                 self.chunk_written(group, index, offset);
             }
             Input::Built { group, index, result } => {
                 self.built(group, index, result.map_err(|why| *why))
+            }
+            Input::SecretStored { id, fingerprint, written } => {
+                self.secret_stored(id, fingerprint, written);
             }
             Input::LogFull(full) => self.log_full(full),
             Input::Joining { name, node } => self.joining(name, node),
@@ -239,8 +256,9 @@ impl Node {
         // This is the poll that was wanted.
         self.outbox.again = false;
         self.each_replica(|replica, out| replica.poll(out));
-        if std::mem::take(&mut self.outbox.store_lost) && !self.store_failed {
-            self.lose_store();
+        self.drive_eventual();
+        if std::mem::take(&mut self.outbox.store_lost) && !self.stores.of(GroupId::DATA).failed {
+            self.lose_store(GroupId::DATA);
             self.hand_over(false);
         }
         for (group, to, message) in std::mem::take(&mut self.outbox.offers) {
@@ -262,8 +280,8 @@ impl Node {
         }
         let next = Ticket(self.outbox.ticket.0 + 1);
         let out = std::mem::replace(&mut self.outbox, Outbox::new(next));
-        if let Some(why) = out.fatal {
-            return vec![Effect::Fatal(why)];
+        if let Some(end) = self.end(&out) {
+            return end;
         }
         let mut effects = std::mem::take(&mut self.effects);
         effects.reserve(out.sends.len() + out.answers.len() + 2);
@@ -273,16 +291,20 @@ impl Node {
             self.outbox.ticket = out.ticket;
         } else {
             let (ticket, frames, sync) = (out.ticket, out.frames, out.sync);
-            let bytes: u64 = frames.iter().map(|frame| frame.encoded_len() as u64).sum();
+            let mut bytes = 0;
+            for frame in &frames {
+                let frame_bytes = frame.encoded_len() as u64;
+                self.stores.logged(GroupId(frame.group), frame_bytes);
+                bytes += frame_bytes;
+            }
             self.exports.logged(bytes);
-            self.log_since_checkpoint += bytes;
             effects.push(Effect::WalAppend { ticket, frames, sync });
         }
         self.outbox.again |= out.again;
         for (id, answer) in out.answers {
             effects.extend(self.complete(id, answer));
         }
-        effects.extend(self.begin_checkpoint());
+        effects.extend(self.begin_checkpoints());
         effects
     }
 
@@ -328,9 +350,13 @@ impl Node {
             proposals_committed: counts.1,
             proposals_failed: counts.2,
             reads_pending: self.data.reads_pending(),
-            store_bytes: self.data.machine().store_bytes(),
-            layer_bytes: self.data.machine().layer_bytes() as u64,
+            store_bytes: KEPT.into_iter().map(|group| self.machine_of(group).store_bytes()).sum(),
+            layer_bytes: self.layer_bytes() as u64,
             lag: data.peers.iter().map(lag).collect(),
+            gossip: self
+                .eventual
+                .counts()
+                .map(|counts| GossipSummary { recovering: self.eventual.is_recovering(), counts }),
         }
     }
 
@@ -359,9 +385,22 @@ impl Node {
         self.data.state_dir()
     }
 
+    /// What this node remembers by itself.
+    #[must_use]
+    pub fn own(&self) -> &OwnLog {
+        self.eventual.own()
+    }
+
+    /// Puts and removes items of the node's own log, as [`OwnLog::append`]; they leave with the next poll.
+    /// For simulations and tests: a node does so by itself.
+    pub fn remember(&mut self, items: Vec<log::Item>) -> LogIndex {
+        self.eventual.own_mut().append(items, &mut self.outbox)
+    }
+
     fn each_replica(&mut self, mut act: impl FnMut(&mut dyn Replication, &mut Outbox)) {
         act(&mut self.meta, &mut self.outbox);
         act(&mut self.data, &mut self.outbox);
+        act(&mut self.eventual, &mut self.outbox);
     }
 
     fn tick(&mut self) {
@@ -369,11 +408,9 @@ impl Node {
         let now = self.now;
         self.each_replica(|replica, out| replica.tick(now, out));
         while let Some(id) = self.requests.expired(now) {
-            let failure = match self.parked.get(&id) {
-                Some(parked) => parked.timed_out(),
-                None => self.requests.timed_out(id),
-            };
-            self.each_replica(|replica, _| replica.forget(id));
+            let mut known = self.parked.get(&id).map(Parked::timed_out);
+            self.each_replica(|replica, _| known = replica.forget(id).or(known.take()));
+            let failure = known.unwrap_or_else(|| self.requests.timed_out(id));
             self.requests.give_up(id);
             self.parked.remove(&id);
             self.exports.forget(id);
@@ -385,6 +422,9 @@ impl Node {
     fn receive(&mut self, from: NodeId, message: peer::PeerMessage) {
         let Some(body) = message.body else { return };
         let group = GroupId(message.group);
+        if group == GroupId::EVENTUAL {
+            return self.eventual.receive(from, body, &mut self.outbox);
+        }
         if group != GroupId::META && group != GroupId::DATA {
             tracing::debug!(%from, %group, "message for an unknown group");
             return;
@@ -408,6 +448,8 @@ impl Node {
                 self.full_disks.heard(from, self.now);
                 self.note_full_disks();
             }
+            Body::SecretRequest(request) => self.secret_asked(from, &request),
+            Body::SecretReply(reply) => self.secret_answered(from, &reply),
             body if group == GroupId::META => self.meta.receive(from, body, &mut self.outbox),
             body => self.data.receive(from, body, &mut self.outbox),
         }
@@ -485,80 +527,6 @@ impl Node {
         let effect = self.answer(id, reply);
         self.effects.extend(effect);
     }
-
-    fn begin_checkpoint(&mut self) -> Option<Effect> {
-        let layer = self.data.machine().layer_bytes();
-        let layers = self.config.checkpoint_layer_bytes.saturating_mul(LAYERS_WITHOUT_STORE);
-        let much = layer > layers
-            || self.log_since_checkpoint > (layers as u64).saturating_mul(2)
-            || self.lasting_strain() >= Strain::Refusing;
-        if self.store_failed && much {
-            let why = "the state store has failed, and memory or the log is full; a start rebuilds \
-                       the store";
-            return Some(Effect::Fatal(why.to_owned()));
-        }
-        let waits = self.store_failed
-            || !self.checkpoint_due()
-            || self.starts_up()
-            || self.renewal_comes_first();
-        if self.checkpoint.is_some() || waits {
-            return None;
-        }
-        self.checkpoint_now()
-    }
-
-    /// The log counts as well: of what is overwritten or compacted, little stays in the layer, but a
-    /// start has to replay it all.
-    fn checkpoint_due(&self) -> bool {
-        let limit = self.config.checkpoint_layer_bytes.min(self.config.bounds.layer_bytes);
-        let layer = self.data.machine().layer_bytes();
-        layer >= limit || self.log_since_checkpoint >= 2 * limit as u64
-    }
-
-    /// Until the node is ready, a checkpoint that may still wait does: after a crash the layer is often
-    /// full once the log is applied, and writing it out would delay the start.
-    fn starts_up(&self) -> bool {
-        let most = self.config.checkpoint_layer_bytes.saturating_mul(LAYERS_BEFORE_READY);
-        // Without a checkpoint a layer beyond that would take no entries.
-        let most = most.min(self.config.bounds.layer_bytes);
-        let layer = self.data.machine().layer_bytes();
-        !self.ready() && layer < most && self.log_since_checkpoint < (most as u64).saturating_mul(2)
-    }
-
-    fn checkpoint_done(&mut self, id: CheckpointId) {
-        // One on a store that a snapshot has replaced since means nothing.
-        let Some((_, index, term)) = self.checkpoint.take_if(|(running, ..)| *running == id) else {
-            return;
-        };
-        self.data.machine_mut().finish_checkpoint(index);
-        let done = log::CheckpointDone { index: index.get(), term: term.get() };
-        self.outbox.append(GroupId::DATA, log::frame::Body::CheckpointDone(done));
-        if !self.exports.waits_for_checkpoint() {
-            return;
-        }
-        if self.store_failed {
-            let waiting = self.exports.failed(self.now);
-            return self.refuse_exports(waiting, STORE_FAILED);
-        }
-        self.write_exports();
-    }
-
-    fn checkpoint_failed(&mut self, id: CheckpointId) {
-        if self.checkpoint.take_if(|(running, ..)| *running == id).is_none() {
-            return;
-        }
-        self.lose_store();
-        self.data.machine_mut().abandon_checkpoint();
-        let waiting = self.exports.failed(self.now);
-        self.refuse_exports(waiting, STORE_FAILED);
-    }
-
-    /// What the state store holds is not known any more: no checkpoint, export or renewal begins before
-    /// the next start, which builds it anew.
-    fn lose_store(&mut self) {
-        self.store_failed = true;
-        self.effects.push(Effect::SuspectState(self.data.state_dir().to_owned()));
-    }
 }
 
 /// What a node takes of a message while its log has little room: of the entries only those in front that
@@ -580,6 +548,14 @@ fn without_new_content(
     let empty = message.entries[held..].iter().take_while(|entry| entry.data.is_empty()).count();
     message.entries.truncate(held + empty);
     (held + empty > 0).then_some(message)
+}
+
+/// What the replica of the eventual keyspaces is told at its start: both numbers are random.
+fn gossip_config(config: &NodeConfig) -> GossipConfig {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&config.seed.to_be_bytes());
+    seed[8..16].copy_from_slice(&config.boot.to_be_bytes());
+    GossipConfig { node: config.id, name: config.name.clone(), epoch: config.epoch, seed }
 }
 
 fn role(node: NodeId, status: &GroupStatus) -> v1::Role {

@@ -1,9 +1,9 @@
-//! Renewals of the state store: when one is due, and what becomes of it.
+//! Renewals of a state store: when one is due, and what becomes of it. At most one store is renewed at a time.
 //!
 //! The engine's file grows beyond what lives in it, so now and then the store is copied into a new directory
 //! (`storage::mvcc`, `RenewJob`), and the machine goes on with the copy:
 //!
-//! 1. The store thread copies; neither a checkpoint nor an export of the data group begins meanwhile.
+//! 1. The store thread copies; neither a checkpoint nor an export of the store begins meanwhile.
 //! 2. The machine takes the copy in place of its store, and the frame `StateMoved` names the new
 //!    directory in the log.
 //! 3. When that frame is durable, the old directory is removed.
@@ -21,6 +21,7 @@ use storage::state::StateStore;
 
 use super::config::NodeBounds;
 use super::io::{Effect, RenewFailed, RenewOrder, Ticks};
+use super::stores::KEPT;
 use super::{Node, Strain};
 use crate::replication::Retired;
 
@@ -100,121 +101,140 @@ impl Renewals {
 impl Node {
     /// Begins a renewal that is due, or ends one that is in the way.
     pub(super) fn tick_renewals(&mut self) {
-        if self.renewals.running.is_some() {
-            self.abort_in_the_way();
-        } else if self.may_renew() {
-            self.begin_due();
+        for group in KEPT {
+            if self.renewals(group).running.is_some() {
+                self.abort_in_the_way(group);
+            } else if self.may_renew(group) {
+                self.begin_due(group);
+            }
         }
     }
 
-    /// Whether nothing else is done to the data group's store, or more urgent.
-    fn may_renew(&self) -> bool {
-        let idle = self.checkpoint.is_none()
-            && (!self.checkpoint_due() || self.insists())
+    fn renewals(&self, group: GroupId) -> &Renewals {
+        &self.stores.of(group).renewals
+    }
+
+    fn renewals_mut(&mut self, group: GroupId) -> &mut Renewals {
+        &mut self.stores.of_mut(group).renewals
+    }
+
+    /// Whether nothing else is done to a store, or more urgent.
+    fn may_renew(&self, group: GroupId) -> bool {
+        let idle = self.stores.are_idle()
+            && (!self.checkpoint_due(group) || self.insists(group))
             && self.exports.is_idle()
-            && !self.snapshots.concern(GroupId::DATA);
-        let well = !self.store_failed && !self.read_only && !self.stopping;
-        idle && well && self.strain == Strain::Eased && self.now >= self.renewals.retry_at
+            && !self.snapshots.concern(group);
+        let well = !self.stores.any_failed() && !self.read_only && !self.stopping;
+        let may_retry = self.now >= self.renewals(group).retry_at;
+        idle && well && self.strain == Strain::Eased && may_retry
     }
 
     /// Whether the next checkpoint waits for a renewal that is about to begin: under a load that fills a
     /// layer while the one before is written, checkpoints would else follow each other without a pause.
-    pub(super) fn renewal_comes_first(&self) -> bool {
-        self.renewals.running.is_none() && self.insists() && self.may_renew()
+    pub(super) fn renewal_comes_first(&self, group: GroupId) -> bool {
+        self.renewals(group).running.is_none() && self.insists(group) && self.may_renew(group)
     }
 
     /// Whether a renewal that began now would insist.
-    fn insists(&self) -> bool {
-        let bytes = self.data.machine().store_bytes();
-        self.exports.newest(GroupId::DATA).is_some_and(|export| {
-            insists(bytes, self.renewals.limit(export.bytes, &self.config.bounds))
+    fn insists(&self, group: GroupId) -> bool {
+        let bytes = self.machine_of(group).store_bytes();
+        self.exports.newest(group).is_some_and(|export| {
+            insists(bytes, self.renewals(group).limit(export.bytes, &self.config.bounds))
         })
     }
 
-    fn begin_due(&mut self) {
-        let bytes = self.data.machine().store_bytes();
+    fn begin_due(&mut self, group: GroupId) {
+        let bytes = self.machine_of(group).store_bytes();
         // Without an export nobody knows what lives in the store.
-        let Some(export) = self.exports.newest(GroupId::DATA) else { return };
-        let limit = self.renewals.limit(export.bytes, &self.config.bounds);
+        let Some(export) = self.exports.newest(group) else { return };
+        let limit = self.renewals(group).limit(export.bytes, &self.config.bounds);
         if bytes <= limit {
             return;
         }
-        let room_bytes = self.renewals.room(export.bytes, &self.config.bounds);
+        let room_bytes = self.renewals(group).room(export.bytes, &self.config.bounds);
         let insists = insists(bytes, limit);
-        let store = self.data.machine().store();
-        let Some(job) = self.data.machine_mut().begin_renewal() else { return };
-        let state_dir = self.state_names.next(GroupId::DATA);
-        tracing::info!(bytes, limit, state_dir, "the state store is being renewed");
-        self.renewals.running = Some(Run {
+        let store = self.machine_of(group).store();
+        let Some(job) = self.machine_of_mut(group).begin_renewal() else { return };
+        let state_dir = self.state_names.next(group);
+        tracing::info!(%group, bytes, limit, state_dir, "the state store is being renewed");
+        self.renewals_mut(group).running = Some(Run {
             state_dir: state_dir.clone(),
             bytes,
             insists,
             orphaned: false,
             aborted: false,
         });
-        let order = RenewOrder { job, store, state_dir, room_bytes };
+        let order = RenewOrder { group, job, store, state_dir, room_bytes };
         self.effects.push(Effect::Renew(order));
     }
 
     /// Checkpoints and exports must not wait for too long, and a full disk has no room for a copy.
-    fn abort_in_the_way(&mut self) {
-        let layer = self.data.machine().layer_bytes();
-        let delays = layer > self.config.bounds.layer_bytes || self.strain > Strain::Eased;
+    fn abort_in_the_way(&mut self, group: GroupId) {
+        let delays =
+            self.layer_bytes() > self.config.bounds.layer_bytes || self.strain > Strain::Eased;
         let full = self.read_only;
-        let Some(run) = &mut self.renewals.running else { return };
+        let Some(run) = &mut self.renewals_mut(group).running else { return };
         let in_the_way = full || delays && !run.insists;
         if in_the_way && !std::mem::replace(&mut run.aborted, true) {
-            self.effects.push(Effect::AbortRenewal);
+            self.effects.push(Effect::AbortRenewal(group));
         }
     }
 
-    /// The machine has another store now, which a snapshot was built into.
-    pub(super) fn orphan_renewal(&mut self) {
-        self.renewals.copied_bytes = 0;
-        self.renewals.not_before_bytes = 0;
-        let Some(run) = &mut self.renewals.running else { return };
+    /// The machine of a group has another store now, which a snapshot was built into.
+    pub(super) fn orphan_renewal(&mut self, group: GroupId) {
+        let renewals = self.renewals_mut(group);
+        renewals.copied_bytes = 0;
+        renewals.not_before_bytes = 0;
+        let Some(run) = &mut renewals.running else { return };
         run.orphaned = true;
         if !std::mem::replace(&mut run.aborted, true) {
-            self.effects.push(Effect::AbortRenewal);
+            self.effects.push(Effect::AbortRenewal(group));
         }
     }
 
     /// A renewal has come to its end, one way or the other.
     pub(super) fn renewed(
         &mut self,
+        group: GroupId,
         state_dir: String,
         result: Result<Arc<dyn StateStore>, RenewFailed>,
     ) {
-        let run = self.renewals.running.take().expect("a renewal was begun before it ends");
+        let run = self.renewals_mut(group).running.take();
+        let run = run.expect("a renewal was begun before it ends");
         assert!(run.state_dir == state_dir, "{state_dir} was made instead of {}", run.state_dir);
         match result {
             // On a full disk the room of the copy is there at once, that of the old store only when
             // the log has taken the frame.
-            Ok(store) if !(run.orphaned || self.read_only || self.store_failed) => {
-                self.take_renewed(&run, store);
+            Ok(store) if !(run.orphaned || self.read_only || self.stores.of(group).failed) => {
+                self.take_renewed(group, &run, store);
             }
-            result => self.give_up_renewal(run, result),
+            result => self.give_up_renewal(group, run, result),
         }
     }
 
-    fn take_renewed(&mut self, run: &Run, store: Arc<dyn StateStore>) {
+    fn take_renewed(&mut self, group: GroupId, run: &Run, store: Arc<dyn StateStore>) {
         let (before, after) = (run.bytes, store.size_bytes());
-        self.renewals.done(before, after);
+        self.renewals_mut(group).done(before, after);
         let state_dir = &run.state_dir;
-        tracing::info!(before, after, state_dir, "the state store is renewed");
-        let old = self.data.machine_mut().end_renewal(Some(store));
+        tracing::info!(%group, before, after, state_dir, "the state store is renewed");
+        let old = self.machine_of_mut(group).end_renewal(Some(store));
         let old = old.expect("a new store takes the place of one");
-        let dir = self.data.move_state(state_dir.clone());
+        let dir = self.move_state_of(group, state_dir.clone());
         let moved = log::StateMoved { state_dir: state_dir.clone() };
-        self.outbox.append(GroupId::DATA, log::frame::Body::StateMoved(moved));
+        self.outbox.append(group, log::frame::Body::StateMoved(moved));
         self.outbox.sync = true;
-        let retired = Retired { group: GroupId::DATA, dir, state: Box::new(old) };
+        let retired = Retired { group, dir, state: Box::new(old) };
         self.snapshots.retire(self.outbox.ticket, retired);
     }
 
-    fn give_up_renewal(&mut self, run: Run, result: Result<Arc<dyn StateStore>, RenewFailed>) {
+    fn give_up_renewal(
+        &mut self,
+        group: GroupId,
+        run: Run,
+        result: Result<Arc<dyn StateStore>, RenewFailed>,
+    ) {
         if !run.orphaned {
-            self.data.machine_mut().end_renewal(None);
+            self.machine_of_mut(group).end_renewal(None);
         }
         let store = match result {
             Ok(store) => Some(store),
@@ -225,14 +245,16 @@ impl Node {
             Err(failed @ RenewFailed::Store(_)) => {
                 tracing::error!(%failed, "the state store was not renewed");
                 // It was only read. The next start reads all of it, and decides.
-                self.store_failed |= !run.orphaned;
+                self.stores.of_mut(group).failed |= !run.orphaned;
                 None
             }
         };
         // What was told to end says nothing about the room there is.
-        self.renewals.failed = if run.aborted { 0 } else { self.renewals.failed + 1 };
-        let wait = RETRY_TICKS << self.renewals.failed.saturating_sub(1).min(16);
-        self.renewals.retry_at = Ticks(self.now.0 + wait.min(RETRY_TICKS_MAX));
+        let now = self.now;
+        let renewals = self.renewals_mut(group);
+        renewals.failed = if run.aborted { 0 } else { renewals.failed + 1 };
+        let wait = RETRY_TICKS << renewals.failed.saturating_sub(1).min(16);
+        renewals.retry_at = Ticks(now.0 + wait.min(RETRY_TICKS_MAX));
         let state = store.map(|store| Box::new(store) as Box<dyn std::any::Any + Send>);
         self.effects.push(Effect::RemoveState { name: run.state_dir, state });
     }

@@ -8,15 +8,21 @@ use super::io::{Effect, Reply, Request, RequestId, Ticks};
 use super::requests::Kind;
 use super::{Node, STORE_FAILED};
 use crate::consistency;
-use crate::replication::{Answered, Found, Origin, Query, Read, Replication, Submission};
+use crate::replication::{
+    Answered, EventualOptions, Found, Origin, Query, Read, Replication, Submission,
+};
 
 /// A request that goes on once a read has told something.
 #[derive(Debug)]
 pub(super) enum Parked {
-    /// A write to a keyspace that this node did not know.
+    /// A request to a keyspace that this node did not know.
+    Unknown(Box<Request>),
+    /// A write to a keyspace that group 0, as this node knows it now, does not list as eventual.
     Write {
         /// The transaction, without the id of the keyspace.
         write: log::Write,
+        /// Refused there unless they are the default.
+        options: EventualOptions,
     },
     /// An export of everything committed so far.
     Export,
@@ -26,7 +32,7 @@ impl Parked {
     /// The error when its client waits no longer: nothing was begun yet.
     pub(super) fn timed_out(&self) -> Failure {
         match self {
-            Self::Write { .. } => {
+            Self::Unknown(_) | Self::Write { .. } => {
                 let why = "no leader told in time whether there is such a keyspace";
                 Failure::new(Code::NoLeader, "", why).applied(Applied::No)
             }
@@ -54,11 +60,23 @@ impl Node {
             let why = format!("{} is stopping", self.config.name);
             return Err(Failure::new(Code::NotReady, "", why));
         }
+        if self.is_unknown(&request) {
+            return self.look_up(id, request);
+        }
+        self.route_known(id, request)
+    }
+
+    /// Routes a request to a keyspace that is known here, or known not to be.
+    fn route_known(&mut self, id: RequestId, request: Request) -> Result<(), Failure> {
         match request {
             Request::Get(get) => {
                 let at = (get.revision != 0).then_some(get.revision.into());
                 let level = get.level();
-                self.read(id, &get.keyspace, level, Query::Get { key: get.key, at })
+                let query = match get.siblings_after {
+                    Some(after) => Query::Siblings { key: get.key, after },
+                    None => Query::Get { key: get.key, at },
+                };
+                self.read(id, &get.keyspace, level, query)
             }
             Request::Range(range) => {
                 let level = range.level();
@@ -82,8 +100,8 @@ impl Node {
                 };
                 self.read(id, &history.keyspace, level, query)
             }
-            Request::Write { keyspace, write } => {
-                self.route_write(id, &keyspace, write);
+            Request::Write { keyspace, write, options } => {
+                self.route_write(id, &keyspace, write, options);
                 Ok(())
             }
             Request::Keyspaces => self.read(id, "", Level::Linearizable, Query::Keyspaces),
@@ -93,11 +111,12 @@ impl Node {
                 Ok(())
             }
             Request::Manage(command) => {
-                let submission = Submission { origin: Origin::Local(id), command };
+                let options = EventualOptions::default();
+                let submission = Submission { origin: Origin::Local(id), command, options };
                 self.meta.write(submission, &mut self.outbox);
                 Ok(())
             }
-            Request::Export if self.store_failed => {
+            Request::Export if self.stores.any_failed() => {
                 Err(Failure::new(Code::ExportFailed, "", STORE_FAILED))
             }
             Request::Export => {
@@ -107,23 +126,60 @@ impl Node {
         }
     }
 
+    /// Whether it is about a keyspace of which nothing is known here, which may have been created already. Reads that
+    /// show what this node has do not ask others.
+    fn is_unknown(&self, request: &Request) -> bool {
+        let name = match request {
+            Request::Get(get) if get.level() != Level::Eventual => &get.keyspace,
+            Request::Range(range) if range.level() != Level::Eventual => &range.keyspace,
+            Request::History(history) if history.level() != Level::Eventual => &history.keyspace,
+            Request::Write { keyspace, .. } => keyspace,
+            _ => return false,
+        };
+        let is_eventual = self.meta.machine().eventual(name).is_some();
+        !is_eventual && self.data.machine().keyspace(name).is_none()
+    }
+
+    /// Asks group 0 which keyspaces there are; then the request goes on.
+    fn look_up(&mut self, id: RequestId, request: Request) -> Result<(), Failure> {
+        let read = planned(id, "", Level::Linearizable, Query::Catalogue)?;
+        self.parked.insert(id, Parked::Unknown(Box::new(request)));
+        self.meta.read(read, &mut self.outbox);
+        Ok(())
+    }
+
     /// Writes name the keyspace by its id. A name that is unknown here may have been created already:
     /// a linearizable look at the names decides.
-    fn route_write(&mut self, id: RequestId, keyspace: &str, write: log::Write) {
+    fn route_write(
+        &mut self,
+        id: RequestId,
+        keyspace: &str,
+        mut write: log::Write,
+        options: EventualOptions,
+    ) {
         if let Some(found) = self.data.machine().keyspace(keyspace) {
-            return self.write_to(id, found, write);
+            return self.write_to(id, found, write, options);
         }
-        self.parked.insert(id, Parked::Write { write });
+        if let Some(found) = self.meta.machine().eventual(keyspace) {
+            write.keyspace = found.id;
+            let submission = submission(id, write, options);
+            return self.eventual.write(submission, &mut self.outbox);
+        }
+        self.parked.insert(id, Parked::Write { write, options });
         let asked = self.read(id, keyspace, Level::Linearizable, Query::Resolve);
         asked.expect("every keyspace of this kind offers linearizable reads");
     }
 
     /// Hands a write to the data group.
-    fn write_to(&mut self, id: RequestId, keyspace: KeyspaceId, mut write: log::Write) {
+    fn write_to(
+        &mut self,
+        id: RequestId,
+        keyspace: KeyspaceId,
+        mut write: log::Write,
+        options: EventualOptions,
+    ) {
         write.keyspace = keyspace.get();
-        let command = log::Command { body: Some(log::command::Body::Write(write)) };
-        let submission = Submission { origin: Origin::Local(id), command };
-        self.data.write(submission, &mut self.outbox);
+        self.data.write(submission(id, write, options), &mut self.outbox);
     }
 
     fn read(
@@ -133,6 +189,12 @@ impl Node {
         level: Level,
         query: Query,
     ) -> Result<(), Failure> {
+        if self.meta.machine().eventual(keyspace).is_some() {
+            let (level, plan) = consistency::plan_eventual(level)?;
+            let read = Read { id, keyspace: keyspace.to_owned(), query, level, plan };
+            self.eventual.read(read, &mut self.outbox);
+            return Ok(());
+        }
         let read = planned(id, keyspace, level, query)?;
         self.data.read(read, &mut self.outbox);
         Ok(())
@@ -141,8 +203,13 @@ impl Node {
     /// Goes on with a request that waited for a read; its answer comes later.
     fn unpark(&mut self, id: RequestId, parked: Parked, found: &Found) {
         match (parked, found) {
-            (Parked::Write { write }, Found::Keyspace(keyspace)) => {
-                self.write_to(id, *keyspace, write);
+            (Parked::Write { write, options }, Found::Keyspace(keyspace)) => {
+                self.write_to(id, *keyspace, write, options);
+            }
+            (Parked::Unknown(request), _) => {
+                if let Err(failure) = self.route_known(id, *request) {
+                    self.outbox.answer(id, Err(failure.applied(Applied::No)));
+                }
             }
             (Parked::Export, _) => self.exports.want_for(id),
             (Parked::Write { .. }, other) => panic!("a name was looked up and {other:?} found"),
@@ -164,7 +231,9 @@ impl Node {
                 return None;
             }
             // It never got as far as a proposal.
-            (Some(Parked::Write { .. }), Err(failure)) => Err(failure.applied(Applied::No)),
+            (Some(Parked::Write { .. } | Parked::Unknown(_)), Err(failure)) => {
+                Err(failure.applied(Applied::No))
+            }
             (Some(_) | None, answer) => answer,
         };
         let answer = match answer {
@@ -201,13 +270,18 @@ impl Node {
             Answered::Read { found, level, revision } => {
                 let proof = Some(self.proof(level, revision.get()));
                 match found {
-                    Found::Item(item) => Reply::Get(v1::GetReply { proof, item }),
+                    Found::Siblings(reply) => Reply::Get(v1::GetReply { proof, ..*reply }),
+                    Found::Entries(reply) => Reply::Range(v1::RangeReply { proof, ..*reply }),
+                    Found::Item(item) => {
+                        Reply::Get(v1::GetReply { proof, item, ..v1::GetReply::default() })
+                    }
                     Found::Page(page) => Reply::Range(v1::RangeReply {
                         proof,
                         items: page.items,
                         more: page.more,
                         count: page.count,
                         next: page.next,
+                        entries: Vec::new(),
                     }),
                     Found::History(page) => Reply::History(v1::HistoryReply {
                         proof,
@@ -223,11 +297,12 @@ impl Node {
             Answered::Write { outcome, .. } if self.requests.kind(id) == Some(Kind::Manage) => {
                 Reply::Managed(outcome.revision)
             }
-            Answered::Write { outcome, acknowledged_by } => {
-                let mut proof = self.proof(Level::Linearizable, outcome.revision);
+            Answered::Write { outcome, acknowledged_by, written } => {
+                let level = if written.is_some() { Level::Eventual } else { Level::Linearizable };
+                let mut proof = self.proof(level, outcome.revision);
                 proof.acknowledged_by = acknowledged_by.into_iter().map(NodeId::get).collect();
                 proof.replayed = outcome.replayed;
-                Reply::Write { outcome, proof }
+                Reply::Write { outcome, proof, written }
             }
         }
     }
@@ -249,6 +324,11 @@ impl Node {
         let member = &self.meta.machine().members().with_id(leader)?.member;
         (!member.client_address.is_empty()).then(|| member.client_address.clone())
     }
+}
+
+fn submission(id: RequestId, write: log::Write, options: EventualOptions) -> Submission {
+    let command = log::Command { body: Some(log::command::Body::Write(write)) };
+    Submission { origin: Origin::Local(id), command, options }
 }
 
 /// A read with the plan of its level.

@@ -220,16 +220,17 @@ impl Node {
     /// The state of a group is another one now: what runs on the old one no longer counts.
     pub(super) fn switched(&mut self, group: GroupId) {
         if group == GroupId::DATA {
-            self.checkpoint = None;
-            self.store_failed = false;
-            self.orphan_renewal();
+            let store = self.stores.of_mut(group);
+            store.checkpoint = None;
+            store.failed = false;
+            self.orphan_renewal(group);
             if self.exports.waits_for_checkpoint() {
                 let waiting = self.exports.failed(self.now);
                 self.refuse_exports(waiting, "the node has just installed a snapshot");
             }
             if self.exports.is_writing(group) {
                 self.exports.orphan();
-                self.effects.push(Effect::AbortExport);
+                self.effects.push(Effect::AbortExport(group));
             }
         }
     }

@@ -1,4 +1,6 @@
+mod own;
 mod refused_exports;
+mod secrets;
 mod starting;
 
 use std::collections::VecDeque;
@@ -154,9 +156,9 @@ impl Alone {
                 let task = ExportTask::begin(&self.files, header, source).unwrap();
                 self.exporting.push_back((group, task));
             }
-            Effect::AbortExport => {
-                let is_data = |(group, _): &(GroupId, ExportTask)| *group == GroupId::DATA;
-                let running = self.exporting.iter().position(is_data);
+            Effect::AbortExport(given_up) => {
+                let is_meant = |(group, _): &(GroupId, ExportTask)| *group == given_up;
+                let running = self.exporting.iter().position(is_meant);
                 if let Some(running) = running {
                     let (group, task) = self.exporting.remove(running).expect("it was found");
                     task.give_up();
@@ -175,17 +177,22 @@ impl Alone {
                 let task = RenewTask::begin(&self.files, order).unwrap();
                 self.renewing = Some((state_dir, task));
             }
-            Effect::AbortRenewal => {
+            Effect::AbortRenewal(group) => {
                 let (state_dir, task) = self.renewing.take().expect("one runs");
                 drop(task);
                 self.renewals_given_up += 1;
                 let result = Err(RenewFailed::Copy("given up".to_owned()));
-                self.node.step(Input::Renewed { state_dir, result });
+                self.node.step(Input::Renewed { group, state_dir, result });
             }
             Effect::RemoveState { name, state } => {
                 drop(state);
                 self.files.states.remove(&name).unwrap();
                 self.removed.push(name);
+            }
+            Effect::StoreSecret(secret) => {
+                let (id, fingerprint) = (secret.id(), secret.fingerprint());
+                let written = self.files.secrets().write(&secret).is_ok();
+                self.node.step(Input::SecretStored { id, fingerprint, written });
             }
             Effect::Members { .. } | Effect::Send { .. } => {}
             other => panic!("{other:?}"),
@@ -201,7 +208,9 @@ impl Alone {
                 RenewStep::Done(renewed) => break renewed,
             }
         };
-        self.node.step(Input::Renewed { state_dir, result: Ok(renewed) });
+        let of_data = state_dir.starts_with("1-");
+        let group = if of_data { GroupId::DATA } else { GroupId::EVENTUAL };
+        self.node.step(Input::Renewed { group, state_dir, result: Ok(renewed) });
         // The second one knows that the log has taken what the first one appended.
         self.poll();
         self.poll();
@@ -244,7 +253,7 @@ impl Alone {
         drop((node, wal));
         let founding = Founding { members: vec![(NodeId(1), "n1".into())], joined: false };
         match files.open(&founding).unwrap() {
-            Opened::Ready(Ready { start, .. }) => (start.machine, files.states.list().unwrap()),
+            Opened::Ready(Ready { start, .. }) => (start.machine, data_dirs(&files)),
             Opened::Damaged(damage) => panic!("{damage:?}"),
         }
     }
@@ -260,6 +269,12 @@ impl Alone {
             }
         }
     }
+}
+
+/// The state directories of the data group.
+fn data_dirs(files: &DataFiles) -> Vec<String> {
+    let all = files.states.list().unwrap().into_iter();
+    all.filter(|name| name.starts_with("1-")).collect()
 }
 
 /// A node that once had more to do than fits into one poll wanted the next one for ever, and its
@@ -315,8 +330,10 @@ fn a_request_that_waits_for_a_read_says_what_it_waited_for() {
     assert_eq!(alone.node.role_and_term().0, v1::Role::Leader);
     assert!(!alone.node.ready());
     alone.patience = Ticks(5);
-    let Request::Write { write, .. } = put_request("a", b"1") else { unreachable!("a write") };
-    alone.request(Request::Write { keyspace: "unknown".into(), write });
+    let Request::Write { write, options, .. } = put_request("a", b"1") else {
+        unreachable!("a write")
+    };
+    alone.request(Request::Write { keyspace: "unknown".into(), write, options });
     for _ in 0..6 {
         alone.node.step(Input::Tick);
     }
@@ -546,7 +563,7 @@ fn without_the_frame_the_old_directory_counts_and_the_copy_is_removed() {
     alone.finish_renewal();
     assert!(alone.dead && alone.node.state_dir() != old);
     assert_eq!(alone.removed.len(), removed, "the log does not know of the new one");
-    assert_eq!(alone.files.states.list().unwrap().len(), 2);
+    assert_eq!(data_dirs(&alone.files).len(), 2);
     let (machine, dirs) = alone.start_again();
     assert_eq!((machine.applied(), dirs), (checkpointed, vec![old]));
     machine.verify().unwrap();
@@ -600,7 +617,7 @@ fn a_store_that_cannot_be_copied_is_not_copied_again_before_the_next_start() {
     let (state_dir, task) = alone.renewing.take().unwrap();
     drop(task);
     let result = Err(RenewFailed::Store(StateError::Poisoned));
-    alone.node.step(Input::Renewed { state_dir, result });
+    alone.node.step(Input::Renewed { group: GroupId::DATA, state_dir, result });
     let checkpointed = alone.node.machine().checkpointed();
     for _ in 0..500 {
         alone.node.step(Input::Tick);
@@ -620,7 +637,7 @@ fn renewals_that_fail_are_tried_ever_more_rarely() {
         let (state_dir, task) = alone.renewing.take().unwrap();
         drop(task);
         let result = Err(RenewFailed::Copy("there is no room".to_owned()));
-        alone.node.step(Input::Renewed { state_dir, result });
+        alone.node.step(Input::Renewed { group: GroupId::DATA, state_dir, result });
         let mut waited = 0;
         while alone.renewing.is_none() {
             alone.overwrite();

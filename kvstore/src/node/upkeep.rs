@@ -12,12 +12,13 @@ use storage::mvcc::HistoryClock;
 use super::catalogue::Member;
 use super::config::EXPORT_LOG_BYTES_MAX;
 use super::exports::Added;
-use super::io::{CheckpointId, Effect, ExportFailed, ExportSource, RequestId};
+use super::io::{Effect, ExportFailed, ExportSource, RequestId};
 use super::keyspaces::{self, Held};
 use super::membership::{self, Standing, Step};
+use super::stores::KEPT;
 use super::{Node, Reply, STORE_FAILED, Strain};
 use crate::replication::raft::{RaftReplica, StateMachine};
-use crate::replication::{Origin, Replication, Submission};
+use crate::replication::{EventualOptions, Origin, Replication, Submission};
 
 /// Ticks between two looks at what the catalogue wants.
 const DRIVE_TICKS: u64 = 4;
@@ -52,17 +53,17 @@ impl Node {
         self.tick_snapshots();
         self.tick_exports();
         self.tick_renewals();
+        self.tick_secrets();
         let bounds = &self.config.bounds;
         self.meta.trim_log(bounds, self.exports.held(GroupId::META));
         self.data.trim_log(bounds, self.exports.held(GroupId::DATA));
     }
 
-    /// Looks how far log and layer have grown, and lets the data group refuse writes accordingly.
+    /// Looks how far log and layers have grown, and lets the data group and the node's own log refuse writes
+    /// accordingly.
     fn measure_strain(&mut self) {
-        let (log_bytes, layer_bytes) =
-            (self.exports.log_bytes(), self.data.machine().layer_bytes());
-        let ahead_bytes =
-            self.checkpoint.as_ref().map_or(0, |_| self.data.machine().active_bytes());
+        let (log_bytes, layer_bytes) = (self.exports.log_bytes(), self.layer_bytes());
+        let ahead_bytes = self.ahead_bytes();
         let strain = Strain::of(log_bytes, layer_bytes, ahead_bytes, &self.config.bounds);
         let before = std::mem::replace(&mut self.strain, strain);
         let refuses = strain >= Strain::Refusing;
@@ -71,12 +72,13 @@ impl Node {
             tracing::warn!(log_bytes, layer_bytes, "{what} exports and checkpoints have kept up");
         }
         self.data.set_overloaded(refuses);
+        self.eventual.own_mut().set_overloaded(refuses);
+        self.eventual.set_closed(strain >= Strain::Closed);
     }
 
-    /// The strain without what is ahead of a checkpoint that runs: that ends with the checkpoint.
+    /// The strain without what is ahead of checkpoints that run: that ends with them.
     pub(super) fn lasting_strain(&self) -> Strain {
-        let layer_bytes = self.data.machine().layer_bytes();
-        Strain::of(self.exports.log_bytes(), layer_bytes, 0, &self.config.bounds)
+        Strain::of(self.exports.log_bytes(), self.layer_bytes(), 0, &self.config.bounds)
     }
 
     /// Publishes this node's addresses in the catalogue, until they stand there.
@@ -236,7 +238,7 @@ impl Node {
         let now = self.now;
         self.offer_exports();
         self.want_exports();
-        if self.store_failed {
+        if self.stores.any_failed() {
             let waiting = self.exports.take_waiting();
             self.refuse_exports(waiting, STORE_FAILED);
         }
@@ -249,16 +251,17 @@ impl Node {
                 self.effects.push(Effect::RemoveExport(file.path));
             }
         }
-        let may = self.checkpoint.is_none() && !self.renewals.is_running() && !self.store_failed;
+        let may = self.stores.are_idle() && !self.stores.any_failed();
         if may && self.exports.begins(now) {
             self.begin_export_round();
         }
-        let layer = self.data.machine().layer_bytes();
-        let bounds = &self.config.bounds;
+        let (layers, bounds) = (self.layer_bytes(), &self.config.bounds);
         // Where the log is too long, checkpoints wait and so, if need be, do writes.
-        let delays = layer > bounds.layer_bytes && self.exports.log_bytes() <= bounds.log_bytes;
-        if self.exports.is_writing(GroupId::DATA) && delays {
-            self.effects.push(Effect::AbortExport);
+        let delays = layers > bounds.layer_bytes && self.exports.log_bytes() <= bounds.log_bytes;
+        for group in KEPT {
+            if self.exports.is_writing(group) && delays {
+                self.effects.push(Effect::AbortExport(group));
+            }
         }
     }
 
@@ -277,8 +280,9 @@ impl Node {
     }
 
     fn want_exports(&mut self) {
-        // What lives: the store's file may be several times as long.
-        let state_bytes = self.exports.newest(GroupId::DATA).map_or(0, |file| file.bytes);
+        // What lives: the stores' files may be several times as long.
+        let newest = KEPT.into_iter().filter_map(|group| self.exports.newest(group));
+        let state_bytes: u64 = newest.map(|file| file.bytes).sum();
         // Nodes take their turns at different times.
         let share = 16 + self.config.id.get() % 8;
         let least = self.config.export_log_bytes / 16 * share;
@@ -286,7 +290,8 @@ impl Node {
         let limit = limit.min(self.config.bounds.log_bytes);
         let log_bytes = self.exports.log_bytes();
         // The round would begin with a checkpoint, and delay the start as that does.
-        let waits = self.starts_up() && log_bytes <= self.config.bounds.log_bytes;
+        let starts_up = KEPT.into_iter().all(|group| self.starts_up(group));
+        let waits = starts_up && log_bytes <= self.config.bounds.log_bytes;
         // A round that failed leaves damaged nodes waiting.
         if (log_bytes > limit && !waits) || self.exports.repairs_wait() {
             self.exports.want();
@@ -304,18 +309,25 @@ impl Node {
     }
 
     fn begin_export_round(&mut self) {
-        // A checkpoint of what is applied now; where the last one covers it already, there is none.
-        let machine = self.data.machine();
-        if machine.applied() == machine.checkpointed() {
-            self.exports.checkpointing();
-            self.write_exports();
-        } else if let Some(effect) = self.checkpoint_now() {
+        let mut groups = BTreeSet::new();
+        for group in KEPT {
+            // A checkpoint of what is applied now; where the last one covers it already, there is none.
+            let machine = self.machine_of(group);
+            if machine.applied() == machine.checkpointed() {
+                continue;
+            }
+            let Some(effect) = self.checkpoint_now(group) else { return };
             self.effects.push(effect);
-            self.exports.checkpointing();
+            groups.insert(group);
+        }
+        let covered = groups.is_empty();
+        self.exports.checkpointing(groups);
+        if covered {
+            self.write_exports();
         }
     }
 
-    /// Begins the exports of a round whose checkpoint is finished.
+    /// Begins the exports of a round whose checkpoints are finished.
     pub(super) fn write_exports(&mut self) {
         let mut groups = BTreeSet::new();
         let catalogue = self.meta.machine();
@@ -329,21 +341,11 @@ impl Node {
             self.effects.push(Effect::Export { header, source });
             groups.insert(GroupId::META);
         }
-        let first_conf = self.first_conf.clone();
-        let store = self.data.machine().store();
-        let covered = self.data.machine().checkpointed();
-        let newer = |file: &ExportFile| file.header.index < covered;
-        // There is nothing newer to say: the one that is there serves everybody.
-        let due = self.exports.newest(GroupId::DATA).is_none_or(newer);
-        if due && let Some(job) = self.data.machine_mut().begin_export() {
-            let conf = match job.conf() {
-                Some((conf, change)) => (conf.clone(), change),
-                None => first_conf,
-            };
-            let header = self.header(GroupId::DATA, job.index(), job.term(), conf);
-            self.effects
-                .push(Effect::Export { header, source: ExportSource::Machine { job, store } });
-            groups.insert(GroupId::DATA);
+        for group in KEPT {
+            if let Some(effect) = self.export_store(group) {
+                self.effects.push(effect);
+                groups.insert(group);
+            }
         }
         if !groups.is_empty() {
             return self.exports.writing(groups);
@@ -352,6 +354,24 @@ impl Node {
         self.exports.writing(groups);
         let waiting = self.exports.ended(GroupId::DATA, well, self.now);
         self.answer_exports(waiting, "nothing has been written yet");
+    }
+
+    /// Begins the export of what a store holds; `None` where there is nothing newer to say: the one that is
+    /// there serves everybody.
+    fn export_store(&mut self, group: GroupId) -> Option<Effect> {
+        let store = self.machine_of(group).store();
+        let covered = self.machine_of(group).checkpointed();
+        if self.exports.newest(group).is_some_and(|file| file.header.index >= covered) {
+            return None;
+        }
+        let job = self.machine_of_mut(group).begin_export()?;
+        let conf = match job.conf() {
+            Some((conf, change)) => (conf.clone(), change),
+            None if group == GroupId::DATA => self.first_conf.clone(),
+            None => Default::default(),
+        };
+        let header = self.header(group, job.index(), job.term(), conf);
+        Some(Effect::Export { header, source: ExportSource::Machine { job, store } })
     }
 
     fn header(
@@ -374,9 +394,10 @@ impl Node {
 
     /// An export of a round is durable, or could not be written.
     pub(super) fn exported(&mut self, group: GroupId, result: Result<ExportFile, ExportFailed>) {
-        let of_own_store = group == GroupId::DATA && !self.exports.take_orphaned();
+        let orphaned = group == GroupId::DATA && self.exports.take_orphaned();
+        let of_own_store = KEPT.contains(&group) && !orphaned;
         if of_own_store {
-            self.data.machine_mut().end_export();
+            self.machine_of_mut(group).end_export();
         }
         let unwritten = Some("the node could not write it; its log says why");
         let refused = match result {
@@ -394,14 +415,17 @@ impl Node {
             Err(failed @ ExportFailed::Store(_)) => {
                 tracing::error!(%group, %failed, "no export was written");
                 // It was only read. The next start reads all of it, and decides.
-                self.store_failed |= of_own_store;
+                if of_own_store {
+                    self.stores.of_mut(group).failed = true;
+                }
                 unwritten
             }
         };
         let waiting = self.exports.ended(group, refused.is_none(), self.now);
         match refused {
-            Some(why) => self.refuse_exports(waiting, why),
-            None => {
+            // Who waits wants the one of the data group.
+            Some(why) if group == GroupId::DATA => self.refuse_exports(waiting, why),
+            Some(_) | None => {
                 self.answer_exports(waiting, "the node has none that is good; its log says why")
             }
         }
@@ -469,23 +493,12 @@ impl Node {
         }
     }
 
-    /// A checkpoint of everything applied, unless one runs or the store is exported or renewed.
-    pub(super) fn checkpoint_now(&mut self) -> Option<Effect> {
-        let machine = self.data.machine_mut();
-        let job = machine.begin_checkpoint()?;
-        let store = machine.store();
-        self.checkpoints += 1;
-        self.log_since_checkpoint = 0;
-        let id = CheckpointId(self.checkpoints);
-        self.checkpoint = Some((id, job.index(), job.term()));
-        Some(Effect::Checkpoint { id, job, store })
-    }
-
     /// The disk is full, or has room again.
     pub(super) fn log_full(&mut self, full: bool) {
         self.read_only = full;
         self.meta.set_read_only(full);
         self.data.set_read_only(full);
+        self.eventual.own_mut().set_read_only(full);
         if full {
             self.leave_to_others();
         }
@@ -517,7 +530,9 @@ impl Node {
         if self.exports.damaged(group, index) {
             match group {
                 GroupId::META => self.meta.set_snapshot(None),
-                _ => self.data.set_snapshot(None),
+                GroupId::DATA => self.data.set_snapshot(None),
+                // It is for this node alone.
+                _ => {}
             }
         }
     }
@@ -549,5 +564,6 @@ fn drive<S: StateMachine>(
 
 /// A command of the node's own, which nobody waits for.
 fn internal(command: log::Command) -> Submission {
-    Submission { origin: Origin::Internal, command }
+    let options = EventualOptions::default();
+    Submission { origin: Origin::Internal, command, options }
 }

@@ -4,7 +4,8 @@
 //! - [`restore`]: puts an export where a node of a new cluster starts from it.
 //! - [`recover`]: makes such an export of what is left of a node, when no majority is.
 //!
-//! A restored or recovered cluster is a new one: see `durable/seed.rs` for how it begins.
+//! A restored or recovered cluster is a new one: see `durable/seed.rs` for how it begins. What its nodes remember by
+//! themselves (group 2) begins with nothing.
 
 mod error;
 pub mod recover;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use proto::Hex;
 use proto::log::export_record::Body;
+use proto::{GroupId, Hex};
 use storage::disk::Disk;
 use storage::export::{ExportFile, ExportReader};
 
@@ -35,10 +35,12 @@ pub struct Verified {
 pub fn verify(disk: &dyn Disk, path: &Path) -> Result<Verified, OfflineError> {
     let failed = |error| OfflineError::export(path, &error);
     let mut reader = ExportReader::open(disk, path).map_err(failed)?;
+    // The items of a node's own log lie in a keyspace that is none.
+    let of_items = reader.header().group == GroupId::EVENTUAL;
     let mut keyspaces = Vec::new();
     while let Some(record) = reader.next().map_err(failed)? {
         if let Some(Body::Keyspace(state)) = record.body
-            && !state.closed
+            && !(state.closed || of_items)
         {
             let name = state.descriptor.unwrap_or_default().name;
             keyspaces.push(Keyspace { name, revision: state.revision });

@@ -347,7 +347,10 @@ impl<'a> Session<'a> {
                 | Body::SnapshotChunk(_)
                 | Body::Repair(_)
                 | Body::MoveLeader(_)
-                | Body::DiskFull(_),
+                | Body::DiskFull(_)
+                | Body::Gossip(_)
+                | Body::SecretRequest(_)
+                | Body::SecretReply(_),
             ) => {
                 let from = self.up.ok_or(LinkEnd::Early)?;
                 self.shared.tell(LinkEvent::Message { from, message });

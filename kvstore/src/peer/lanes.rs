@@ -64,6 +64,8 @@ impl Lane {
                 | Body::Repair(_)
                 | Body::MoveLeader(_)
                 | Body::DiskFull(_)
+                | Body::SecretRequest(_)
+                | Body::SecretReply(_)
                 | Body::ReadIndex(_)
                 | Body::ReadIndexReply(_)
                 | Body::ForwardReply(_)

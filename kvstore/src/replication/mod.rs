@@ -4,7 +4,9 @@
 //! [`Replication`]; what a group does to keep its promise is its own matter. A replica is
 //! synchronous: it takes inputs and leaves what it wants done in an [`Outbox`].
 
+pub mod gossip;
 mod outbox;
+pub mod own_log;
 pub mod raft;
 
 pub use outbox::{Answered, Outbox, POLL_REPLY_BYTES_MAX, Retired};
@@ -42,6 +44,29 @@ pub struct Submission {
     pub origin: Origin,
     /// What to replicate.
     pub command: log::Command,
+    /// What only writes to eventual keyspaces ask for.
+    pub options: EventualOptions,
+}
+
+/// What only writes to eventual keyspaces ask for. The others refuse what is not the default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventualOptions {
+    /// The token of what was read and is superseded; empty: what the replica has.
+    pub causal: Bytes,
+    /// How many members have it durably before it is answered.
+    pub ack: v1::Ack,
+    /// Milliseconds after which the value is hidden; 0: never.
+    pub ttl_ms: u64,
+    /// It supersedes nothing.
+    pub beside: bool,
+}
+
+impl EventualOptions {
+    /// Whether nothing was asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is read.
@@ -53,6 +78,13 @@ pub enum Query {
         key: Bytes,
         /// `None`: the newest.
         at: Option<Revision>,
+    },
+    /// The siblings of one key of an eventual keyspace, behind the one that was shown last.
+    Siblings {
+        /// The key.
+        key: Bytes,
+        /// The sibling.
+        after: v1::Dot,
     },
     /// A page of a range.
     Range(RangeQuery),
@@ -96,6 +128,10 @@ pub struct Read {
 pub enum Found {
     /// Answers [`Query::Get`].
     Item(Option<v1::Item>),
+    /// Answers [`Query::Get`] and [`Query::Siblings`] in an eventual keyspace; without a proof.
+    Siblings(Box<v1::GetReply>),
+    /// Answers [`Query::Range`] in an eventual keyspace; without a proof.
+    Entries(Box<v1::RangeReply>),
     /// Answers [`Query::Range`].
     Page(storage::mvcc::RangePage),
     /// Answers [`Query::History`].
@@ -113,7 +149,17 @@ impl Found {
     fn bytes(&self) -> usize {
         const EACH: usize = 128;
         let item = |item: &v1::Item| item.key.len() + item.value.len() + EACH;
+        let sibling = |sibling: &v1::Sibling| sibling.value.len() + EACH;
         match self {
+            Self::Siblings(reply) => {
+                reply.siblings.iter().map(sibling).sum::<usize>() + reply.context.len() + EACH
+            }
+            Self::Entries(reply) => {
+                let entry = |entry: &v1::Entry| {
+                    entry.siblings.iter().map(sibling).sum::<usize>() + entry.key.len() + EACH
+                };
+                reply.entries.iter().map(entry).sum::<usize>() + PAGE_BYTES_MIN
+            }
             Self::Item(found) => found.as_ref().map_or(0, item) + EACH,
             // Also what it took to find out that there is little to answer.
             Self::Page(page) => page.items.iter().map(item).sum::<usize>() + PAGE_BYTES_MIN,
@@ -144,8 +190,9 @@ pub trait Replication {
     /// Takes a read. It is answered through the outbox, now or later.
     fn read(&mut self, read: Read, out: &mut Outbox);
 
-    /// The client no longer waits. A write that was handed over may still happen.
-    fn forget(&mut self, id: RequestId);
+    /// The client no longer waits. A write that was handed over may still happen. Where the replica knows more of what
+    /// became of it than that no answer came, it says so.
+    fn forget(&mut self, id: RequestId) -> Option<Failure>;
 
     /// The link to a peer came up or went down.
     fn link(&mut self, node: NodeId, up: bool, out: &mut Outbox);

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use proto::v1::Level;
-use proto::{Failure, GroupId, NodeId, Revision, log, peer};
+use proto::{Failure, GroupId, NodeId, Revision, log, peer, v1};
 
 use super::Found;
 use crate::node::{RequestId, Ticket};
@@ -26,6 +26,8 @@ pub enum Answered {
         outcome: log::WriteOutcome,
         /// Voters known to hold it durably.
         acknowledged_by: Vec<NodeId>,
+        /// What clients of eventual keyspaces learn of it.
+        written: Option<v1::Written>,
     },
 }
 
@@ -68,8 +70,8 @@ pub struct Outbox {
     pub again: bool,
     /// A read found that the state store of a group has failed.
     pub store_lost: bool,
-    /// The node cannot go on.
-    pub fatal: Option<String>,
+    /// The node cannot go on: because of the state of this group, for this reason.
+    pub fatal: Option<(GroupId, String)>,
 }
 
 /// Bytes of answers that one poll produces before inputs get their turn again. One answer may
@@ -111,8 +113,8 @@ impl Outbox {
         self.answers.push((id, answer));
     }
 
-    /// Records why the node cannot go on; the first reason stays.
-    pub fn fail(&mut self, why: String) {
-        self.fatal.get_or_insert(why);
+    /// Records why the node cannot go on: the state of `group` has failed. The first reason stays.
+    pub fn fail(&mut self, group: GroupId, why: String) {
+        self.fatal.get_or_insert((group, why));
     }
 }

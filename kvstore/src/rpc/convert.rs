@@ -9,6 +9,7 @@ use proto::v1::{self, Level, op::Op};
 use proto::{Applied, ClientId, Code, Failure, limits, log};
 
 use crate::node::Request;
+use crate::replication::EventualOptions;
 
 fn malformed(why: impl Into<String>) -> Failure {
     Failure::new(Code::InvalidRequest, "request", why).applied(Applied::No)
@@ -62,10 +63,11 @@ pub fn history(mut request: v1::HistoryRequest) -> Result<Request, Failure> {
 /// Those of [`limits::check_txn`]; [`Code::InvalidRequest`] for a bad id or a condition on another
 /// key.
 pub fn put(request: v1::PutRequest) -> Result<Request, Failure> {
-    let v1::PutRequest { keyspace, id, key, value, condition, prev } = request;
+    let options = options(&request.causal, request.ack, request.ttl_ms, request.beside)?;
+    let v1::PutRequest { keyspace, id, key, value, condition, prev, .. } = request;
     let compares = condition_on(&key, condition)?;
     let op = Op::Put(v1::PutOp { key, value, prev });
-    write(keyspace, id, compares, vec![v1::Op { op: Some(op) }], Vec::new())
+    write(keyspace, id, (compares, vec![v1::Op { op: Some(op) }], Vec::new()), options)
 }
 
 /// Deletes one key or a range.
@@ -73,10 +75,11 @@ pub fn put(request: v1::PutRequest) -> Result<Request, Failure> {
 /// # Errors
 /// As [`put`].
 pub fn delete(request: v1::DeleteRequest) -> Result<Request, Failure> {
-    let v1::DeleteRequest { keyspace, id, key, range_end, condition, prev } = request;
+    let options = options(&request.causal, request.ack, 0, request.beside)?;
+    let v1::DeleteRequest { keyspace, id, key, range_end, condition, prev, .. } = request;
     let compares = condition_on(&key, condition)?;
     let op = Op::Delete(v1::DeleteOp { key, range_end, prev });
-    write(keyspace, id, compares, vec![v1::Op { op: Some(op) }], Vec::new())
+    write(keyspace, id, (compares, vec![v1::Op { op: Some(op) }], Vec::new()), options)
 }
 
 /// A transaction.
@@ -85,21 +88,25 @@ pub fn delete(request: v1::DeleteRequest) -> Result<Request, Failure> {
 /// Those of [`limits::check_txn`]; [`Code::InvalidRequest`] for a bad id.
 pub fn txn(request: v1::TxnRequest) -> Result<Request, Failure> {
     let v1::TxnRequest { keyspace, id, compares, then_ops, else_ops } = request;
-    write(keyspace, id, compares, then_ops, else_ops)
+    write(keyspace, id, (compares, then_ops, else_ops), EventualOptions::default())
 }
 
 /// The reply to a put.
 ///
 /// # Errors
 /// [`Code::Internal`] when the outcome is not one of a put; the write was applied.
-pub fn put_reply(outcome: log::WriteOutcome, proof: v1::Proof) -> Result<v1::PutReply, Failure> {
+pub fn put_reply(
+    outcome: log::WriteOutcome,
+    proof: v1::Proof,
+    written: Option<v1::Written>,
+) -> Result<v1::PutReply, Failure> {
     let (succeeded, revision) = (outcome.succeeded, outcome.revision);
     let prev = match only_result(outcome)? {
         Some(OpOutcome::Put(result)) => result.prev,
         None => None,
         Some(other) => return Err(foreign_result(&other)),
     };
-    Ok(v1::PutReply { proof: Some(proof), succeeded, revision, prev })
+    Ok(v1::PutReply { proof: Some(proof), succeeded, revision, prev, written })
 }
 
 /// The reply to a delete.
@@ -109,6 +116,7 @@ pub fn put_reply(outcome: log::WriteOutcome, proof: v1::Proof) -> Result<v1::Put
 pub fn delete_reply(
     outcome: log::WriteOutcome,
     proof: v1::Proof,
+    written: Option<v1::Written>,
 ) -> Result<v1::DeleteReply, Failure> {
     let (succeeded, revision) = (outcome.succeeded, outcome.revision);
     let (deleted, prev) = match only_result(outcome)? {
@@ -116,7 +124,7 @@ pub fn delete_reply(
         None => (0, Vec::new()),
         Some(other) => return Err(foreign_result(&other)),
     };
-    Ok(v1::DeleteReply { proof: Some(proof), succeeded, deleted, revision, prev })
+    Ok(v1::DeleteReply { proof: Some(proof), succeeded, deleted, revision, prev, written })
 }
 
 /// The reply to a transaction.
@@ -144,12 +152,29 @@ fn condition_on(key: &Bytes, condition: Option<v1::Compare>) -> Result<Vec<v1::C
     }
 }
 
+/// What only writes to eventual keyspaces ask for.
+fn options(
+    causal: &Bytes,
+    ack: i32,
+    ttl_ms: u64,
+    beside: bool,
+) -> Result<EventualOptions, Failure> {
+    limits::check_token(causal)?;
+    limits::check_ttl(ttl_ms)?;
+    let known = v1::Ack::try_from(ack);
+    let ack = known.map_err(|_| malformed(format!("ack {ack} is not known to this version")))?;
+    // The default of this kind.
+    let ack = if ack == v1::Ack::One { v1::Ack::Unspecified } else { ack };
+    Ok(EventualOptions { causal: causal.clone(), ack, ttl_ms, beside })
+}
+
+type Operations = (Vec<v1::Compare>, Vec<v1::Op>, Vec<v1::Op>);
+
 fn write(
     keyspace: String,
     id: Option<v1::WriteId>,
-    compares: Vec<v1::Compare>,
-    then_ops: Vec<v1::Op>,
-    else_ops: Vec<v1::Op>,
+    (compares, then_ops, else_ops): Operations,
+    options: EventualOptions,
 ) -> Result<Request, Failure> {
     limits::check_keyspace(&keyspace)?;
     limits::check_txn(&compares, &then_ops, &else_ops)?;
@@ -158,7 +183,7 @@ fn write(
     }
     // The node fills in the keyspace's number.
     let write = log::Write { keyspace: 0, id, compares, then_ops, else_ops };
-    Ok(Request::Write { keyspace, write })
+    Ok(Request::Write { keyspace, write, options })
 }
 
 fn check_id(id: &v1::WriteId) -> Result<(), Failure> {
@@ -228,10 +253,11 @@ mod tests {
             prev: true,
             ..put_request()
         };
-        let Request::Write { keyspace, write } = put(request).unwrap() else {
+        let Request::Write { keyspace, write, options } = put(request).unwrap() else {
             panic!("a put is a write");
         };
         assert_eq!(keyspace, "default");
+        assert!(options.is_default());
         assert_eq!(write.id, Some(write_id()));
         assert_eq!(write.compares, [condition]);
         let op = Op::Put(v1::PutOp { key: key("a"), value: key("1"), prev: true });
@@ -263,6 +289,15 @@ mod tests {
             (id(|id| id.seq = 0), Code::InvalidRequest),
             (id(|id| id.first_open = 0), Code::InvalidRequest),
             (id(|id| id.first_open = 4), Code::InvalidRequest),
+            (v1::PutRequest { ack: 9, ..put_request() }, Code::InvalidRequest),
+            (v1::PutRequest { ttl_ms: u64::MAX, ..put_request() }, Code::InvalidRequest),
+            (
+                v1::PutRequest {
+                    causal: vec![0; limits::TOKEN_BYTES_MAX + 1].into(),
+                    ..put_request()
+                },
+                Code::TokenInvalid,
+            ),
         ];
         for (request, code) in cases {
             let failure = put(request).unwrap_err();
@@ -272,8 +307,12 @@ mod tests {
 
     #[test]
     fn unknown_levels_are_refused_not_guessed() {
-        let request =
-            v1::GetRequest { keyspace: "default".into(), key: key("a"), level: 77, revision: 0 };
+        let request = v1::GetRequest {
+            keyspace: "default".into(),
+            key: key("a"),
+            level: 77,
+            ..Default::default()
+        };
         assert_eq!(get(request).unwrap_err().code, Code::LevelNotOffered);
     }
 
@@ -306,17 +345,17 @@ mod tests {
         };
         let proof = v1::Proof { revision: 3, ..v1::Proof::default() };
 
-        let reply = put_reply(outcome(result(OpOutcome::Put(put.clone()))), proof.clone()).unwrap();
+        let reply = put_reply(outcome(result(OpOutcome::Put(put))), proof.clone(), None).unwrap();
         assert_eq!((reply.succeeded, reply.revision, reply.prev), (true, 3, Some(item)));
         let deleted = outcome(result(OpOutcome::Delete(delete)));
-        let reply = delete_reply(deleted.clone(), proof.clone()).unwrap();
+        let reply = delete_reply(deleted.clone(), proof.clone(), None).unwrap();
         assert_eq!((reply.deleted, reply.prev.len(), reply.proof), (2, 1, Some(proof.clone())));
         assert_eq!(txn_reply(deleted.clone(), proof.clone()).results, deleted.results);
 
-        let mixed = put_reply(deleted, proof.clone()).unwrap_err();
+        let mixed = put_reply(deleted, proof.clone(), None).unwrap_err();
         assert_eq!((mixed.code, mixed.applied), (Code::Internal, Some(Applied::Yes)));
         let lost = log::WriteOutcome { revision: 3, ..log::WriteOutcome::default() };
-        let reply = put_reply(lost, proof).unwrap();
+        let reply = put_reply(lost, proof, None).unwrap();
         assert_eq!((reply.succeeded, reply.prev), (false, None));
     }
 }

@@ -98,9 +98,9 @@ impl KvService {
         &self,
         call: &Call,
         request: Result<node::Request, Failure>,
-    ) -> Result<(log::WriteOutcome, v1::Proof), Failure> {
+    ) -> Result<(log::WriteOutcome, v1::Proof, Option<v1::Written>), Failure> {
         match self.ask(call, request).await? {
-            Reply::Write { outcome, proof } => Ok((outcome, proof)),
+            Reply::Write { outcome, proof, written } => Ok((outcome, proof, written)),
             _ => Err(mixed_up().applied(Applied::Unknown)),
         }
     }
@@ -174,7 +174,8 @@ impl Kv for KvService {
         let (metadata, _, request) = request.into_parts();
         let call = Call::write(Op::Put, &request.key, &metadata);
         let reply = self.ask_write(&call, convert::put(request)).await;
-        let reply = reply.and_then(|(outcome, proof)| convert::put_reply(outcome, proof));
+        let reply =
+            reply.and_then(|(outcome, proof, written)| convert::put_reply(outcome, proof, written));
         self.finish(&call, reply)
     }
 
@@ -185,7 +186,8 @@ impl Kv for KvService {
         let (metadata, _, request) = request.into_parts();
         let call = Call::write(Op::Delete, &request.key, &metadata);
         let reply = self.ask_write(&call, convert::delete(request)).await;
-        let reply = reply.and_then(|(outcome, proof)| convert::delete_reply(outcome, proof));
+        let reply = reply
+            .and_then(|(outcome, proof, written)| convert::delete_reply(outcome, proof, written));
         self.finish(&call, reply)
     }
 
@@ -196,7 +198,7 @@ impl Kv for KvService {
         let (metadata, _, request) = request.into_parts();
         let call = Call::write(Op::Txn, &first_key(&request), &metadata);
         let reply = self.ask_write(&call, convert::txn(request)).await;
-        self.finish(&call, reply.map(|(outcome, proof)| convert::txn_reply(outcome, proof)))
+        self.finish(&call, reply.map(|(outcome, proof, _)| convert::txn_reply(outcome, proof)))
     }
 
     async fn history(

@@ -167,7 +167,7 @@ fn get(key: &'static str, level: Level) -> v1::GetRequest {
         keyspace: "default".into(),
         key: Bytes::from_static(key.as_bytes()),
         level: level.into(),
-        revision: 0,
+        ..Default::default()
     }
 }
 
@@ -301,5 +301,47 @@ async fn a_full_node_refuses_at_once_and_stays_healthy() {
     drop(all);
     let accepted = port.call("/kv.v1.Kv/Put", &put("a", Bytes::new())).await;
     assert!(accepted.message::<v1::PutReply>().succeeded);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn eventual_keyspaces_are_created_listed_and_removed() {
+    use v1::keyspace::{Kind, Policy, Settings, State};
+    let (mut port, node) = Port::serving().await;
+    let carts = v1::Keyspace {
+        name: "carts".into(),
+        kind: Kind::Eventual.into(),
+        policy: Policy::Lww.into(),
+        ..v1::Keyspace::default()
+    };
+    let create = |keyspace| v1::CreateKeyspaceRequest { keyspace: Some(keyspace) };
+    let path = "/kv.v1.Keyspaces/Create";
+    let limited = Some(Settings { keys_max: 5, ..Settings::default() });
+    let refused =
+        port.call(path, &create(v1::Keyspace { settings: limited, ..carts.clone() })).await;
+    assert_eq!(refused.refused(), (Code::SettingNotOffered, Some(Applied::No)));
+    let made: v1::KeyspaceReply = port.call(path, &create(carts.clone())).await.message();
+    let made = made.keyspace.unwrap();
+    assert_eq!((made.state(), made.policy(), made.id), (State::Ready, Policy::Lww, 2));
+
+    let list = v1::ListKeyspacesRequest::default();
+    let listed: v1::ListKeyspacesReply = port.call("/kv.v1.Keyspaces/List", &list).await.message();
+    let kinds: Vec<_> =
+        listed.keyspaces.iter().map(|k| k.keyspace.as_ref().unwrap().kind()).collect();
+    assert_eq!(kinds, [Kind::Linearizable, Kind::Eventual]);
+    let view = v1::KeyspaceView { keyspace: Some(made), ..v1::KeyspaceView::default() };
+    assert_eq!(listed.keyspaces[1], view, "it has no revisions");
+
+    let set = v1::SetKeyspaceRequest {
+        name: "carts".into(),
+        settings: limited,
+        ..v1::SetKeyspaceRequest::default()
+    };
+    let refused = port.call("/kv.v1.Keyspaces/Set", &set).await;
+    assert_eq!(refused.refused(), (Code::SettingNotOffered, Some(Applied::No)));
+    let remove = v1::RemoveKeyspaceRequest { name: "carts".into() };
+    let path = "/kv.v1.Keyspaces/Remove";
+    assert!(port.call(path, &remove).await.message::<v1::KeyspaceReply>().keyspace.is_some());
+    assert_eq!(port.call(path, &remove).await.refused().0, Code::KeyspaceNotFound);
     node.stop().await;
 }

@@ -17,6 +17,7 @@ use crate::durable::{
     Damage, DataFiles, Founding, Opened as FilesOpened, Ready, SledDirs, first_states,
 };
 use crate::node::{CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, Node, NodeBounds, NodeConfig};
+use crate::secrets::Entropy;
 
 /// The file that says that a log was created.
 const STARTED: &str = "started";
@@ -107,6 +108,8 @@ pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
         tracing::info!(segment, offset, "the log ended in an unfinished batch, which was cut");
     }
     tracing::info!(%commit, applied = %start.machine.applied(), "log and state are open");
+    let entropy = Entropy::of_system()
+        .map_err(|source| ServerError::System { what: "draw random bytes", source })?;
     let config = NodeConfig {
         id: plan.id,
         name: plan.name,
@@ -115,6 +118,7 @@ pub(super) fn open(plan: Plan) -> Result<Opened, ServerError> {
         peer_address: plan.peer_address,
         boot: plan.boot,
         seed: rand::random(),
+        entropy,
         checkpoint_layer_bytes: CHECKPOINT_LAYER_BYTES,
         epoch,
         export_log_bytes: EXPORT_LOG_BYTES,

@@ -146,6 +146,7 @@ fn payload_bytes(message: &peer::PeerMessage) -> usize {
         Some(Body::ForwardReply(reply)) => reply.encoded_len(),
         Some(Body::SnapshotOffer(offer)) => offer.encoded_len(),
         Some(Body::SnapshotChunk(chunk)) => chunk.data.len() + 64,
+        Some(Body::Gossip(gossip)) => gossip.data.len() + 32,
         Some(
             Body::ReadIndex(_)
             | Body::ReadIndexReply(_)
@@ -153,6 +154,8 @@ fn payload_bytes(message: &peer::PeerMessage) -> usize {
             | Body::Repair(_)
             | Body::MoveLeader(_)
             | Body::DiskFull(_)
+            | Body::SecretRequest(_)
+            | Body::SecretReply(_)
             | Body::Ping(_)
             | Body::Pong(_),
         )

@@ -150,7 +150,9 @@ fn request_bytes(request: &Request) -> usize {
     match request {
         Request::Get(get) => get.encoded_len(),
         Request::Range(range) => range.encoded_len(),
-        Request::Write { keyspace, write } => keyspace.len() + write.encoded_len(),
+        Request::Write { keyspace, write, options } => {
+            keyspace.len() + write.encoded_len() + options.causal.len()
+        }
         Request::History(history) => history.encoded_len(),
         Request::Manage(command) => command.encoded_len(),
         Request::Keyspaces | Request::Catalogue | Request::Export => 0,
@@ -180,6 +182,7 @@ pub(super) fn unanswered(write: bool) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::EventualOptions;
     use proto::v1;
 
     fn handle() -> (NodeHandle, mpsc::Receiver<Event>, Arc<LogSpace>) {
@@ -193,7 +196,11 @@ mod tests {
     }
 
     fn put() -> Request {
-        Request::Write { keyspace: "default".into(), write: proto::log::Write::default() }
+        Request::Write {
+            keyspace: "default".into(),
+            write: proto::log::Write::default(),
+            options: EventualOptions::default(),
+        }
     }
 
     fn get() -> Request {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proto::{GroupId, NodeId, peer, v1};
+use proto::{NodeId, peer, v1};
 use storage::export::ExportFile;
 use tokio::sync::watch;
 
@@ -77,6 +77,7 @@ impl NodeThread {
             serving: HashMap::new(),
         };
         turns.start_campaign();
+        turns.node.step(Input::Wall(wall_ms()));
         // The first turn takes no event: what was committed before the start is applied before
         // anyone can read (B18).
         let mut flow = turns.carry_out();
@@ -88,6 +89,9 @@ impl NodeThread {
                 if turns.node.wants_poll() { Duration::ZERO } else { ticker.wait(Instant::now()) };
             flow = turns.take_all(&events, wait);
             let ticks = ticker.take(Instant::now());
+            if ticks > 0 {
+                turns.node.step(Input::Wall(wall_ms()));
+            }
             for _ in 0..ticks {
                 turns.node.step(Input::Tick);
             }
@@ -197,23 +201,17 @@ impl Turns {
                     self.on_store(StoreJob::Checkpoint { id, job: Box::new(job), store });
                 }
                 Effect::Export { header, source } => {
-                    if header.group == GroupId::DATA {
-                        // Whatever was to be given up has ended: the node begins one after the other.
-                        self.store_signals.abort_export.store(false, Ordering::Release);
-                    }
+                    // Whatever was to be given up has ended: the node begins one after the other.
+                    self.store_signals.abort_exports.take(header.group);
                     self.on_store(StoreJob::Export { header, source: Box::new(source) });
                 }
-                Effect::AbortExport => {
-                    self.store_signals.abort_export.store(true, Ordering::Release);
-                }
+                Effect::AbortExport(group) => self.store_signals.abort_exports.wish(group),
                 Effect::Renew(order) => {
                     // As above: the one before has been reported.
-                    self.store_signals.abort_renewal.store(false, Ordering::Release);
+                    self.store_signals.abort_renewals.take(order.group);
                     self.on_store(StoreJob::Renew(Box::new(order)));
                 }
-                Effect::AbortRenewal => {
-                    self.store_signals.abort_renewal.store(true, Ordering::Release);
-                }
+                Effect::AbortRenewal(group) => self.store_signals.abort_renewals.wish(group),
                 Effect::ServeChunk { to, file, offset } => {
                     self.serve(to, file, offset);
                 }
@@ -232,9 +230,9 @@ impl Turns {
                 Effect::RemoveState { name, state } => {
                     self.transfer(TransferJob::RemoveState(name, state));
                 }
+                Effect::StoreSecret(secret) => self.transfer(TransferJob::StoreSecret(secret)),
                 Effect::SuspectState(name) => self.give_up_store(&name),
                 Effect::Fatal(why) => {
-                    self.give_up_store(self.node.state_dir());
                     self.fatal.report(&why);
                     return Flow::End;
                 }
@@ -284,6 +282,12 @@ impl Turns {
             self.node.step(Input::Campaign);
         }
     }
+}
+
+/// Milliseconds since 1970, by the wall clock.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An election that waits for enough voters to be reachable: votes sent before would be lost.

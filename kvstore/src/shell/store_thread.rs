@@ -1,8 +1,9 @@
-//! The thread that writes checkpoints and exports, and renews the store.
+//! The thread that writes checkpoints and exports, and renews stores.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::GroupId;
@@ -23,7 +24,7 @@ const STEP_ROOM_BYTES: u64 = 32 * 1024 * 1024;
 /// Time between two looks for room.
 const ROOM_PAUSE: Duration = Duration::from_millis(100);
 
-/// Work on the store. One piece at a time: exports and renewals read between two checkpoints.
+/// Work on the stores. One piece at a time: exports and renewals read between two checkpoints.
 #[derive(Debug)]
 pub(super) enum StoreJob {
     /// Moves the memory layer into the store.
@@ -39,10 +40,26 @@ pub(super) enum StoreJob {
 pub(super) struct StoreSignals {
     /// The node stops: a job is left half done, which the next start takes in its stride.
     pub(super) stop: AtomicBool,
-    /// The export of the data group that is being written, or waits for its turn, is to be given up.
-    pub(super) abort_export: AtomicBool,
-    /// The renewal that runs, or waits for its turn, is to be given up.
-    pub(super) abort_renewal: AtomicBool,
+    /// Exports of these groups that are being written, or wait for their turn, are to be given up.
+    pub(super) abort_exports: Aborts,
+    /// So are renewals of the stores of these groups.
+    pub(super) abort_renewals: Aborts,
+}
+
+/// Groups whose work is to be given up.
+#[derive(Debug, Default)]
+pub(super) struct Aborts(Mutex<BTreeSet<GroupId>>);
+
+impl Aborts {
+    /// What is done for this group, or waits, is to be given up.
+    pub(super) fn wish(&self, group: GroupId) {
+        self.0.lock().expect("nobody panics while holding it").insert(group);
+    }
+
+    /// Whether that is so; not any more then.
+    pub(super) fn take(&self, group: GroupId) -> bool {
+        self.0.lock().expect("nobody panics while holding it").remove(&group)
+    }
 }
 
 /// What was said about the room for a checkpoint.
@@ -54,7 +71,7 @@ struct Room {
     unseen: bool,
 }
 
-/// Runs jobs on the store beside everything else.
+/// Runs jobs on the stores beside everything else.
 ///
 /// What fails is reported, and the node decides.
 pub(super) struct StoreThread {
@@ -90,9 +107,9 @@ impl StoreThread {
                     }
                 }
                 StoreJob::Renew(order) => {
-                    let state_dir = order.state_dir.clone();
+                    let (group, state_dir) = (order.group, order.state_dir.clone());
                     match self.renew(*order) {
-                        Some(result) => Input::Renewed { state_dir, result },
+                        Some(result) => Input::Renewed { group, state_dir, result },
                         None => return,
                     }
                 }
@@ -164,8 +181,7 @@ impl StoreThread {
             if self.signals.stop.load(Ordering::Acquire) {
                 return None;
             }
-            // Meant for the data group: the others are written in one step.
-            if group == GroupId::DATA && self.signals.abort_export.swap(false, Ordering::AcqRel) {
+            if self.signals.abort_exports.take(group) {
                 task.give_up();
                 let why = "it took too long and delayed the next checkpoint".to_owned();
                 return Some(Err(ExportFailed::File(why)));
@@ -183,6 +199,7 @@ impl StoreThread {
 
     /// `None` when it was told to stop.
     fn renew(&self, order: RenewOrder) -> Option<Result<Arc<dyn StateStore>, RenewFailed>> {
+        let group = order.group;
         let mut task = match RenewTask::begin(&self.files, order) {
             Ok(task) => task,
             Err(failed) => return Some(Err(failed)),
@@ -191,7 +208,7 @@ impl StoreThread {
             if self.signals.stop.load(Ordering::Acquire) {
                 return None;
             }
-            if self.signals.abort_renewal.swap(false, Ordering::AcqRel) {
+            if self.signals.abort_renewals.take(group) {
                 let why = "it was in the way of a checkpoint or a snapshot, or the disk is full";
                 return Some(Err(RenewFailed::Copy(why.to_owned())));
             }

@@ -15,6 +15,8 @@ use super::{Admission, Fatal, Mailbox, NodeHandle, Shell, ShellParts};
 use crate::durable::{DataFiles, Founding, MemoryDirs, Opened, first_states};
 use crate::metrics::Metrics;
 use crate::node::{EXPORT_LOG_BYTES, Node, NodeBounds, NodeConfig, Reply, Request};
+use crate::replication::EventualOptions;
+use crate::secrets::Entropy;
 
 /// Longer than anything in a test takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,16 +70,26 @@ pub(crate) fn opened_with(
     adjust: impl FnOnce(&mut NodeConfig),
 ) -> (Node, Wal, DataFiles) {
     let options = WalOptions::new(CLUSTER);
-    let files = DataFiles {
-        disk: Arc::new(disk.clone()),
-        dir: "/data".into(),
-        cluster: CLUSTER,
-        states: Arc::new(MemoryDirs::default()),
-        wal: WalOptions { segment_bytes: SEGMENT_BYTES_MIN * 2, ..options },
-        machine: MachineOptions::default(),
-    };
+    reopened(
+        DataFiles {
+            disk: Arc::new(disk.clone()),
+            dir: "/data".into(),
+            cluster: CLUSTER,
+            states: Arc::new(MemoryDirs::default()),
+            wal: WalOptions { segment_bytes: SEGMENT_BYTES_MIN * 2, ..options },
+            machine: MachineOptions::default(),
+        },
+        adjust,
+    )
+}
+
+/// The same with what is left of its state.
+pub(crate) fn reopened(
+    files: DataFiles,
+    adjust: impl FnOnce(&mut NodeConfig),
+) -> (Node, Wal, DataFiles) {
     let founding = Founding { members: vec![(NodeId(1), "n1".into())], joined: false };
-    if !Wal::exists(disk, &files.wal_dir()).unwrap() {
+    if !Wal::exists(files.disk.as_ref(), &files.wal_dir()).unwrap() {
         let states = first_states(&founding);
         Wal::create(files.disk.clone(), &files.wal_dir(), files.wal.clone(), states).unwrap();
     }
@@ -93,6 +105,7 @@ pub(crate) fn opened_with(
         peer_address: "127.0.0.1:7611".into(),
         boot: 1,
         seed: 1,
+        entropy: Entropy::predictable(1),
         checkpoint_layer_bytes: LAYER_BYTES,
         epoch: 0,
         export_log_bytes: EXPORT_LOG_BYTES,
@@ -158,7 +171,7 @@ pub(crate) fn put_request(key: &str, value: &[u8]) -> Request {
         prev: false,
     });
     let write = log::Write { then_ops: vec![v1::Op { op: Some(op) }], ..log::Write::default() };
-    Request::Write { keyspace: "default".into(), write }
+    Request::Write { keyspace: "default".into(), write, options: EventualOptions::default() }
 }
 
 pub(crate) async fn put(node: &NodeHandle, key: &str, value: &[u8]) -> Result<Reply, Failure> {

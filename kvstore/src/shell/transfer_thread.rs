@@ -1,4 +1,5 @@
-//! The thread that serves exports to peers, receives them, and builds states from them.
+//! The thread that serves exports to peers, receives them, and builds states from them. It writes secrets
+//! too.
 
 use std::any::Any;
 use std::io;
@@ -18,6 +19,7 @@ use crate::durable::{
     BuildStep, BuildTask, CheckTask, DataFiles, Receiver as ExportReceiver, read_chunk,
 };
 use crate::node::{Input, NotBuilt};
+use crate::secrets::Secret;
 
 /// What the node wants done, as its effects of the same names.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(super) enum TransferJob {
     Discard(GroupId),
     RemoveExport(std::path::PathBuf),
     RemoveState(String, Option<Box<dyn Any + Send>>),
+    StoreSecret(Secret),
 }
 
 /// Most chunks that wait to be read and sent to one peer. One that fetches two exports as this version
@@ -159,6 +162,7 @@ impl TransferThread {
                     Err(why) => self.not_built(group, index, why, Some(file)),
                 }
             }
+            TransferJob::StoreSecret(secret) => self.store(&secret),
             TransferJob::Discard(group) => receiver.discard(group),
             TransferJob::RemoveExport(path) => {
                 warn_unless_gone(self.files.disk.remove_file(&path), &path);
@@ -170,6 +174,16 @@ impl TransferThread {
                 }
             }
         }
+    }
+
+    /// Writes a secret. The node has it written again where that fails.
+    fn store(&self, secret: &Secret) {
+        let written = self.files.secrets().write(secret);
+        if let Err(error) = &written {
+            tracing::warn!(%error, id = %secret.id(), "a secret cannot be written");
+        }
+        let (id, fingerprint, written) = (secret.id(), secret.fingerprint(), written.is_ok());
+        self.tell(Input::SecretStored { id, fingerprint, written });
     }
 
     /// Sends a chunk. False where it cannot be read: then the receiver hears that the export is gone.

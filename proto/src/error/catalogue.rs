@@ -132,6 +132,10 @@ catalogue! {
         cause "The settings were worked out from others that are not in force any more. Nothing was applied.",
         check "kv keyspace show NAME",
         fix "Read the settings again and decide anew.";
+    SettingNotOffered = 1019, InvalidArgument, exit 8, "setting not offered for the kind of keyspace",
+        cause "A keyspace of kind `eventual` keeps no history, and this version bounds neither its keys nor its bytes; one of kind `linearizable` has no policy; no kind offers merge types. Nothing was applied.",
+        check "kv keyspace show NAME",
+        fix "Leave the setting out, or choose the other kind.";
     KeyNotFound = 1101, NotFound, exit 3, "key not found",
         cause "The key does not exist at the revision that was read.",
         check "kv ls PREFIX",
@@ -332,6 +336,10 @@ catalogue! {
         cause "Neither a context nor --endpoints with --ca, --cert and --key says which cluster to talk to.",
         check "kv context ls",
         fix "kv context add NAME --endpoints HOST:PORT --ca FILE --cert FILE --key FILE; kvstore dev writes the context `dev` by itself.";
+    SeveralValues = 1804, FailedPrecondition, exit 4, "key has several values",
+        cause "Values of the key were written without knowing of each other, and one was asked for. The client says it, no node does.",
+        check "kv get KEY -o json shows all of them, and the causal token that covers them.",
+        fix "Merge them: write one value with --causal TOKEN. Or show the newest: kv get KEY --resolve lww.";
     Internal = 1901, Internal, exit 1, "internal error",
         cause "A bug in kvstore.",
         check "The server's log around the time of the request.",

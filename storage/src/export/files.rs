@@ -12,6 +12,7 @@ use crate::disk::Disk;
 const SUFFIX: &str = ".exp";
 const PART_SUFFIX: &str = ".part";
 const UNFINISHED_SUFFIX: &str = ".exp.new";
+const ASIDE_SUFFIX: &str = ".aside";
 
 /// Path of an export: `<group>-<index>.exp`, the group in decimal, the index as 16 hex digits.
 #[must_use]
@@ -66,6 +67,26 @@ pub fn prune(
         let found = parse(name).or_else(|| parse_unfinished(name));
         found.is_some_and(|(of, index)| of == group && index < keep)
     })
+}
+
+/// Gives the exports of `group` another name, under which nobody takes them for exports any more: what they
+/// hold belongs to a log that is lost. One with the same name goes. Returns how many there were; durable on
+/// return.
+///
+/// # Errors
+/// [`ExportError::Io`], some may then have another name.
+pub fn set_aside(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<usize, ExportError> {
+    let mut aside = 0;
+    for (_, _, path) in exports_in(disk, dir)?.into_iter().filter(|(of, ..)| *of == group) {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ASIDE_SUFFIX);
+        disk.rename(&path, Path::new(&name)).map_err(ExportError::io("rename", &path))?;
+        aside += 1;
+    }
+    if aside > 0 {
+        disk.sync_dir(dir).map_err(ExportError::io("sync", dir))?;
+    }
+    Ok(aside)
 }
 
 /// Removes what crashes left of exports that were being written or received. For the start of a

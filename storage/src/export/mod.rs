@@ -32,7 +32,7 @@ mod transfer;
 mod writer;
 
 pub use error::ExportError;
-pub use files::{exports_in, path_of, prune, sweep};
+pub use files::{exports_in, path_of, prune, set_aside, sweep};
 pub use header::{ExportHeader, FORMAT_VERSION};
 pub use reader::{ExportReader, inspect, verify};
 pub use transfer::{ChunkReader, PartFile, TRANSFER_CHUNK_BYTES};

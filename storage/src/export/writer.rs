@@ -16,7 +16,7 @@ use super::{ExportFile, ExportHeader, SYNC_BYTES};
 use crate::disk::{Disk, DiskFile, OpenMode, parent_of};
 
 /// Largest record, encoded.
-pub const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub const RECORD_BYTES_MAX: usize = proto::limits::ITEM_VALUE_BYTES_MAX + 64 * 1024;
 
 /// Writes one export.
 ///

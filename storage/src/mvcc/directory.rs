@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::limits::KEYSPACE_NAME_BYTES_MAX;
 use proto::{Code, KeyspaceId, log, v1};
-use v1::keyspace::{Kind, State};
+use v1::keyspace::{Kind, Policy, State};
 
 use super::cover::{Cover, Covered};
 use super::digest::ContentSum;
@@ -38,6 +38,7 @@ impl Directory {
             state: State::Ready.into(),
             settings: None,
             generation: 0,
+            policy: Policy::Unspecified.into(),
         };
         let mut new =
             Self { open: BTreeMap::new(), names: BTreeMap::new(), closed: BTreeSet::new() };
@@ -87,7 +88,7 @@ impl Directory {
     /// - [`Code::KeyspaceNotFound`]: the id was closed.
     /// - [`Code::KeyspaceExists`]: another keyspace has the name.
     /// - [`Code::KeyspaceNameInvalid`]: it is empty or too long.
-    /// - [`Code::KindNotOffered`]: it is not a linearizable keyspace.
+    /// - [`Code::KindNotOffered`]: it is of kind eventual, which no data group of this kind holds.
     /// - [`Code::InvalidRequest`]: the id is none, or belongs to a keyspace of another name.
     pub fn open(&mut self, wanted: &v1::Keyspace) -> Result<&Keyspace, Code> {
         let id = usable(wanted.id)?;

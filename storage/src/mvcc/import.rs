@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use log::export_record::Body;
 use prost::Message;
-use proto::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use proto::limits::{ITEM_KEY_BYTES_MAX, ITEM_VALUE_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX};
 use proto::{KeyspaceId, LogIndex, Revision, Term, log};
 
 use super::cover::{Cover, Covered};
@@ -423,10 +423,10 @@ fn plausible(
     keyspace: &log::KeyspaceState,
     last: LogIndex,
 ) -> Result<Version, &'static str> {
-    if state.key.is_empty() || state.key.len() > KEY_BYTES_MAX {
+    if state.key.is_empty() || state.key.len() > ITEM_KEY_BYTES_MAX {
         return Err("has a key that is empty or too long");
     }
-    if state.value.len() > VALUE_BYTES_MAX {
+    if state.value.len() > ITEM_VALUE_BYTES_MAX {
         return Err("has a value that is too long");
     }
     if state.mod_rev <= Revision::EMPTY.get() || state.mod_rev > keyspace.revision {

@@ -34,7 +34,7 @@ const OWN: KeyspaceId = KeyspaceId(0);
 
 /// Length of the longest version key.
 const VERSION_KEY_BYTES_MAX: usize =
-    KEYSPACE_BYTES + encoded_bytes(limits::KEY_BYTES_MAX) + SUFFIX_BYTES;
+    KEYSPACE_BYTES + encoded_bytes(limits::ITEM_KEY_BYTES_MAX) + SUFFIX_BYTES;
 // At least a kilobyte of each item is left for the value.
 const _: () = assert!(item::capacity(VERSION_KEY_BYTES_MAX) >= 1024);
 
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn the_worst_key_leaves_room_for_a_value() {
         for byte in [0x00, 0xff] {
-            let key = vec![byte; limits::KEY_BYTES_MAX];
+            let key = vec![byte; limits::ITEM_KEY_BYTES_MAX];
             let state_key = state_key(u64::MAX - 1, &key, 1, 0);
             assert_eq!(state_key.len(), VERSION_KEY_BYTES_MAX);
             assert_eq!(VersionKey::parse(&state_key).unwrap().prefix.user_key().unwrap(), key);

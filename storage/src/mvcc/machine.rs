@@ -1,5 +1,7 @@
 //! The state machine of a data group.
 
+mod items;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,12 +243,14 @@ impl Machine {
             Some(Body::OpenKeyspace(open)) => Some(self.open_keyspace(open)),
             Some(Body::CloseKeyspace(close)) => Some(self.close_keyspace(close)),
             Some(Body::Compact(compact)) => Some(self.compact(compact)),
+            Some(Body::PutItems(put)) => Some(self.put_items(index, put)?),
             Some(
                 Body::SetMember(_)
                 | Body::ChangeMember(_)
                 | Body::BindMember(_)
                 | Body::ChangeDone(_)
-                | Body::PutKeyspace(_),
+                | Body::PutKeyspace(_)
+                | Body::PutSecret(_),
             )
             | None => None,
         };

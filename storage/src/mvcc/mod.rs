@@ -90,6 +90,12 @@
 //! pack that is still needed. What is due is decided by the leader, see
 //! [`Machine::compaction_due`].
 //!
+//! # Items
+//!
+//! What a node remembers by itself is put and removed as *items* of keyspace 1 of a machine of its own
+//! (`machine/items.rs`). Nobody reads an older revision of them, so the entry that replaces an item also
+//! compacts to its own revision: there is no history, and no compaction is proposed.
+//!
 //! # Exports
 //!
 //! [`Machine::begin_export`] gives the state of the last finished checkpoint as records

@@ -41,7 +41,14 @@ impl Recall {
     /// Adds the keys that a command writes or compares.
     pub fn note(&mut self, command: &log::Command) {
         use v1::op::Op;
-        let Some(log::command::Body::Write(write)) = &command.body else { return };
+        let write = match &command.body {
+            Some(log::command::Body::Write(write)) => write,
+            Some(log::command::Body::PutItems(put)) => {
+                put.items.iter().for_each(|item| self.want(KeyspaceId::DEFAULT, &item.key));
+                return;
+            }
+            Some(_) | None => return,
+        };
         let compared = write.compares.iter().map(|compare| &compare.key);
         let ops = write.then_ops.iter().chain(&write.else_ops);
         let written = ops.filter_map(|op| match op.op.as_ref()? {
@@ -51,10 +58,15 @@ impl Recall {
         });
         for key in compared.chain(written) {
             // The log may hold what apply refuses.
-            if self.wanted.len() < KEYS_MAX && write.keyspace != 0 {
-                let prefix = KeyPrefix::new(KeyspaceId(write.keyspace), key);
-                self.wanted.push(prefix.as_bytes().into());
+            if write.keyspace != 0 {
+                self.want(KeyspaceId(write.keyspace), key);
             }
+        }
+    }
+
+    fn want(&mut self, keyspace: KeyspaceId, key: &[u8]) {
+        if self.wanted.len() < KEYS_MAX {
+            self.wanted.push(KeyPrefix::new(keyspace, key).as_bytes().into());
         }
     }
 

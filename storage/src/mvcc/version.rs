@@ -16,7 +16,7 @@
 //! Several versions of a key may share one item instead, see `pack.rs`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use proto::limits::VALUE_BYTES_MAX;
+use proto::limits::ITEM_VALUE_BYTES_MAX;
 use proto::{KeyspaceId, LogIndex, Revision, log, v1};
 use sha2::{Digest, Sha256};
 
@@ -84,7 +84,7 @@ impl Head {
         let head = Self::read(revision, header)?;
         let value_bytes = head.value_bytes as usize;
         let whole = first.len() == first_capacity(version_key_bytes).min(value_bytes);
-        (whole && value_bytes <= VALUE_BYTES_MAX).then_some(head)
+        (whole && value_bytes <= ITEM_VALUE_BYTES_MAX).then_some(head)
     }
 
     /// Reads a header.
@@ -245,7 +245,7 @@ pub fn damaged(prefix: &KeyPrefix, revision: Revision, what: &str) -> StateError
 pub fn chunks(version_key_bytes: usize, value_bytes: usize) -> u16 {
     let rest = value_bytes.saturating_sub(first_capacity(version_key_bytes));
     let chunks = 1 + rest.div_ceil(later_capacity(version_key_bytes));
-    u16::try_from(chunks).expect("the longest value fits in 700 chunks")
+    u16::try_from(chunks).expect("the longest value fits in 3,000 chunks")
 }
 
 /// Bytes of the value that fit into chunk 0.
@@ -262,7 +262,7 @@ fn later_capacity(version_key_bytes: usize) -> usize {
 mod tests {
     use super::*;
     use crate::state::ITEM_BYTES_MAX;
-    use proto::limits;
+    use proto::limits::ITEM_KEY_BYTES_MAX;
 
     fn version(value: Vec<u8>) -> Version {
         let mut head = Head::put(None, Revision(7), LogIndex(9), &value);
@@ -277,13 +277,13 @@ mod tests {
 
     #[test]
     fn versions_survive_being_cut_at_every_edge() {
-        for key in [vec![b'k'], vec![0; limits::KEY_BYTES_MAX], vec![0xff; limits::KEY_BYTES_MAX]] {
+        for key in [vec![b'k'], vec![0; ITEM_KEY_BYTES_MAX], vec![0xff; ITEM_KEY_BYTES_MAX]] {
             let prefix = KeyPrefix::new(KeyspaceId(1), &key);
             let bytes = prefix.version_key_bytes();
             let (first, later) = (first_capacity(bytes), later_capacity(bytes));
-            let edges = [0, 1, first, first + later, first + 7 * later, limits::VALUE_BYTES_MAX];
+            let edges = [0, 1, first, first + later, first + 7 * later, ITEM_VALUE_BYTES_MAX];
             for edge in edges {
-                for bytes in [edge.saturating_sub(1), edge, VALUE_BYTES_MAX.min(edge + 1)] {
+                for bytes in [edge.saturating_sub(1), edge, ITEM_VALUE_BYTES_MAX.min(edge + 1)] {
                     check_cut(&prefix, version((0..bytes).map(|n| (n / 3) as u8).collect()));
                 }
             }

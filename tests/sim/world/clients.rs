@@ -145,7 +145,7 @@ impl World {
     }
 
     fn acknowledged(&mut self, client: usize, operation: usize, reply: Reply) {
-        if let Reply::Write { outcome, proof } = &reply {
+        if let Reply::Write { outcome, proof, .. } = &reply {
             if outcome.replayed {
                 self.counters.count(Event::Replayed);
             }

@@ -8,7 +8,8 @@ use super::super::{Outcome, oracle};
 use super::World;
 
 impl World {
-    /// Clients are done, no machine is being repaired or replaced, and all nodes show the same.
+    /// Clients are done, no machine is being repaired or replaced, and all nodes show the same and have the
+    /// same secrets.
     pub(super) fn converged(&self) -> bool {
         if !self.clients_done() || self.operator.replaced_host().is_some() {
             return false;
@@ -20,6 +21,14 @@ impl World {
                     && host.running.as_ref().is_some_and(|process| process.node.ready())
             })
             && self.keyspaces_settled()
+            && self.secrets_shared()
+    }
+
+    /// Every node has the secrets of the cluster, the same ones, whatever became of who drew them.
+    fn secrets_shared(&self) -> bool {
+        let held = |host: &super::Host| host.running.as_ref()?.node.secrets();
+        let first = held(&self.hosts[0]);
+        first.is_some() && self.hosts.iter().all(|host| held(host) == first)
     }
 
     /// Every keyspace that was created and not removed is there.
@@ -64,12 +73,13 @@ impl World {
         }
     }
 
-    /// A node that has nothing to do has one state directory: the one that it uses.
+    /// A node that has nothing to do has the state directories that it uses, and no other.
     fn check_state_dirs(&mut self) {
         let stray =
             self.hosts.iter().filter_map(|host| host.running.as_ref()).find_map(|process| {
                 let dirs = process.state_dirs_at_rest()?;
-                (dirs != [process.node.state_dir()]).then_some(dirs)
+                let used = [process.node.state_dir(), process.node.own().state_dir()];
+                (dirs != used).then_some(dirs)
             });
         if let Some(dirs) = stray {
             self.violate(format!("a node at rest has the state directories {dirs:?}"));

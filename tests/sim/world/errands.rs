@@ -155,6 +155,7 @@ impl World {
         let old = self.hosts[host].id;
         let id = NodeId(old.get() + GENERATION);
         self.hosts[host].wipe(id, &mut self.rng);
+        self.remembered[host].forget();
         self.watch.forget(self.hosts[host].id);
         self.refused[host].clear();
         let joins = self.hosts[host].id == id;

@@ -44,9 +44,16 @@ pub(crate) enum KeyspaceCommand {
 pub(crate) struct CreateArgs {
     /// Its name: letters, digits, '.', '_' and '-'
     pub(crate) name: String,
-    /// How it is kept; this never changes. This version offers `linearizable` only
+    /// How it is kept; this never changes
     #[arg(long)]
     pub(crate) kind: KindArg,
+    /// What a read makes of concurrent writes, for kind eventual: `siblings` unless it is named. This never
+    /// changes
+    #[arg(long)]
+    pub(crate) policy: Option<PolicyArg>,
+    /// Refused: no kind of keyspace merges values
+    #[arg(long, value_name = "TYPE", hide = true)]
+    pub(crate) merge: Option<String>,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 }
@@ -56,8 +63,26 @@ pub(crate) struct CreateArgs {
 pub(crate) enum KindArg {
     /// One order of all writes, agreed on by a majority.
     Linearizable,
-    /// Every replica takes writes by itself; not offered yet.
+    /// Every replica takes writes by itself.
     Eventual,
+}
+
+/// The policy of a keyspace of kind eventual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyArg {
+    /// A read shows all values that were written beside each other.
+    Siblings,
+    /// The last writer wins.
+    Lww,
+}
+
+impl From<PolicyArg> for v1::keyspace::Policy {
+    fn from(policy: PolicyArg) -> Self {
+        match policy {
+            PolicyArg::Siblings => Self::Siblings,
+            PolicyArg::Lww => Self::Lww,
+        }
+    }
 }
 
 impl From<KindArg> for v1::keyspace::Kind {

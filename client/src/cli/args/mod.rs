@@ -2,8 +2,10 @@
 //! measurement.
 //!
 //! - `manage`: keyspaces, members, nodes, snapshots. `transfer`: history, export, import.
+//! - `eventual`: what only eventual keyspaces take.
 //! - `quantity`: durations, sizes and their like.
 
+mod eventual;
 mod manage;
 mod quantity;
 mod transfer;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use proto::v1;
 
+pub(crate) use eventual::{AckArg, CausalArgs, ResolveArg};
 pub(crate) use manage::{
     AddArgs, ClusterCommand, CreateArgs, KeyspaceCommand, LimitArgs, NodeCommand, SnapshotCommand,
 };
@@ -30,13 +33,13 @@ Exit codes:
   1    internal error, or a file of yours that cannot be read or written
   2    usage, configuration
   3    key, keyspace, member or file not found
-  4    a condition did not hold, or what is to be made exists
+  4    a condition did not hold, what is to be made exists, or one value was asked for of several
   5    unavailable, and certainly not applied; `cluster status`: no quorum or no leader
   6    outcome unknown: it may have been applied
   7    identity: certificates, roles
   8    refused: malformed, too large, a limit, a level that is not offered
   9    data that does not verify
-  10   done in part
+  10   done in part, or a write that is on fewer replicas than --ack asks for
   130  interrupted; a change that was on its way says that its outcome is unknown";
 
 /// What `kv txn --help` begins with.
@@ -54,6 +57,31 @@ One JSON object with the lists `if`, `then` and `else`, each of which may be lef
         {\"get\":K}              read a key
   put and del take \"prev\":true to return what was there. What is not UTF-8 stands as base64 in
   key_b64 and value_b64 instead: {\"put\":true,\"key_b64\":K,\"value_b64\":V}.";
+
+/// What `kv get --help` begins with.
+const GET_LONG: &str = "\
+Read a key.
+
+A key of a keyspace of kind eventual may have several values that were written without knowing of each
+other. On a terminal each is a line with its dot, the name of its write. Into a pipe and with -o raw nothing
+is printed then, and the exit code is 4, unless --resolve says which one is meant. With -o json all are in
+`siblings`, beside the `context` that `kv put --causal` and `kv del --causal` take.";
+
+/// What `kv put --help` begins with.
+const PUT_LONG: &str = "\
+Write a key.
+
+In a keyspace of kind eventual the write supersedes what --causal covers, and without --causal what the node
+holds that takes it. What was written elsewhere meanwhile stands beside the value. With -o json it prints the `dot` of the write and
+the `context` for the next one. Exit 10: applied, but on fewer replicas than --ack asks for.";
+
+/// What `kv del --help` begins with.
+const DEL_LONG: &str = "\
+Delete a key, or all keys with a prefix.
+
+In a keyspace of kind eventual it deletes the values that --causal covers, and without --causal those that
+the node holds that takes it. With --prefix it lists the keys and deletes what was listed, key by key. What is
+written elsewhere meanwhile stays.";
 
 /// Client of a kvstore cluster.
 #[derive(Debug, Parser)]
@@ -93,6 +121,9 @@ pub(crate) struct GlobalArgs {
     /// The promise of a read; met or refused, never weakened
     #[arg(long, global = true, value_name = "LEVEL", hide_short_help = true)]
     pub(crate) consistency: Option<LevelArg>,
+    /// Writes to an eventual keyspace: how many replicas have to have them durably
+    #[arg(long, global = true, value_name = "REPLICAS", hide_short_help = true)]
+    pub(crate) ack: Option<AckArg>,
     /// Total over all attempts and endpoints [env: KV_TIMEOUT] [default: 5s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration,
         hide_short_help = true)]
@@ -179,16 +210,24 @@ pub(crate) enum ColorArg {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Read a key
-    #[command(after_help = "Example:\n  kv get orders/17")]
+    #[command(long_about = GET_LONG, after_help = "Example:\n  kv get orders/17")]
     Get(GetArgs),
     /// Write a key
-    #[command(after_help = "Example:\n  kv put orders/17 shipped --if-rev 42")]
+    #[command(long_about = PUT_LONG, after_help = "Example:\n  kv put orders/17 shipped --if-rev 42")]
     Put(PutArgs),
     /// Delete a key, or all keys with a prefix
-    #[command(after_help = "Example:\n  kv del --prefix orders/2025/ --dry-run")]
+    #[command(
+        long_about = DEL_LONG,
+        after_help = "Example:\n  kv del --prefix orders/2025/ --dry-run"
+    )]
     Del(DelArgs),
     /// List keys
-    #[command(after_help = "Example:\n  kv ls orders/ --limit 20")]
+    #[command(
+        long_about = "List keys.\n\nA keyspace of kind eventual shows the number of values in the place \
+                      of the revision. Each key is read as `kv get` reads it; the keys of a listing \
+                      are not of one point in time. Deleted and expired keys are absent.",
+        after_help = "Example:\n  kv ls orders/ --limit 20"
+    )]
     Ls(LsArgs),
     /// Execute a transaction
     #[command(long_about = TXN_LONG, after_help = "Example:\n  echo '{\"if\":[{\"key\":\"a\",\"absent\":true}],\
@@ -201,7 +240,9 @@ pub(crate) enum Command {
     #[command(
         long_about = "Write keys and values as JSON lines, all as of one revision.\n\nA line is \
                       {\"key\":..,\"value\":..}; what is not UTF-8 is base64 under key_b64 and \
-                      value_b64. --timeout counts for each page of the export.",
+                      value_b64. --timeout counts for each page of the export.\n\nOf a keyspace \
+                      of kind eventual each value that lives is a line, with its `dot` and, where it \
+                      has one, the time at which it `expires`; the keys are not of one point in time.",
         after_help = "Example:\n  kv export orders/ > orders.jsonl"
     )]
     Export(ExportArgs),
@@ -210,7 +251,10 @@ pub(crate) enum Command {
         long_about = "Put the keys and values of JSON lines, as `kv export` writes them.\n\nBad \
                       lines are named and left out. The first write that fails for another reason \
                       ends the import; as every line is one put, it may simply be run again. \
-                      --timeout counts for each write. Exit 10 when a part was done.",
+                      --timeout counts for each write. Exit 10 when a part was done.\n\nInto a \
+                      keyspace of kind eventual it adds values and replaces none: a line whose value \
+                      the key has already is left out, any other stands beside what is there; what has \
+                      expired is left out.",
         after_help = "Example:\n  kv import orders.jsonl --if-absent"
     )]
     Import(ImportArgs),
@@ -294,6 +338,13 @@ pub(crate) struct GetArgs {
     /// An absent key is no error
     #[arg(long)]
     pub(crate) missing_ok: bool,
+    /// Eventual keyspaces: which value stands for several
+    #[arg(long, value_name = "RULE")]
+    pub(crate) resolve: Option<ResolveArg>,
+    /// Eventual keyspaces: print every value with its dot, also into a pipe, and also where they are
+    /// more than 1 MiB
+    #[arg(long, conflicts_with = "resolve")]
+    pub(crate) all_siblings: bool,
 }
 
 #[derive(Debug, Args)]
@@ -311,6 +362,11 @@ pub(crate) struct PutArgs {
     /// Print the value that was replaced
     #[arg(long)]
     pub(crate) prev: bool,
+    /// Eventual keyspaces: hide the value after this time
+    #[arg(long, value_name = "DURATION", value_parser = quantity::ttl)]
+    pub(crate) ttl: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) causal: CausalArgs,
 }
 
 /// At most one condition of a write.
@@ -342,6 +398,8 @@ pub(crate) struct DelArgs {
     /// An absent key is no error
     #[arg(long)]
     pub(crate) missing_ok: bool,
+    #[command(flatten)]
+    pub(crate) causal: CausalArgs,
 }
 
 #[derive(Debug, Args)]
@@ -551,11 +609,9 @@ mod tests {
     #[test]
     fn what_is_not_built_is_unknown() {
         for line in [
-            "kv put a 1 --ttl 5s",
             "kv put a 1 --lease 3",
             "kv --session f get a",
             "kv --max-staleness 5s get a",
-            "kv --ack all put a 1",
             "kv --trace get a",
             "kv watch a",
             "kv lock a -- true",
@@ -622,6 +678,27 @@ mod tests {
         assert!(matches!(cli.command, Command::Put(put) if put.value == Some("-1".into())));
         let cli = Cli::try_parse_from(["kv", "put", "a", "--", "--x"]).unwrap();
         assert!(matches!(cli.command, Command::Put(put) if put.value == Some("--x".into())));
+    }
+
+    #[test]
+    fn what_only_eventual_keyspaces_know_is_parsed() {
+        let line = "kv put a 1 --causal AAE= --ack quorum --ttl 1500ms --retry any";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(cli.global.ack, Some(AckArg::Quorum));
+        let Command::Put(put) = cli.command else { panic!("it is a put") };
+        assert_eq!(put.causal.causal.as_deref(), Some(&[0, 1][..]));
+        assert_eq!(put.ttl, Some(Duration::from_millis(1_500)));
+        for line in [
+            "kv put a 1 --causal !",
+            "kv put a 1 --ttl 1us",
+            "kv put a 1 --ttl 0s",
+            "kv put a 1 --ack two",
+            "kv put a 1 --retry never",
+            "kv get a --resolve merge",
+            "kv get a --resolve lww --all-siblings",
+        ] {
+            assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
     }
 
     #[test]

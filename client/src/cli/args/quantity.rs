@@ -20,6 +20,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// How long a value lives: a duration of at least a millisecond.
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    if ttl.as_millis() == 0 {
+        return Err("it must be a millisecond at least".into());
+    }
+    Ok(ttl)
+}
+
 /// A number of bytes: `4096`, `64KiB`, `1.5GiB`.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 6] =

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::eventual::RetryArgs;
+
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// The key
@@ -38,4 +40,6 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "N", default_value = "32",
         value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub(crate) jobs: u16,
+    #[command(flatten)]
+    pub(crate) retry: RetryArgs,
 }

@@ -65,8 +65,9 @@ pub(super) async fn bench(command: BenchCommand, run: &mut Run<'_>) -> Result<()
     let plan = plan(mix, &args);
     let mut config = settings::config(&run.global, run.terminal)?;
     config.connections = usize::from(args.connections);
-    let level = level_name(config.level as i32);
+    let asked = config.level;
     let client = Client::connect(config)?;
+    let level = level_name(client.level(asked, &run.options()).await as i32);
 
     client.prepare_writes(&run.options()).await?;
     if mix.has(Operation::Get) {

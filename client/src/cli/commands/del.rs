@@ -1,27 +1,51 @@
 //! `kv del`.
 
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::limits::KEY_BYTES_MAX;
-use proto::v1;
+use proto::v1::keyspace::Kind;
+use proto::{Code, Failure, v1};
 use serde::Serialize;
+use tokio::task::{JoinError, JoinSet};
 
 use super::get::{absent, key_of};
+use super::put::partly;
+use super::values::is_eventual;
 use crate::cli::args::DelArgs;
 use crate::cli::errors::CliError;
-use crate::cli::output::{Form, SCHEMA, bytes_of, escaped, grouped, json_line, shell_quoted};
+use crate::cli::output::{
+    Form, JsonWritten, SCHEMA, bytes_of, dot_text, escaped, grouped, json_line, shell_quoted,
+};
 use crate::cli::run::Run;
 use crate::client::Client;
+use crate::config::CallOptions;
+use crate::error::ClientError;
 use crate::pages::{Pages, prefix_end};
+
+/// Deletes at once, where each key is deleted by itself.
+const DELETES_MAX: usize = 32;
 
 #[derive(Serialize)]
 struct Deleted {
     schema: u32,
     deleted: u64,
-    rev: u64,
+    /// Eventual keyspaces have no revisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rev: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    #[serde(flatten)]
+    written: Option<JsonWritten>,
+}
+
+/// What a delete came to, or would come to.
+#[derive(Default)]
+struct Outcome {
+    deleted: u64,
+    rev: Option<u64>,
+    written: Option<v1::Written>,
 }
 
 pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError> {
@@ -30,6 +54,9 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         (None, Some(prefix)) => prefix_range(&bytes_of(prefix)),
         (None, None) => return Err(CliError::Usage("name a key, or --prefix".into())),
     };
+    if args.prefix.is_some() && args.causal.causal.is_some() {
+        return Err(CliError::Usage("a causal token is of one key; --prefix reads each".into()));
+    }
     if !args.dry_run {
         run.check_no_level()?;
     }
@@ -38,7 +65,7 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         let mut keys = "all keys".to_owned();
         if run.would_ask() {
             // Whoever decides sees first how many there are, and where.
-            let (found, _) = count(&client, run, &key, &range_end).await?;
+            let found = count(&client, run, &key, &range_end).await?.deleted;
             keys = format!("{} keys", grouped(found));
         }
         let (prefix, keyspace) = (escaped(prefix.as_encoded_bytes()), run.global.keyspace.clone());
@@ -46,34 +73,162 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
             "deleting {keys} with the prefix \"{prefix}\" of keyspace \"{keyspace}\""
         ))?;
     }
-    let (deleted, revision) = if args.dry_run {
-        count(&client, run, &key, &range_end).await?
-    } else {
-        let request = v1::DeleteRequest { key: key.clone(), range_end, ..Default::default() };
-        let (subject, look) = named(&args);
-        let options = run.options();
-        let sent = client.delete(request, &options);
-        let reply = run.change(subject, look, sent).await?;
-        (reply.deleted, reply.revision)
+    let outcome = match args.dry_run {
+        true => count(&client, run, &key, &range_end).await?,
+        false => delete(&client, &args, &key, range_end, run).await?,
     };
-    let form = run.form;
-    match form {
+    print(&outcome, args.dry_run, run)?;
+    if outcome.deleted == 0 && args.key.is_some() && !args.missing_ok {
+        return Err(match outcome.rev {
+            Some(revision) => absent("delete", &key, revision),
+            None => unread("delete", &key),
+        });
+    }
+    Ok(())
+}
+
+fn print(outcome: &Outcome, dry_run: bool, run: &mut Run<'_>) -> Result<(), CliError> {
+    let Outcome { deleted, rev, written } = outcome;
+    match run.form {
         Form::Json | Form::JsonLines => {
-            let dry_run = args.dry_run;
-            json_line(run.out(), &Deleted { schema: SCHEMA, deleted, rev: revision, dry_run })?;
+            let written = written
+                .as_ref()
+                .map(|written| JsonWritten::new(written.dot.as_ref(), &written.context));
+            let (deleted, rev) = (*deleted, *rev);
+            let line = Deleted { schema: SCHEMA, deleted, rev, dry_run, written };
+            json_line(run.out(), &line)?;
         }
         Form::People => {
-            let verb = if args.dry_run { "would delete" } else { "deleted" };
-            let keys = if deleted == 1 { "key" } else { "keys" };
-            let deleted = grouped(deleted);
-            writeln!(run.out(), "{verb} {deleted} {keys}  rev {}", grouped(revision))?;
+            let verb = if dry_run { "would delete" } else { "deleted" };
+            let keys = if *deleted == 1 { "key" } else { "keys" };
+            let name = match (rev, written) {
+                (Some(revision), _) => format!("  rev {}", grouped(*revision)),
+                (None, Some(written)) => format!("  dot {}", dot_text(written.dot.as_ref())),
+                (None, None) => String::new(),
+            };
+            writeln!(run.out(), "{verb} {} {keys}{name}", grouped(*deleted))?;
         }
         Form::Raw => writeln!(run.out(), "{deleted}")?,
     }
-    if deleted == 0 && args.key.is_some() && !args.missing_ok {
-        return Err(absent("delete", &key, revision));
-    }
     Ok(())
+}
+
+/// Deletes what `args` names.
+async fn delete(
+    client: &Client,
+    args: &DelArgs,
+    key: &Bytes,
+    range_end: Bytes,
+    run: &mut Run<'_>,
+) -> Result<Outcome, CliError> {
+    let time = run.time_left()?;
+    let options = |run: &Run<'_>| CallOptions {
+        timeout: Some(time.get()),
+        retry: args.causal.retry.at.into(),
+        ..run.options()
+    };
+    let (subject, look) = named(args);
+    let is_range = !range_end.is_empty();
+    if is_range && client.kind(&options(run)).await == Some(Kind::Eventual) {
+        let deleting = delete_each(client, key, &range_end, options(run));
+        let (deleted, failure) = run.change(subject, look, deleting).await;
+        let outcome = Outcome { deleted, ..Outcome::default() };
+        return match failure {
+            None => Ok(outcome),
+            Some(failure) if deleted == 0 => Err(failure.into()),
+            Some(failure) => {
+                print(&outcome, false, run)?;
+                Err(CliError::Partial(Box::new(failure.into())))
+            }
+        };
+    }
+    let causal = args.causal.causal.clone().unwrap_or_default();
+    let request = v1::DeleteRequest { key: key.clone(), range_end, causal, ..Default::default() };
+    let options = options(run);
+    let sent = run.change(subject, look, client.delete(request, &options)).await;
+    let reply = sent.map_err(|error| partly(error, run))?;
+    let rev = reply.written.is_none().then_some(reply.revision);
+    Ok(Outcome { deleted: reply.deleted, rev, written: reply.written })
+}
+
+/// Deletes each key of a range of an eventual keyspace, as it is read: there is no one write for several
+/// keys. Returns how many were deleted, and the first failure, which ends it.
+async fn delete_each(
+    client: &Client,
+    from: &Bytes,
+    to: &Bytes,
+    options: CallOptions,
+) -> (u64, Option<ClientError>) {
+    let request = v1::RangeRequest {
+        from: from.clone(),
+        to: to.clone(),
+        keys_only: true,
+        ..Default::default()
+    };
+    let total = options.timeout.unwrap_or(client.timeout(&options));
+    let deadline = Instant::now() + total;
+    let mut pages = Pages::new(client, request, None, options.clone()).within(total);
+    let (mut deleted, mut failure, mut open) = (0, None, JoinSet::new());
+    while failure.is_none() {
+        let entries = match pages.next().await {
+            Ok(Some(page)) => page.entries,
+            Ok(None) => break,
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
+        for entry in entries {
+            while open.len() >= DELETES_MAX {
+                note(open.join_next().await, &mut deleted, &mut failure);
+            }
+            if failure.is_some() {
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Some(left.max(Duration::from_millis(1)));
+            let (client, options) = (client.clone(), CallOptions { timeout, ..options.clone() });
+            open.spawn(async move { delete_entry(&client, entry, &options).await });
+        }
+    }
+    while let Some(done) = open.join_next().await {
+        note(Some(done), &mut deleted, &mut failure);
+    }
+    (deleted, failure)
+}
+
+/// Notes how the delete of one key ended.
+fn note(
+    done: Option<Result<Result<u64, ClientError>, JoinError>>,
+    deleted: &mut u64,
+    failure: &mut Option<ClientError>,
+) {
+    match done.expect("one is open").expect("a delete neither panics nor is aborted") {
+        Ok(keys) => *deleted += keys,
+        Err(error) => {
+            // It is deleted, on fewer replicas than asked for.
+            *deleted += u64::from(error.failure().partial.is_some());
+            failure.get_or_insert(error);
+        }
+    }
+}
+
+async fn delete_entry(
+    client: &Client,
+    entry: v1::Entry,
+    options: &CallOptions,
+) -> Result<u64, ClientError> {
+    // Without a context, what the node holds is deleted.
+    let v1::Entry { key, context: causal, .. } = entry;
+    let request = v1::DeleteRequest { key, causal, ..Default::default() };
+    client.delete(request, options).await.map(|reply| reply.deleted)
+}
+
+/// The error for a key of an eventual keyspace that was not there.
+fn unread(what: &str, key: &[u8]) -> CliError {
+    let subject = format!("{what} of \"{}\"", escaped(key));
+    let why = "no value of it lived at the node that took it";
+    CliError::from(Failure::new(Code::KeyNotFound, subject, why)).hint("kv ls")
 }
 
 /// What is deleted, and the command that shows whether it is still there.
@@ -100,18 +255,20 @@ pub(super) fn prefix_range(prefix: &Bytes) -> (Bytes, Bytes) {
     (key, end)
 }
 
-/// How many keys there are, and the revision at which they were counted.
+/// How many keys there are, and the revision at which they were counted, if there are revisions.
 async fn count(
     client: &Client,
     run: &Run<'_>,
     key: &Bytes,
     range_end: &Bytes,
-) -> Result<(u64, u64), CliError> {
+) -> Result<Outcome, CliError> {
     if range_end.is_empty() {
         let request = v1::GetRequest { key: key.clone(), ..Default::default() };
         let reply = client.get(request, &run.options()).await?;
-        let revision = reply.proof.unwrap_or_default().revision;
-        return Ok((u64::from(reply.item.is_some()), revision));
+        let deleted = u64::from(reply.item.is_some() || !reply.siblings.is_empty());
+        let revision = reply.proof.as_ref().map_or(0, |proof| proof.revision);
+        let rev = (!is_eventual(&reply)).then_some(revision);
+        return Ok(Outcome { deleted, rev, written: None });
     }
     let request = v1::RangeRequest {
         from: key.clone(),
@@ -120,12 +277,16 @@ async fn count(
         ..Default::default()
     };
     let total = run.time_left()?.get();
-    Ok(Pages::new(client, request, None, run.options()).within(total).count().await?)
+    let pages = Pages::new(client, request, None, run.options()).within(total);
+    let (deleted, revision) = pages.count().await?;
+    // The first revision of a keyspace that has some is 1.
+    Ok(Outcome { deleted, rev: (revision > 0).then_some(revision), written: None })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::CausalArgs;
 
     #[test]
     fn a_delete_is_named_as_it_was_typed() {
@@ -135,6 +296,7 @@ mod tests {
                 prefix: prefix.map(OsString::from),
                 dry_run: false,
                 missing_ok: false,
+                causal: CausalArgs::default(),
             })
         };
         let (subject, look) = of(Some("a b"), None);

@@ -7,13 +7,15 @@ use bytes::Bytes;
 use proto::{Code, Failure, v1};
 use serde::Serialize;
 
+use super::values::{Values, is_eventual};
 use crate::cli::args::GetArgs;
 use crate::cli::errors::CliError;
 use crate::cli::output::{
-    Form, JsonItem, JsonKey, SCHEMA, bytes_of, escaped, hex_lines, is_showable, json_line,
-    level_name, shell_quoted, table, time,
+    self, Form, JsonItem, JsonKey, SCHEMA, bytes_of, escaped, hex_lines, is_showable, json_line,
+    level_name, shell_quoted, table,
 };
 use crate::cli::run::Run;
+use crate::error::ClientError;
 
 #[derive(Serialize)]
 struct Found<'a> {
@@ -37,10 +39,12 @@ struct Absent<'a> {
 
 /// What the answer to a read proves.
 #[derive(Serialize)]
-struct ReadProof<'a> {
-    at_rev: u64,
+pub(super) struct ReadProof<'a> {
+    /// Eventual keyspaces have no revisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_rev: Option<u64>,
     level: &'static str,
-    node: &'a str,
+    pub(super) node: &'a str,
     took_us: u64,
 }
 
@@ -60,6 +64,7 @@ pub(super) fn absent(what: &str, key: &[u8], at_rev: u64) -> CliError {
 }
 
 pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    run.check_no_ack()?;
     let key = key_of(&args.key)?;
     let client = run.client()?;
     let request = v1::GetRequest {
@@ -68,7 +73,7 @@ pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError
         ..Default::default()
     };
     let started = Instant::now();
-    let reply = client.get(request, &run.options()).await.map_err(|error| {
+    let failed = |error: ClientError| {
         let weaker = format!("kv get {} --consistency eventual", shell_quoted(&args.key));
         match error.code() {
             Code::NoQuorum | Code::NoLeader | Code::ReadTimedOut => {
@@ -76,17 +81,28 @@ pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError
             }
             _ => error.into(),
         }
-    })?;
+    };
+    let time = run.time_left()?;
+    let mut reply = client.get(request.clone(), &time.options()).await.map_err(failed)?;
+    if args.all_siblings && reply.more > 0 {
+        let all = client.siblings(request, &time.options()).await.map_err(failed)?;
+        (reply.siblings, reply.context, reply.more) = (all.values, all.context, 0);
+    }
     let took = started.elapsed();
-    let proof = reply.proof.unwrap_or_default();
+    let proof = reply.proof.take().unwrap_or_default();
+    let eventual = is_eventual(&reply);
     let read = ReadProof {
-        at_rev: proof.revision,
+        at_rev: (!eventual).then_some(proof.revision),
         level: level_name(proof.level),
         node: &proof.node,
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     };
     let ReadProof { at_rev, level, node, .. } = &read;
-    run.detail(&format!("{level} at revision {at_rev} by {node} in {}", time(took)));
+    let at = at_rev.map_or_else(String::new, |revision| format!(" at revision {revision}"));
+    run.detail(&format!("{level}{at} by {node} in {}", output::time(took)));
+    if eventual {
+        return Values::new(key, reply).print(read, &args, run);
+    }
     match reply.item {
         Some(item) => print(&item, read, &args, run),
         None => {
@@ -112,12 +128,12 @@ fn print(
             json_line(run.out(), &Found { schema: SCHEMA, item, found: true, read })?;
         }
         Form::People if args.meta => {
-            let rows = meta(item, read.at_rev);
+            let rows = meta(item, read.at_rev.unwrap_or_default());
             let text = table(&["FIELD", "VALUE"], rows);
             run.out().write_all(text.as_bytes())?;
         }
         Form::Raw if args.meta => {
-            for [name, value] in meta(item, read.at_rev) {
+            for [name, value] in meta(item, read.at_rev.unwrap_or_default()) {
                 writeln!(run.out(), "{name}\t{value}")?;
             }
         }

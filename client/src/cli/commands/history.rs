@@ -57,6 +57,7 @@ struct History {
 }
 
 pub(super) async fn history(args: HistoryArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    run.check_no_ack()?;
     let found = read(&args, run).await?;
     match run.form {
         Form::Json => {

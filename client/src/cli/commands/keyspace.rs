@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 
-use proto::v1::keyspace::{Kind, Settings, State};
-use proto::{Code, Failure, v1};
+use proto::v1::keyspace::{Kind, Policy, Settings, State};
+use proto::{Applied, Code, Failure, v1};
 use serde::Serialize;
 
 use crate::cli::args::{CreateArgs, KeyspaceCommand, LimitArgs};
@@ -38,6 +38,9 @@ struct KeyspaceJson {
     name: String,
     id: u64,
     kind: &'static str,
+    /// Only a keyspace of kind eventual has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'static str>,
     state: &'static str,
     #[serde(flatten)]
     settings: SettingsJson,
@@ -96,8 +99,23 @@ async fn create(
 ) -> Result<(), CliError> {
     let mut settings = Settings::default();
     apply(&args.limits, &mut settings);
+    if let Some(merge) = &args.merge {
+        let subject = format!("creation of keyspace \"{}\"", one_line(&args.name));
+        let why =
+            format!("no kind of keyspace merges values, by {:?} or otherwise", one_line(merge));
+        let refused = Failure::new(Code::SettingNotOffered, subject, why).applied(Applied::No);
+        return Err(refused.into());
+    }
+    let policy = args.policy.map_or(Policy::Unspecified, Policy::from);
+    let keyspace = v1::Keyspace {
+        name: args.name.clone(),
+        kind: Kind::from(args.kind).into(),
+        settings: Some(settings),
+        policy: policy.into(),
+        ..v1::Keyspace::default()
+    };
     let options = run.options();
-    let sent = keyspaces.create(&args.name, args.kind.into(), settings, &options);
+    let sent = keyspaces.create_as(keyspace, &options);
     let created = run.change(format!("creation of keyspace {:?}", args.name), LOOK, sent).await;
     let reply = created.map_err(|error| change_error(error, &args.name))?;
     report("created", &args.name, reply, run)
@@ -168,6 +186,11 @@ impl KeyspaceJson {
                 Kind::Eventual => "eventual",
                 Kind::Unspecified => "-",
             },
+            policy: match keyspace.policy() {
+                Policy::Siblings => Some("siblings"),
+                Policy::Lww => Some("lww"),
+                Policy::Unspecified => None,
+            },
             state: match keyspace.state() {
                 State::Creating => "creating",
                 State::Ready => "ready",
@@ -223,12 +246,16 @@ impl KeyspaceJson {
             ("history", self.history()),
             ("max_keys", or_none(max_keys, number(max_keys))),
             ("max_bytes", or_none(max_bytes, bytes(max_bytes))),
+            ("policy", self.policy.unwrap_or("-").to_owned()),
         ]);
         fields
     }
 
-    /// As it would be typed after --history.
+    /// As it would be typed after --history; an eventual keyspace has none.
     fn history(&self) -> String {
+        if self.policy.is_some() {
+            return "-".to_owned();
+        }
         match (self.settings.history_revisions, self.settings.history_seconds) {
             (0, 0) => "default".to_owned(),
             (0, seconds) => {
@@ -267,6 +294,7 @@ fn list(keyspaces: Vec<KeyspaceJson>, run: &mut Run<'_>) -> Result<(), CliError>
                 "HISTORY",
                 "MAX KEYS",
                 "MAX BYTES",
+                "POLICY",
             ];
             let rows = keyspaces
                 .iter()

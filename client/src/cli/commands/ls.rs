@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::cli::args::LsArgs;
 use crate::cli::errors::CliError;
 use crate::cli::output::{
-    Form, JsonItem, JsonKey, SCHEMA, bytes_of, escaped, grouped, json_line, json_row, size, table,
+    Form, JsonItem, JsonKey, JsonSibling, SCHEMA, bytes_of, escaped, grouped, json_line, json_row,
+    size, table, token_text,
 };
 use crate::cli::run::Run;
 use crate::pages::{Pages, prefix_end};
@@ -14,7 +15,9 @@ use crate::pages::{Pages, prefix_end};
 #[derive(Serialize)]
 struct Listing {
     schema: u32,
-    at_rev: u64,
+    /// Eventual keyspaces have no revisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_rev: Option<u64>,
     items: Vec<Entry>,
     /// More keys follow than --limit let through.
     more: bool,
@@ -25,30 +28,98 @@ struct Listing {
 enum Entry {
     Item(JsonItem),
     Key(JsonKey),
+    Values(JsonValues),
+}
+
+/// A key of an eventual keyspace.
+#[derive(Serialize)]
+struct JsonValues {
+    #[serde(flatten)]
+    key: JsonKey,
+    siblings: Vec<JsonSibling>,
+    /// Values that are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<u32>,
+    context: String,
+}
+
+/// What of a key is shown.
+trait Listed {
+    fn key(&self) -> &[u8];
+    /// Its revision; in an eventual keyspace the number of its values.
+    fn number(&self) -> u64;
+    fn size(&self) -> u64;
+    fn json(&self) -> Entry;
+}
+
+impl Listed for v1::Item {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn number(&self) -> u64 {
+        self.mod_rev
+    }
+
+    fn size(&self) -> u64 {
+        self.value_size
+    }
+
+    fn json(&self) -> Entry {
+        Entry::Item(JsonItem::without_value(self))
+    }
+}
+
+impl Listed for v1::Entry {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn number(&self) -> u64 {
+        self.siblings.len() as u64 + u64::from(self.more)
+    }
+
+    fn size(&self) -> u64 {
+        self.siblings.iter().map(|sibling| sibling.value_size).sum()
+    }
+
+    fn json(&self) -> Entry {
+        Entry::Values(JsonValues {
+            key: JsonKey::new(&self.key),
+            siblings: self.siblings.iter().map(JsonSibling::without_value).collect(),
+            more: Some(self.more).filter(|more| *more > 0),
+            context: token_text(&self.context),
+        })
+    }
 }
 
 #[derive(Serialize)]
 struct Counted {
     schema: u32,
     count: u64,
-    at_rev: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_rev: Option<u64>,
 }
 
 pub(super) async fn ls(args: LsArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    run.check_no_ack()?;
     let request = request_of(&args);
     let client = run.client()?;
     let total = run.time_left()?.get();
     let mut pages = Pages::new(&client, request, args.limit, run.options()).within(total);
     if args.count {
         let (count, at_rev) = pages.count().await?;
+        let at_rev = some_revision(at_rev);
         return print_count(Counted { schema: SCHEMA, count, at_rev }, run);
     }
-    let mut listing = Listing { schema: SCHEMA, at_rev: 0, items: vec![], more: false };
+    let mut listing = Listing { schema: SCHEMA, at_rev: None, items: vec![], more: false };
     let mut people = Rows::default();
     while let Some(page) = pages.next().await? {
-        listing.at_rev = page.proof.map_or(0, |proof| proof.revision);
+        listing.at_rev = page.proof.and_then(|proof| some_revision(proof.revision));
         listing.more = page.more;
-        for item in &page.items {
+        people.eventual |= !page.entries.is_empty();
+        let items = page.items.iter().map(|item| item as &dyn Listed);
+        for item in items.chain(page.entries.iter().map(|entry| entry as &dyn Listed)) {
             match run.form {
                 Form::Json => listing.items.push(entry(item, &args)),
                 Form::JsonLines => json_row(run.out(), &entry(item, &args))?,
@@ -96,42 +167,47 @@ fn print_count(counted: Counted, run: &mut Run<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn entry(item: &v1::Item, args: &LsArgs) -> Entry {
-    if args.keys_only {
-        Entry::Key(JsonKey::new(&item.key))
-    } else {
-        Entry::Item(JsonItem::without_value(item))
-    }
+/// The first revision of a keyspace that has some is 1.
+fn some_revision(revision: u64) -> Option<u64> {
+    Some(revision).filter(|revision| *revision > 0)
+}
+
+fn entry(item: &dyn Listed, args: &LsArgs) -> Entry {
+    if args.keys_only { Entry::Key(JsonKey::new(item.key())) } else { item.json() }
 }
 
 /// One record: with -0 the key as it is, else on a line of its own.
-fn print_plain(item: &v1::Item, args: &LsArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+fn print_plain(item: &dyn Listed, args: &LsArgs, run: &mut Run<'_>) -> Result<(), CliError> {
     let rest = match args.keys_only {
         true => String::new(),
-        false => format!("\t{}\t{}", item.mod_rev, item.value_size),
+        false => format!("\t{}\t{}", item.number(), item.size()),
     };
     let out = run.out();
     if args.null {
-        out.write_all(&item.key)?;
+        out.write_all(item.key())?;
         write!(out, "{rest}\0")?;
     } else {
-        writeln!(out, "{}{rest}", escaped(&item.key))?;
+        writeln!(out, "{}{rest}", escaped(item.key()))?;
     }
     Ok(())
 }
 
 /// Rows of the table for people.
 #[derive(Default)]
-struct Rows(Vec<[String; 3]>);
+struct Rows {
+    rows: Vec<[String; 3]>,
+    eventual: bool,
+}
 
 impl Rows {
-    fn add(&mut self, item: &v1::Item) {
-        self.0.push([escaped(&item.key), item.mod_rev.to_string(), size(item.value_size)]);
+    fn add(&mut self, item: &dyn Listed) {
+        self.rows.push([escaped(item.key()), item.number().to_string(), size(item.size())]);
     }
 
     fn print(self, listing: &Listing, run: &mut Run<'_>) -> Result<(), CliError> {
-        if !self.0.is_empty() {
-            let text = table(&["KEY", "REV", "SIZE"], self.0);
+        if !self.rows.is_empty() {
+            let number = if self.eventual { "VALUES" } else { "REV" };
+            let text = table(&["KEY", number, "SIZE"], self.rows);
             run.out().write_all(text.as_bytes())?;
         }
         if listing.more {

@@ -18,6 +18,7 @@ mod node;
 mod put;
 mod snapshot;
 mod txn;
+mod values;
 
 use super::args::Command;
 use super::errors::CliError;

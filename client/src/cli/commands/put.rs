@@ -14,17 +14,21 @@ use super::get::{key_of, print_value};
 use crate::cli::args::{ConditionArgs, PutArgs};
 use crate::cli::errors::CliError;
 use crate::cli::output::{
-    Form, JsonItem, SCHEMA, bytes_of, escaped, json_line, level_name, shell_quoted, time,
+    Form, JsonItem, JsonWritten, SCHEMA, bytes_of, dot_text, escaped, json_line, level_name,
+    shell_quoted, time,
 };
 use crate::cli::run::Run;
 use crate::cli::settings;
 use crate::client::Client;
 use crate::config::CallOptions;
+use crate::error::ClientError;
 
 #[derive(Serialize)]
 struct Written<'a> {
     schema: u32,
-    rev: u64,
+    /// Eventual keyspaces have no revisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rev: Option<u64>,
     applied: bool,
     level: &'static str,
     node: &'a str,
@@ -34,6 +38,8 @@ struct Written<'a> {
     prev: Option<JsonItem>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
+    #[serde(flatten)]
+    written: Option<JsonWritten>,
 }
 
 pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError> {
@@ -49,6 +55,8 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
         value,
         condition,
         prev: args.prev,
+        causal: args.causal.causal.clone().unwrap_or_default(),
+        ttl_ms: args.ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
         ..Default::default()
     };
     limits::check_value(&request.value).map_err(|failure| named(failure, &key))?;
@@ -57,21 +65,34 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
     client.prepare_writes(&options).await.map_err(|error| named(error.failure().clone(), &key))?;
     let started = Instant::now();
     let left = deadline.saturating_duration_since(started).max(Duration::from_millis(1));
-    let options = CallOptions { timeout: Some(left), ..options };
+    let retry = args.causal.retry.at.into();
+    let options = CallOptions { timeout: Some(left), retry, ..options };
     let name = escaped(&key);
     let sent = client.put(request, &options);
     let look = format!("kv get {}", shell_quoted(&args.key));
-    let reply = run.change(format!("write to \"{name}\""), look, sent).await?;
+    let outcome = run.change(format!("write to \"{name}\""), look, sent).await;
     let took = started.elapsed();
+    let reply = outcome.map_err(|error| partly(error, run))?;
+    print(reply, took, &client, &args, run)
+}
 
+/// Says what a put came to, and decides how the command ends.
+fn print(
+    reply: v1::PutReply,
+    took: Duration,
+    client: &Client,
+    args: &PutArgs,
+    run: &mut Run<'_>,
+) -> Result<(), CliError> {
     let proof = reply.proof.unwrap_or_default();
-    let acknowledged_by = names(&client, &proof);
+    let acknowledged_by = names(client, &proof);
+    let eventual = reply.written.as_ref();
     let form = run.form;
     match form {
         Form::Json | Form::JsonLines => {
             let written = Written {
                 schema: SCHEMA,
-                rev: reply.revision,
+                rev: eventual.is_none().then_some(reply.revision),
                 applied: reply.succeeded,
                 level: level_name(proof.level),
                 node: &proof.node,
@@ -79,6 +100,7 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
                 acknowledged_by,
                 prev: reply.prev.as_ref().map(JsonItem::new),
                 replayed: proof.replayed,
+                written: eventual.map(|done| JsonWritten::new(done.dot.as_ref(), &done.context)),
             };
             json_line(run.out(), &written)?;
         }
@@ -89,7 +111,11 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
                 names => format!(", acknowledged by {}", names.join(" ")),
             };
             let ok = run.paint_err.good("ok");
-            run.note(&format!("{ok}  rev {}  {}  {level}{by}", reply.revision, time(took)));
+            let name = match eventual {
+                Some(done) => format!("dot {}", dot_text(done.dot.as_ref())),
+                None => format!("rev {}", reply.revision),
+            };
+            run.note(&format!("{ok}  {name}  {}  {level}{by}", time(took)));
             if let Some(prev) = &reply.prev {
                 print_value(&prev.value, run)?;
             }
@@ -104,7 +130,38 @@ pub(super) async fn put(args: PutArgs, run: &mut Run<'_>) -> Result<(), CliError
     if args.prev && proof.replayed {
         run.note("note: an earlier attempt had written it; the replaced value is not known");
     }
-    if reply.succeeded { Ok(()) } else { Err(condition_failed(&key, &args.condition)) }
+    match reply.succeeded {
+        true => Ok(()),
+        false => Err(condition_failed(&key_of(&args.key)?, &args.condition)),
+    }
+}
+
+#[derive(Serialize)]
+struct Partly {
+    schema: u32,
+    applied: bool,
+    durable_on: u32,
+    wanted: u32,
+    #[serde(flatten)]
+    written: JsonWritten,
+}
+
+/// The error of a write; where it was applied all the same, scripts are told what it came to as they are
+/// told of one that met what was asked for.
+pub(super) fn partly(error: ClientError, run: &mut Run<'_>) -> CliError {
+    if let Some(partial) = error.failure().partial.as_deref().filter(|_| run.form.is_json()) {
+        let partly = Partly {
+            schema: SCHEMA,
+            applied: true,
+            durable_on: partial.durable_on,
+            wanted: partial.wanted,
+            written: JsonWritten::new(Some(&partial.dot), &partial.context),
+        };
+        if let Err(error) = json_line(run.out(), &partly) {
+            return error.into();
+        }
+    }
+    error.into()
 }
 
 /// A failure of this write, whatever it was that failed.

@@ -100,6 +100,7 @@ enum OpOutcome {
 }
 
 pub(super) async fn txn(args: TxnArgs, run: &mut Run<'_>) -> Result<(), CliError> {
+    run.check_no_ack()?;
     let text = read_text(&args, run)?;
     let request = parse(&text).map_err(CliError::Usage)?;
     let client = run.client()?;

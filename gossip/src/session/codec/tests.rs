@@ -5,6 +5,8 @@ use std::sync::Arc;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
+use proto::KeyspaceId;
+
 use super::super::Taking;
 use super::*;
 use crate::change::{Change, decode as decode_changes, encode as encode_changes};
@@ -13,6 +15,7 @@ use crate::context::Context;
 use crate::entry::Sibling;
 use crate::hlc::Hlc;
 use crate::record::Body;
+use crate::record::EntryKey;
 use crate::replica::{Basis, Policy, Replica, Standing, Write};
 use crate::state::State;
 use crate::tree::TreeKey;

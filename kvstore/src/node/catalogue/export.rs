@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto::log::{CatalogueState, MemberState};
 use proto::{KeyspaceId, LogIndex, NodeId, Term, log, v1};
 
-use super::{Catalogue, Keyspaces, Member, Members, OpenChange};
+use super::{Catalogue, Keyspaces, Member, Members, OpenChange, SecretRecords};
 
 impl Catalogue {
     /// Everything but the position.
@@ -21,6 +21,7 @@ impl Catalogue {
             leaving: open.as_ref().and_then(|open| open.leaving.as_ref()).map(exported),
             removed: removed.iter().map(|id| id.get()).collect(),
             unsettled: self.keyspaces.unsettled.iter().map(|id| id.get()).collect(),
+            secrets: self.secrets.exported(),
         }
     }
 
@@ -41,7 +42,8 @@ impl Catalogue {
         };
         let mut keyspaces = Keyspaces::restored(state.keyspaces, state.next_keyspace);
         keyspaces.unsettled = state.unsettled.into_iter().map(KeyspaceId).collect();
-        Self { applied, term, conf: Some(conf), members, keyspaces }
+        let secrets = SecretRecords::restored(&state.secrets);
+        Self { applied, term, conf: Some(conf), members, keyspaces, secrets }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::log::put_keyspace::Step;
-use proto::v1::keyspace::{Kind, State};
+use proto::v1::keyspace::{Kind, Policy, State};
 use proto::{Code, KeyspaceId, limits, log, v1};
 
 use super::Verdict;
@@ -13,8 +13,9 @@ pub const KEYSPACES_MAX: usize = 1_000;
 
 /// All keyspaces by id.
 ///
-/// Invariants: names are unique; an id is never used again; `unsettled` names keyspaces that exist
-/// here and whose state or settings the data group may not have yet.
+/// Invariants: names are unique over both kinds; an id is never used again; `unsettled` names linearizable
+/// keyspaces that exist here and whose state or settings the data group may not have yet. Eventual ones are
+/// known here only: they are ready when they are created and gone when they are removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Keyspaces {
     pub(super) by_id: BTreeMap<KeyspaceId, v1::Keyspace>,
@@ -32,6 +33,7 @@ impl Default for Keyspaces {
             state: State::Ready.into(),
             settings: Some(v1::keyspace::Settings::default()),
             generation: 0,
+            policy: Policy::Unspecified.into(),
         };
         Self::restored(vec![default], KeyspaceId::DEFAULT.get() + 1)
     }
@@ -93,13 +95,16 @@ impl Keyspaces {
         }
     }
 
+    /// The id of the next keyspace: those below were given out.
+    #[must_use]
+    pub const fn next_id(&self) -> u64 {
+        self.next
+    }
+
     fn create(&mut self, keyspace: &v1::Keyspace) -> Verdict {
         check_name(&keyspace.name)?;
-        match keyspace.kind() {
-            Kind::Linearizable => {}
-            Kind::Eventual => return Err(Code::KindNotOffered),
-            Kind::Unspecified => return Err(Code::InvalidRequest),
-        }
+        let settings = keyspace.settings.unwrap_or_default();
+        let policy = check_kind(keyspace)?;
         if self.named(&keyspace.name).is_some() {
             return Err(Code::KeyspaceExists);
         }
@@ -108,19 +113,26 @@ impl Keyspaces {
         }
         let id = KeyspaceId(self.next);
         self.next += 1;
+        let followed = keyspace.kind() == Kind::Linearizable;
+        let state = if followed { State::Creating } else { State::Ready };
         let created = v1::Keyspace {
             id: id.get(),
-            state: State::Creating.into(),
-            settings: Some(keyspace.settings.unwrap_or_default()),
+            name: keyspace.name.clone(),
+            kind: keyspace.kind,
+            state: state.into(),
+            settings: Some(settings),
             generation: 0,
-            ..keyspace.clone()
+            policy: policy.into(),
         };
         self.by_id.insert(id, created);
-        self.unsettled.insert(id);
+        if followed {
+            self.unsettled.insert(id);
+        }
         Ok(id.get())
     }
 
-    /// Refused when the settings were worked out from others than those that are in force.
+    /// Refused when the settings were worked out from others than those that are in force, and when kind or
+    /// policy would change.
     fn set(&mut self, keyspace: &v1::Keyspace) -> Verdict {
         let found = self.found(&keyspace.name)?;
         let id = KeyspaceId(found.id);
@@ -131,9 +143,18 @@ impl Keyspaces {
         if found.state() != State::Ready {
             return Err(Code::KeyspaceNotReady);
         }
-        found.settings = Some(keyspace.settings.unwrap_or_default());
+        let other = |wanted: i32, is: i32| wanted != 0 && wanted != is;
+        if other(keyspace.kind, found.kind) || other(keyspace.policy, found.policy) {
+            return Err(Code::SettingNotOffered);
+        }
+        let wanted = keyspace.settings.unwrap_or_default();
+        let followed = found.kind() == Kind::Linearizable;
+        check_settings(found.kind(), &wanted)?;
+        found.settings = Some(wanted);
         found.generation += 1;
-        self.unsettled.insert(id);
+        if followed {
+            self.unsettled.insert(id);
+        }
         Ok(id.get())
     }
 
@@ -142,6 +163,10 @@ impl Keyspaces {
         let id = KeyspaceId(found.id);
         if id == KeyspaceId::DEFAULT {
             return Err(Code::KeyspaceProtected);
+        }
+        if found.kind() == Kind::Eventual {
+            self.by_id.remove(&id);
+            return Ok(id.get());
         }
         found.state = State::Removing.into();
         self.unsettled.insert(id);
@@ -168,6 +193,25 @@ impl Keyspaces {
     }
 }
 
+/// The policy of a keyspace that is to be created.
+fn check_kind(keyspace: &v1::Keyspace) -> Result<Policy, Code> {
+    check_settings(keyspace.kind(), &keyspace.settings.unwrap_or_default())?;
+    let policy = Policy::try_from(keyspace.policy).map_err(|_| Code::InvalidRequest)?;
+    match (keyspace.kind(), policy) {
+        (Kind::Linearizable, Policy::Unspecified) => Ok(Policy::Unspecified),
+        (Kind::Linearizable, Policy::Siblings | Policy::Lww) => Err(Code::SettingNotOffered),
+        (Kind::Eventual, Policy::Unspecified) => Ok(Policy::Siblings),
+        (Kind::Eventual, policy @ (Policy::Siblings | Policy::Lww)) => Ok(policy),
+        (Kind::Unspecified, _) => Err(Code::InvalidRequest),
+    }
+}
+
+/// An eventual keyspace has no history, and nobody counts all that its replicas take.
+fn check_settings(kind: Kind, settings: &v1::keyspace::Settings) -> Result<(), Code> {
+    let none = *settings == v1::keyspace::Settings::default();
+    if kind == Kind::Eventual && !none { Err(Code::SettingNotOffered) } else { Ok(()) }
+}
+
 /// Names that need no quoting anywhere.
 fn check_name(name: &str) -> Result<(), Code> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -179,6 +223,7 @@ fn check_name(name: &str) -> Result<(), Code> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::catalogue::eventual::ById;
     use v1::keyspace::Settings;
 
     fn put(keyspaces: &mut Keyspaces, step: Step, keyspace: v1::Keyspace) -> Verdict {
@@ -221,5 +266,76 @@ mod tests {
         assert_eq!(set(&mut keyspaces, &first, 8), Err(Code::KeyspaceChanged));
         let absent = v1::Keyspace { name: "b".into(), ..first };
         assert_eq!(set(&mut keyspaces, &absent, 9), Err(Code::KeyspaceNotFound));
+    }
+
+    fn eventual(name: &str, policy: Policy) -> v1::Keyspace {
+        let (kind, policy) = (Kind::Eventual.into(), policy.into());
+        v1::Keyspace { name: name.into(), kind, policy, ..v1::Keyspace::default() }
+    }
+
+    #[test]
+    fn eventual_keyspaces_are_ready_at_once_and_gone_at_once() {
+        let mut keyspaces = Keyspaces::default();
+        let linearizable = create(&mut keyspaces);
+        let id = put(&mut keyspaces, Step::Create, eventual("e", Policy::Unspecified)).unwrap();
+        assert_eq!(id, linearizable.id + 1, "both kinds share the ids");
+        let made = keyspaces.eventual("e").unwrap().clone();
+        assert_eq!((made.state(), made.policy()), (State::Ready, Policy::Siblings));
+        assert_eq!(keyspaces.unsettled().count(), 0, "no other group follows");
+        assert_eq!(keyspaces.eventual("a"), None);
+        for (name, kind) in [("e", Kind::Linearizable), ("a", Kind::Eventual)] {
+            let again = v1::Keyspace { kind: kind.into(), ..eventual(name, Policy::Unspecified) };
+            assert_eq!(put(&mut keyspaces, Step::Create, again), Err(Code::KeyspaceExists));
+        }
+        let lww = put(&mut keyspaces, Step::Create, eventual("w", Policy::Lww)).unwrap();
+        assert_eq!(keyspaces.eventual("w").map(v1::Keyspace::policy), Some(Policy::Lww));
+
+        let at = |keyspaces: &Keyspaces, id| keyspaces.eventual_by_id(KeyspaceId(id)).is_live();
+        assert_eq!([linearizable.id, id, lww].map(|id| at(&keyspaces, id)), [false, true, true]);
+        assert_eq!(put(&mut keyspaces, Step::Remove, made.clone()), Ok(id));
+        assert_eq!((keyspaces.named("e"), keyspaces.unsettled().count()), (None, 0));
+        assert_eq!(keyspaces.eventual_by_id(KeyspaceId(id)), ById::Removed);
+        assert_eq!(keyspaces.eventual_by_id(KeyspaceId(lww + 1)), ById::Unknown);
+        let next = put(&mut keyspaces, Step::Create, eventual("e", Policy::Lww)).unwrap();
+        assert_eq!((next, at(&keyspaces, next)), (lww + 1, true));
+        let restored = Keyspaces::restored(keyspaces.iter().cloned().collect(), keyspaces.next);
+        assert_eq!(restored, keyspaces);
+    }
+
+    #[test]
+    fn an_eventual_keyspace_has_no_settings_and_never_changes() {
+        let mut keyspaces = Keyspaces::default();
+        let refused = Err(Code::SettingNotOffered);
+        let settings = [
+            Settings { history_revisions: 1, ..Settings::default() },
+            Settings { history_seconds: 1, ..Settings::default() },
+            Settings { keys_max: 1, ..Settings::default() },
+            Settings { bytes_max: 1, ..Settings::default() },
+        ];
+        let with = |settings| Some(settings);
+        for settings in settings {
+            let wanted =
+                v1::Keyspace { settings: with(settings), ..eventual("e", Policy::Siblings) };
+            assert_eq!(put(&mut keyspaces, Step::Create, wanted), refused, "{settings:?}");
+        }
+        let policy = Policy::Lww.into();
+        let kind = Kind::Linearizable.into();
+        let wanted = v1::Keyspace { kind, ..eventual("l", Policy::Lww) };
+        assert_eq!(put(&mut keyspaces, Step::Create, wanted), refused);
+        let unknown = v1::Keyspace { policy: 9, ..eventual("e", Policy::Unspecified) };
+        assert_eq!(put(&mut keyspaces, Step::Create, unknown), Err(Code::InvalidRequest));
+
+        put(&mut keyspaces, Step::Create, eventual("e", Policy::Siblings)).unwrap();
+        let made = keyspaces.eventual("e").unwrap().clone();
+        for settings in settings {
+            let wanted = v1::Keyspace { settings: with(settings), ..made.clone() };
+            assert_eq!(put(&mut keyspaces, Step::Set, wanted), refused, "{settings:?}");
+        }
+        for wanted in
+            [v1::Keyspace { policy, ..made.clone() }, v1::Keyspace { kind, ..made.clone() }]
+        {
+            assert_eq!(put(&mut keyspaces, Step::Set, wanted), refused);
+        }
+        assert_eq!(keyspaces.eventual("e"), Some(&made), "a refusal changes nothing");
     }
 }

@@ -1,20 +1,25 @@
 //! The catalogue: what group 0 knows.
 //!
-//! Members with what they shall be, keyspaces with what they shall hold, and the one membership
-//! change that is being carried out. It lives in memory, is exported whole, and is otherwise rebuilt
+//! Members with what they shall be, keyspaces with what they shall hold, fingerprints of the secrets, and
+//! the one membership change that is being carried out. It lives in memory, is exported whole, and is otherwise rebuilt
 //! from the log. Everything here is a pure function of the log: whether a change *may* begin now, with
 //! respect to who is up, is judged by the leader before it proposes it ([`Catalogue::vet`]); what has
 //! to be done next to carry it out, by `membership.rs` and `keyspaces.rs`.
 
+mod eventual;
 mod export;
 mod keyspaces;
 mod members;
+mod secrets;
 
 #[cfg(test)]
 mod tests;
 
+pub use eventual::ById;
 pub use keyspaces::Keyspaces;
 pub use members::{Member, Members, OpenChange, Wanted};
+pub use secrets::SecretRecords;
+pub(super) use secrets::record;
 
 use proto::log::{Command, WriteOutcome, command::Body};
 use proto::{Code, Failure, LogIndex, NodeId, Revision, Term, log, v1};
@@ -31,6 +36,7 @@ pub struct Catalogue {
     conf: Option<(log::ConfState, u64)>,
     members: Members,
     keyspaces: Keyspaces,
+    secrets: SecretRecords,
 }
 
 /// What an entry came to: a number for the answer, or why it was refused without effect.
@@ -47,6 +53,7 @@ impl Catalogue {
             conf: None,
             members: Members::formed(members),
             keyspaces: Keyspaces::default(),
+            secrets: SecretRecords::default(),
         }
     }
 
@@ -70,6 +77,12 @@ impl Catalogue {
         &self.keyspaces
     }
 
+    /// What is recorded of the cluster's secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &SecretRecords {
+        &self.secrets
+    }
+
     /// Term of the last applied entry.
     #[must_use]
     pub fn applied_term(&self) -> Term {
@@ -83,8 +96,13 @@ impl Catalogue {
             Some(Body::BindMember(bind)) => self.members.bind(bind),
             Some(Body::ChangeDone(done)) => self.members.done(done.change),
             Some(Body::PutKeyspace(put)) => self.keyspaces.put(put),
+            Some(Body::PutSecret(put)) => self.secrets.put(put),
             Some(
-                Body::Write(_) | Body::OpenKeyspace(_) | Body::CloseKeyspace(_) | Body::Compact(_),
+                Body::Write(_)
+                | Body::OpenKeyspace(_)
+                | Body::CloseKeyspace(_)
+                | Body::Compact(_)
+                | Body::PutItems(_),
             )
             | None => Err(Code::InvalidRequest),
         }
@@ -134,6 +152,7 @@ impl StateMachine for Catalogue {
         match query {
             Query::Catalogue => Ok((Found::Catalogue(Box::new(self.clone())), Revision(0))),
             Query::Get { .. }
+            | Query::Siblings { .. }
             | Query::Range(_)
             | Query::History { .. }
             | Query::Resolve

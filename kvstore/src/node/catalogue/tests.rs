@@ -279,7 +279,11 @@ fn an_export_holds_everything() {
     put(&mut catalogue, Step::Create, 0, "gone").unwrap();
     put(&mut catalogue, Step::Remove, 0, "gone").unwrap();
     put(&mut catalogue, Step::Gone, 3, "").unwrap();
+    let secret = crate::secrets::SecretId::parse("token-1").unwrap();
+    let secret = Some(record(secret, crate::secrets::Fingerprint([4; 32])));
+    apply(&mut catalogue, Body::PutSecret(log::PutSecret { secret, lost: false })).unwrap();
     // Each part of it says something that it would not say by default.
+    assert_eq!(catalogue.secrets().iter().count(), 1);
     assert!(catalogue.members().removed().contains(&NodeId(3)));
     assert!(catalogue.members().named("n4").is_some_and(|member| member.promote));
     assert!(catalogue.members().open_change().is_some_and(|open| open.leaving.is_some()));

@@ -102,7 +102,7 @@ mod tests {
         for name in NAMES {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
-        for name in ["wal", "state", "exports", "wal.damaged-1"] {
+        for name in ["wal", "state", "exports", "secrets", "wal.damaged-1"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
             std::fs::write(dir.path().join(name).join("file"), name).unwrap();
         }
@@ -120,6 +120,7 @@ mod tests {
             "exports",
             "identity",
             "members",
+            "secrets",
             "seed.exp",
             "started",
             "state",

@@ -12,7 +12,9 @@ use storage::mvcc::{ExportProgress, Machine, MachineOptions};
 use storage::state::StateError;
 use storage::wal::{RecoveredGroup, Wal, WalError, WalOptions};
 
-use crate::durable::{Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs};
+use crate::durable::{
+    Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs, StateDirs,
+};
 use crate::offline::{OfflineError, seed_file};
 use crate::server::ServerError;
 
@@ -20,6 +22,9 @@ use crate::server::ServerError;
 const COPIED: [&str; 4] = ["wal", "wal.new", "state", "exports"];
 
 /// A node's files, and where a copy of them can be worked on.
+///
+/// The node's own log, group 2, is not recovered: what it holds is about members and actors of the old cluster,
+/// and the new one begins with nothing in it, as after the loss of the disk.
 #[derive(Debug)]
 pub struct Salvage {
     /// The disk they are on.
@@ -70,6 +75,11 @@ impl Salvage {
         remove_tree(&self.scratch).map_err(failed())?;
         for name in COPIED {
             copy_tree(&self.data_dir.join(name), &self.scratch.join(name)).map_err(failed())?;
+        }
+        // A log that is cut may be behind it, which says nothing about the data.
+        let states = SledDirs::new(&self.scratch);
+        for name in states.list().map_err(failed())?.iter().filter(|name| !is_of_data(name)) {
+            states.remove(name).map_err(failed())?;
         }
         let says = self.export_copy(to)?;
         remove_tree(&self.scratch).map_err(failed())?;
@@ -246,7 +256,7 @@ impl Salvage {
                 best = Some(found);
             }
         };
-        for name in files.states.list().map_err(failed())? {
+        for name in files.states.list().map_err(failed())?.into_iter().filter(|n| is_of_data(n)) {
             let opened = files.states.open(&name).and_then(|s| Machine::open(s, files.machine));
             if let Ok(machine) = opened {
                 consider(Resort::State { name, applied: machine.applied() });
@@ -316,6 +326,11 @@ impl Salvage {
     fn state_error(&self, name: &str, source: StateError) -> OfflineError {
         ServerError::from(OpenError::State { name: name.to_owned(), source }).into()
     }
+}
+
+/// Whether a state directory of this name is one of the data group.
+fn is_of_data(name: &str) -> bool {
+    name.starts_with(&format!("{}-", GroupId::DATA))
 }
 
 /// Whether a node that does not open can still have a state or an export that is of use, and why it

@@ -39,7 +39,7 @@ impl<S: StateMachine> RaftReplica<S> {
         }
         for entry in effects.committed {
             if let Err(error) = self.apply(&entry, out) {
-                out.fail(format!("group {}: {error}", self.id));
+                out.fail(self.id, format!("group {}: {error}", self.id));
                 return;
             }
         }

@@ -28,7 +28,7 @@ use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, Term};
 use self::forwards::Forwards;
 use self::proposals::Proposals;
 use self::reads::{Reader, Reads};
-use self::writes::NOBODY;
+use self::writes::{NOBODY, asks_nothing_more};
 use super::{Origin, Outbox, Read, Replication, Submission, no_leader};
 use crate::consistency::ReadPlan;
 use crate::node::{RequestId, Ticket, Ticks};
@@ -275,6 +275,8 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             Body::SnapshotOffer(_) | Body::SnapshotFetch(_) | Body::SnapshotChunk(_) => {}
             // So is the disk. Replicas of eventual keyspaces speak of another group.
             Body::DiskFull(_) | Body::Gossip(_) => {}
+            // So are secrets, which are in no log.
+            Body::SecretRequest(_) | Body::SecretReply(_) => {}
         }
     }
 
@@ -287,6 +289,9 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             Origin::Internal => NOBODY,
             Origin::Remote { .. } => return self.propose(submission, out),
         };
+        if let Err(failure) = asks_nothing_more(&submission) {
+            return self.answer_write(submission.origin, Err(failure.applied(Applied::No)), out);
+        }
         match self.reachable_leader() {
             Some(leader) => self.forward(leader, id, submission, out),
             None => {
@@ -303,10 +308,11 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
         }
     }
 
-    fn forget(&mut self, id: RequestId) {
+    fn forget(&mut self, id: RequestId) -> Option<Failure> {
         self.proposals.forget(id);
         self.reads.forget(id);
         self.released.retain(|read| read.id != id);
+        None
     }
 
     fn link(&mut self, node: NodeId, up: bool, out: &mut Outbox) {

@@ -87,6 +87,14 @@ impl StateMachine for Machine {
         Self::conf(self)
     }
 
+    fn vet(&self, command: &Command, _status: &GroupStatus) -> Result<(), Failure> {
+        if let Some(log::command::Body::PutItems(_)) = &command.body {
+            let why = "items belong into the log of one node, not into a data group";
+            return Err(Failure::new(Code::InvalidRequest, "", why));
+        }
+        Ok(())
+    }
+
     fn read(&self, keyspace: &str, query: &Query) -> Result<(Found, Revision), Unread> {
         if let Query::Keyspaces = query {
             return Ok((Found::Keyspaces(self.keyspaces().map(view).collect()), Revision(0)));
@@ -108,6 +116,10 @@ impl StateMachine for Machine {
                 Ok((Found::History(page.map_err(read_failure)?), revision(&None)))
             }
             Query::Resolve => Ok((Found::Keyspace(id), revision(&None))),
+            Query::Siblings { .. } => {
+                let why = "keys of a linearizable keyspace have one value";
+                Err(Failure::new(Code::VerbNotOffered, "", why).into())
+            }
             Query::Keyspaces | Query::Catalogue => {
                 Err(Failure::new(Code::InvalidRequest, "", "a data group holds no catalogue")
                     .into())

@@ -9,7 +9,7 @@ use proto::{Applied, Code, Failure, NodeId, log, peer};
 
 use super::{RaftReplica, StateMachine};
 use crate::node::RequestId;
-use crate::replication::{Answered, Origin, Outbox, Submission};
+use crate::replication::{Answered, EventualOptions, Origin, Outbox, Submission};
 
 impl<S: StateMachine> RaftReplica<S> {
     /// Answers whoever waits for a write.
@@ -17,8 +17,11 @@ impl<S: StateMachine> RaftReplica<S> {
         match origin {
             Origin::Local(id) => out.answer(
                 id,
-                answer
-                    .map(|(outcome, acknowledged_by)| Answered::Write { outcome, acknowledged_by }),
+                answer.map(|(outcome, acknowledged_by)| Answered::Write {
+                    outcome,
+                    acknowledged_by,
+                    written: None,
+                }),
             ),
             Origin::Remote { node, id, boot } => {
                 let reply = forward_reply(id, boot, answer);
@@ -29,7 +32,9 @@ impl<S: StateMachine> RaftReplica<S> {
     }
 
     pub(super) fn propose(&mut self, submission: Submission, out: &mut Outbox) {
-        if let Err(failure) = self.may_propose(&submission.command) {
+        let may =
+            self.may_propose(&submission.command).and_then(|()| asks_nothing_more(&submission));
+        if let Err(failure) = may {
             self.proposals.failed += 1;
             return self.answer_write(submission.origin, Err(failure.applied(Applied::No)), out);
         }
@@ -110,7 +115,7 @@ impl<S: StateMachine> RaftReplica<S> {
             return;
         }
         let origin = Origin::Remote { node, id: forward.id, boot: forward.boot };
-        self.propose(Submission { origin, command }, out);
+        self.propose(Submission { origin, command, options: EventualOptions::default() }, out);
     }
 
     pub(super) fn take_forward_reply(
@@ -127,7 +132,7 @@ impl<S: StateMachine> RaftReplica<S> {
         let answer = match reply.result {
             Some(Outcome::Outcome(outcome)) => {
                 let acknowledged_by = reply.acknowledged_by.into_iter().map(NodeId).collect();
-                Ok(Answered::Write { outcome, acknowledged_by })
+                Ok(Answered::Write { outcome, acknowledged_by, written: None })
             }
             Some(Outcome::Error(error)) => {
                 let code = Code::from_number(error.code).unwrap_or(Code::Internal);
@@ -143,6 +148,15 @@ impl<S: StateMachine> RaftReplica<S> {
         };
         out.answer(id, answer);
     }
+}
+
+/// What only eventual keyspaces take is refused before anything is proposed or forwarded.
+pub(super) fn asks_nothing_more(submission: &Submission) -> Result<(), Failure> {
+    if submission.options.is_default() {
+        return Ok(());
+    }
+    let why = "causal tokens, ack, a time to live and `beside` are of eventual keyspaces";
+    Err(Failure::new(Code::VerbNotOffered, "", why))
 }
 
 /// Stands for the node itself in a forwarded write: nobody waits for the answer.

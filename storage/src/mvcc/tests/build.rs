@@ -93,6 +93,11 @@ pub fn compact(keyspace: u64, revision: u64) -> log::Command {
     body(log::command::Body::Compact(log::Compact { keyspace, revision }))
 }
 
+pub fn items(items: impl IntoIterator<Item = (Bytes, Option<Bytes>)>) -> log::Command {
+    let items = items.into_iter().map(|(key, value)| log::Item { key, value }).collect();
+    body(log::command::Body::PutItems(log::PutItems { items, more: false }))
+}
+
 fn body(body: log::command::Body) -> log::Command {
     log::Command { body: Some(body) }
 }

@@ -280,7 +280,7 @@ fn imports_refuse_what_no_export_holds() {
         |body| of(body).version = 0,
         |body| of(body).index = 1_000,
         |body| of(body).tombstone = true,
-        |body| of(body).value = vec![0; proto::limits::VALUE_BYTES_MAX + 1].into(),
+        |body| of(body).value = vec![0; proto::limits::ITEM_VALUE_BYTES_MAX + 1].into(),
     ];
     for damage in versions {
         let error = change(version, damage);

@@ -5,6 +5,7 @@ mod checkpoints;
 mod compaction;
 mod exactly_once;
 mod exports;
+mod items;
 mod keyspaces;
 mod model;
 mod packs;

@@ -107,6 +107,7 @@ impl Model {
             Body::OpenKeyspace(open) => self.open(open.keyspace.as_ref().unwrap()),
             Body::CloseKeyspace(close) => self.close(close.id),
             Body::Compact(compact) => self.compact(compact),
+            Body::PutItems(put) => self.put_items(index, put),
             other => panic!("not a command of a data group: {other:?}"),
         }
     }
@@ -146,6 +147,21 @@ impl Model {
         }
         space.compacted = space.compacted.max(compact.revision);
         done(space.revision())
+    }
+
+    /// A transaction without conditions on keyspace 1, after which nothing older can be read.
+    fn put_items(&mut self, index: u64, put: &log::PutItems) -> log::WriteOutcome {
+        let newest: BTreeMap<Bytes, Option<Bytes>> =
+            put.items.iter().map(|item| (item.key.clone(), item.value.clone())).collect();
+        let ops = newest.into_iter().map(|(key, value)| match value {
+            Some(value) => super::build::put(key, value),
+            None => super::build::delete(key),
+        });
+        let outcome = self.write(index, &super::build::write(ops));
+        if outcome.refused == 0 {
+            self.spaces.get_mut(&1).unwrap().compacted = outcome.revision;
+        }
+        log::WriteOutcome { results: Vec::new(), ..outcome }
     }
 
     fn write(&mut self, index: u64, write: &log::Write) -> log::WriteOutcome {

@@ -34,6 +34,8 @@ enum Event {
     },
     /// Sends an earlier named write again.
     Retry(usize),
+    /// Items, a key twice perhaps.
+    Items(Vec<(Bytes, Option<Bytes>)>),
     NoOp,
     Begin,
     Steps(usize),
@@ -140,12 +142,31 @@ fn transaction() -> impl Strategy<Value = log::Write> {
     })
 }
 
+fn items() -> impl Strategy<Value = Vec<(Bytes, Option<Bytes>)>> {
+    proptest::collection::vec((key(), proptest::option::weighted(0.7, value())), 0..4)
+}
+
+/// Nothing but items, as in the log of one node alone.
+fn item_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        30 => items().prop_map(Event::Items),
+        3 => Just(Event::Begin),
+        5 => (1_usize..8).prop_map(Event::Steps),
+        3 => Just(Event::Finish),
+        2 => any::<u64>().prop_map(Event::Crash),
+        2 => (0_usize..12).prop_map(|steps| Event::Export { steps }),
+        2 => (2_usize..24).prop_map(|steps| Event::Renew { steps }),
+        5 => any::<u64>().prop_map(Event::Read),
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => transaction().prop_map(Event::Write),
         12 => (transaction(), 0_usize..4, 0_u64..4)
             .prop_map(|(write, client, behind)| Event::Named { write, client, behind }),
         5 => any::<usize>().prop_map(Event::Retry),
+        2 => items().prop_map(Event::Items),
         1 => Just(Event::NoOp),
         3 => Just(Event::Begin),
         4 => (1_usize..6).prop_map(Event::Steps),
@@ -297,6 +318,7 @@ impl<E: Engine> Run<E> {
             }
             Event::Steps(count) => self.steps(count),
             Event::Finish => self.steps(usize::MAX),
+            Event::Items(items) => drop(self.apply(build::items(items))),
             Event::Crash(seed) => self.crash(seed),
             Event::Open { id, name, keys_max, bytes_max } => {
                 let settings = v1::keyspace::Settings { keys_max, bytes_max, ..Default::default() };
@@ -581,6 +603,13 @@ proptest! {
     #[test]
     fn the_machine_over_memory_agrees_with_the_model(
         events in proptest::collection::vec(event(), 1..120),
+    ) {
+        run(MemoryEngine::default(), events);
+    }
+
+    #[test]
+    fn items_over_memory_agree_with_the_model(
+        events in proptest::collection::vec(item_event(), 1..120),
     ) {
         run(MemoryEngine::default(), events);
     }

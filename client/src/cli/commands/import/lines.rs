@@ -2,9 +2,11 @@
 //! the writes that are open nor Ctrl-C.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use proto::limits::{self, REQUEST_BYTES_MAX};
+use proto::v1;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -19,8 +21,17 @@ const LINES_AHEAD: usize = 32;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) number: u64,
-    /// The key and the value, nothing on a blank line, or what is wrong.
-    pub(super) content: Result<Option<(Bytes, Bytes)>, String>,
+    /// What is to be put, nothing on a blank line, or what is wrong.
+    pub(super) content: Result<Option<Pair>, String>,
+}
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) key: Bytes,
+    pub(super) value: Bytes,
+    /// When it is hidden, where a time is named.
+    pub(super) expires: Option<SystemTime>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -30,6 +41,9 @@ struct LineJson {
     key_b64: Option<String>,
     value: Option<String>,
     value_b64: Option<String>,
+    /// Of an export of an eventual keyspace; the write here is another one.
+    dot: Option<String>,
+    expires: Option<String>,
 }
 
 /// Reads lines ahead; an error of the source is the last thing that arrives. The thread ends when the
@@ -85,7 +99,7 @@ fn skip_line(source: &mut impl BufRead) -> io::Result<()> {
 }
 
 /// The key and the value of a line, checked for what no cluster takes.
-fn parse(line: &[u8]) -> Result<Option<(Bytes, Bytes)>, String> {
+fn parse(line: &[u8]) -> Result<Option<Pair>, String> {
     if line.is_empty() {
         return Ok(None);
     }
@@ -96,7 +110,12 @@ fn parse(line: &[u8]) -> Result<Option<(Bytes, Bytes)>, String> {
     let value = value.ok_or("name value or value_b64")?;
     let checked = limits::check_key(&key).and_then(|()| limits::check_value(&value));
     checked.map_err(|failure| failure.why)?;
-    Ok(Some((key, value)))
+    if let Some(dot) = json.dot {
+        dot.parse::<v1::Dot>().map_err(|error| error.to_string())?;
+    }
+    let expires = json.expires.map(|text| humantime::parse_rfc3339(&text)).transpose();
+    let expires = expires.map_err(|error| format!("expires: {error}"))?;
+    Ok(Some(Pair { key, value, expires }))
 }
 
 #[cfg(test)]
@@ -115,9 +134,24 @@ mod tests {
         let found = lines(text);
         let numbers: Vec<u64> = found.iter().map(|line| line.number).collect();
         assert_eq!(numbers, [1, 2, 3, 4]);
-        assert_eq!(found[0].content, Ok(Some(("a".into(), "1".into()))));
+        let pair = |key: &'static [u8], value: &'static [u8]| {
+            let (key, value) = (Bytes::from_static(key), Bytes::from_static(value));
+            Ok(Some(Pair { key, value, expires: None }))
+        };
+        assert_eq!(found[0].content, pair(b"a", b"1"));
         assert_eq!((&found[1].content, &found[2].content), (&Ok(None), &Ok(None)));
-        assert_eq!(found[3].content, Ok(Some((vec![0xff].into(), vec![0].into()))));
+        assert_eq!(found[3].content, pair(b"\xff", b"\0"));
+    }
+
+    #[test]
+    fn lines_of_an_eventual_keyspace_are_read() {
+        let dot = "000102030405060708090a0b0c0d0e0f:70";
+        let line = format!(
+            r#"{{"key":"a","value":"1","dot":"{dot}","expires":"2026-11-18T11:06:40.123Z"}}"#
+        );
+        let pair = parse(line.as_bytes()).unwrap().unwrap();
+        let since = pair.expires.unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(since.as_millis(), 1_795_000_000_123);
     }
 
     #[test]
@@ -131,6 +165,8 @@ mod tests {
             (r#"{"key":"a","value_b64":"!"}"#, "no base64"),
             (r#"{"key":"a","valeu":"1"}"#, "unknown field `valeu`"),
             (r#"{"key":"","value":"1"}"#, "at least one byte"),
+            (r#"{"key":"a","value":"1","dot":"7"}"#, "a dot is 32 hex digits"),
+            (r#"{"key":"a","value":"1","expires":"soon"}"#, "expires: "),
             (r#"{"key":1,"value":"1"}"#, "invalid type"),
         ] {
             let error = parse(line.as_bytes()).unwrap_err();

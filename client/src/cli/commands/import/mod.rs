@@ -3,6 +3,10 @@
 //! Puts of the same key are never open together, so that the last line of a key wins, as it would one by
 //! one. A line that no cluster would take is named and left out. Any other failure ends the import: what
 //! is open is waited for, and the summary says how far it came.
+//!
+//! An eventual keyspace keeps several values of a key, and an export of it has a line for each. There a line
+//! adds its value to those of the key, unless it is among them: running an import again changes nothing, and
+//! it never replaces what is there.
 
 mod lines;
 
@@ -10,10 +14,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use proto::v1::compare::Target;
+use proto::v1::keyspace::Kind;
 use proto::{Applied, v1};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -26,8 +31,9 @@ use crate::cli::output::{Form, SCHEMA, grouped, json_line, one_line};
 use crate::cli::progress::Progress;
 use crate::cli::run::Run;
 use crate::client::Client;
+use crate::config::CallOptions;
 use crate::error::ClientError;
-use lines::{Line, read_ahead};
+use lines::{Line, Pair, read_ahead};
 
 /// Bad lines that are named; the others are counted.
 const NAMED_LINES_MAX: usize = 20;
@@ -38,7 +44,8 @@ const GLANCE: Duration = Duration::from_millis(500);
 #[derive(Debug, Default, Serialize)]
 struct Tally {
     written: u64,
-    /// Keys that existed, with --if-absent.
+    /// Keys that existed, with --if-absent; in an eventual keyspace values that the key had already, or
+    /// that have expired.
     skipped: u64,
     /// Lines that no cluster would take.
     bad: u64,
@@ -68,7 +75,8 @@ struct BadLine {
 struct Done {
     number: u64,
     key: Bytes,
-    outcome: Result<v1::PutReply, ClientError>,
+    /// Whether it wrote.
+    outcome: Result<bool, ClientError>,
 }
 
 /// An import under way.
@@ -76,13 +84,14 @@ struct Done {
 /// Invariant: `busy` holds the keys of the open writes, each once.
 struct Import {
     client: Client,
-    if_absent: bool,
+    /// How each line is put.
+    how: How,
     jobs: usize,
     source: PathBuf,
     open: JoinSet<Done>,
     busy: HashSet<Bytes>,
     /// The line that waits for room, or for the write of its key.
-    waiting: Option<(u64, Bytes, Bytes)>,
+    waiting: Option<(u64, Pair)>,
     /// More lines are wanted.
     reading: bool,
     tally: Tally,
@@ -91,8 +100,20 @@ struct Import {
     interrupted: bool,
 }
 
+/// How lines are put.
+#[derive(Clone)]
+struct How {
+    if_absent: bool,
+    /// Into an eventual keyspace: values are added.
+    adds: bool,
+    options: CallOptions,
+}
+
 pub(super) async fn import(args: ImportArgs, run: &mut Run<'_>) -> Result<(), CliError> {
     let client = run.client()?;
+    let options = CallOptions { retry: args.retry.at.into(), ..run.options() };
+    let adds = client.kind(&options).await == Some(Kind::Eventual);
+    let how = How { if_absent: args.if_absent, adds, options };
     let source = source_of(&args, run)?;
     client.prepare_writes(&run.options()).await?;
     let name = if args.file.as_os_str() == "-" { "stdin".into() } else { args.file };
@@ -100,7 +121,7 @@ pub(super) async fn import(args: ImportArgs, run: &mut Run<'_>) -> Result<(), Cl
         read_ahead(source).map_err(|source| CliError::File { path: name.clone(), source })?;
     let mut import = Import {
         client,
-        if_absent: args.if_absent,
+        how,
         jobs: usize::from(args.jobs),
         source: name,
         open: JoinSet::new(),
@@ -114,6 +135,31 @@ pub(super) async fn import(args: ImportArgs, run: &mut Run<'_>) -> Result<(), Cl
     };
     import.carry_out(lines, run).await?;
     import.finish(run)
+}
+
+/// Puts a line. Returns whether that wrote.
+async fn put(client: &Client, pair: Pair, how: &How) -> Result<bool, ClientError> {
+    let Pair { key, value, expires } = pair;
+    let mut ttl_ms = 0;
+    if let Some(expires) = expires {
+        let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+        ttl_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        if ttl_ms == 0 {
+            return Ok(false);
+        }
+    }
+    if how.adds {
+        let request = v1::GetRequest { key: key.clone(), ..Default::default() };
+        let there = client.siblings(request, &how.options).await?;
+        if there.values.iter().any(|sibling| sibling.value == value) {
+            return Ok(false);
+        }
+    }
+    let absent = || v1::Compare { key: key.clone(), target: Some(Target::Absent(true)) };
+    let condition = how.if_absent.then(absent);
+    let beside = how.adds;
+    let request = v1::PutRequest { key, value, condition, ttl_ms, beside, ..Default::default() };
+    client.put(request, &how.options).await.map(|reply| reply.succeeded)
 }
 
 fn source_of(args: &ImportArgs, run: &mut Run<'_>) -> Result<Box<dyn Read + Send>, CliError> {
@@ -177,8 +223,8 @@ impl Import {
                 self.stop();
             }
             Some(Ok(Line { content: Ok(None), .. })) => {}
-            Some(Ok(Line { number, content: Ok(Some((key, value))) })) => {
-                self.waiting = Some((number, key, value));
+            Some(Ok(Line { number, content: Ok(Some(pair)) })) => {
+                self.waiting = Some((number, pair));
             }
             Some(Ok(Line { number, content: Err(why) })) => {
                 self.tally.bad += 1;
@@ -194,19 +240,13 @@ impl Import {
         if self.open.len() >= self.jobs {
             return;
         }
-        let is_free = |(_, key, _): &mut (u64, Bytes, Bytes)| !self.busy.contains(key);
-        let Some((number, key, value)) = self.waiting.take_if(is_free) else { return };
-        let absent = || v1::Compare { key: key.clone(), target: Some(Target::Absent(true)) };
-        let request = v1::PutRequest {
-            key: key.clone(),
-            value,
-            condition: self.if_absent.then(absent),
-            ..Default::default()
-        };
+        let is_free = |(_, pair): &mut (u64, Pair)| !self.busy.contains(&pair.key);
+        let Some((number, pair)) = self.waiting.take_if(is_free) else { return };
+        let key = pair.key.clone();
         assert!(self.busy.insert(key.clone()), "two writes of one key at once");
-        let client = self.client.clone();
+        let (client, how) = (self.client.clone(), self.how.clone());
         self.open.spawn(async move {
-            let outcome = client.put(request, &crate::CallOptions::default()).await;
+            let outcome = put(&client, pair, &how).await;
             Done { number, key, outcome }
         });
     }
@@ -214,20 +254,22 @@ impl Import {
     fn record(&mut self, done: Done) {
         assert!(self.busy.remove(&done.key), "the write of a key ended twice");
         let error = match done.outcome {
-            Ok(reply) if reply.succeeded => {
+            Ok(true) => {
                 self.tally.written += 1;
                 return;
             }
-            Ok(_) => {
+            Ok(false) => {
                 self.tally.skipped += 1;
                 return;
             }
             Err(error) => error,
         };
         let unknown = error.applied() == Some(Applied::Unknown);
-        match unknown {
-            true => self.tally.unknown += 1,
-            false => self.tally.failed += 1,
+        match error.applied() {
+            // It is written, on fewer replicas than asked for.
+            Some(Applied::Yes) => self.tally.written += 1,
+            Some(Applied::Unknown) => self.tally.unknown += 1,
+            Some(Applied::No) | None => self.tally.failed += 1,
         }
         // Of all failures the one is told that leaves most open.
         let known = self.failure.as_ref().and_then(CliError::failure);

@@ -1,0 +1,78 @@
+//! The node's replica of the eventual keyspaces: when it becomes a member of the group, and what it is told.
+
+use std::collections::BTreeSet;
+
+use gossip::token::TokenKeys;
+use gossip::tree::TreeKey;
+use proto::v1::keyspace::Kind;
+use proto::{GroupId, LogIndex, NodeId};
+
+use super::Node;
+use crate::replication::Replication;
+use crate::replication::gossip::{CataloguedKeyspaces, GroupSecrets};
+use crate::secrets::Secrets;
+
+/// What the replica was told last.
+#[derive(Debug, Default)]
+pub struct ToldReplica {
+    /// What group 0 said up to here.
+    catalogue: Option<LogIndex>,
+    /// The number of the newest key of tokens.
+    token: Option<u32>,
+}
+
+impl Node {
+    /// Tells the replica what has changed, and lets it become a member of the group once it may.
+    pub(super) fn drive_eventual(&mut self) {
+        self.tell_catalogue();
+        let newest = |secrets: &Secrets| secrets.tokens().last().map(|(number, _)| number);
+        let Some(secrets) = self.secrets() else { return };
+        let token = newest(&secrets);
+        if self.eventual.serves() {
+            if self.told_replica.token != token {
+                self.eventual.set_tokens(token_keys(&secrets));
+                self.told_replica.token = token;
+            }
+            return;
+        }
+        // In a new directory it has to know whether there is anything that it lacks.
+        let knows_enough = !self.eventual.is_new() || self.meta.started();
+        if !(knows_enough && self.eventual.may_join()) {
+            return;
+        }
+        let tree = TreeKey::new(secrets.tree());
+        self.told_replica.token = token;
+        let secrets = GroupSecrets { tree, tokens: token_keys(&secrets) };
+        if let Err(why) = self.eventual.join(secrets) {
+            let why = format!("the state of the eventual keyspaces is damaged: {why}");
+            self.outbox.fail(GroupId::EVENTUAL, why);
+        }
+        self.outbox.again = true;
+    }
+
+    fn tell_catalogue(&mut self) {
+        let applied = self.meta.applied();
+        if self.told_replica.catalogue == Some(applied) {
+            return;
+        }
+        self.told_replica.catalogue = Some(applied);
+        let catalogue = self.meta.machine();
+        let eventual = catalogue.keyspaces().iter().filter(|k| k.kind() == Kind::Eventual);
+        let open = eventual.cloned().collect();
+        let said = CataloguedKeyspaces { open, next: catalogue.keyspaces().next_id() };
+        self.eventual.set_keyspaces(&said);
+        let members = catalogue.members().iter().filter_map(super::Member::id);
+        let others: BTreeSet<NodeId> = members.filter(|id| *id != self.config.id).collect();
+        self.eventual.set_members(others);
+    }
+}
+
+fn token_keys(secrets: &Secrets) -> TokenKeys {
+    let mut tokens = secrets.tokens();
+    let (number, secret) = tokens.next().expect("there is at least one");
+    let mut keys = TokenKeys::new(number, secret);
+    for (number, secret) in tokens {
+        keys.add(number, secret);
+    }
+    keys
+}

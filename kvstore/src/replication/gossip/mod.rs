@@ -1,0 +1,376 @@
+//! A replica of the eventual keyspaces: a member of the gossip group drives a log of this node's own.
+//!
+//! [`GossipReplica`] owns the order in which things happen: the group decides and gives out items and messages
+//! together; the items become one entry of the node's own log; the messages, and the answers to clients that tell of
+//! these items, wait in `Held` until that entry is durable. So nothing that a crash could take back has left
+//! the node, and all that happens between two polls shares one fdatasync.
+//!
+//! # States
+//! A replica has no member of the group before it knows the secrets of the cluster and, in an empty directory, which
+//! keyspaces there are. Then it serves nothing. One whose directory began after there were eventual keyspaces is
+//! *recovering*: it takes writes and spreads them, but answers no read before it has had a session with every other
+//! member. What it was not told yet looks as if it were not there.
+//!
+//! # Guarantees
+//! - A write is answered once it is durable here and, as far as was asked for, elsewhere. If that does not come in
+//!   time the error says that it is applied, and where.
+//! - A write id is exact at this directory, within the bounds of `write_ids.rs`.
+//! - A read shows what is durable here.
+
+mod gate;
+mod held;
+mod keyspaces;
+mod reads;
+mod tokens;
+mod write_ids;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use gossip::group::Group;
+use gossip::items::restore;
+use gossip::token::{ActorNames, TokenKeys};
+use gossip::tree::TreeKey;
+use gossip::{ActorId, Replica};
+use proto::peer::peer_message::Body;
+use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, log, peer};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use self::gate::Gate;
+use self::held::Held;
+use self::keyspaces::KnownKeyspaces;
+use self::write_ids::WriteIds;
+use self::writes::OpenWrites;
+use super::own_log::OwnLog;
+use super::{Outbox, Read, Replication, Submission};
+use crate::node::{RequestId, Ticket, Ticks};
+
+pub use self::keyspaces::CataloguedKeyspaces;
+
+/// Who this replica is.
+#[derive(Clone, Debug)]
+pub struct GossipConfig {
+    /// The node's id.
+    pub node: NodeId,
+    /// The node's name.
+    pub name: String,
+    /// Data epoch of the cluster.
+    pub epoch: u64,
+    /// Random, new at every start: from it come the actor and all that the group leaves to chance.
+    pub seed: [u8; 32],
+}
+
+/// What the replicas of a cluster share and nobody else may know.
+pub struct GroupSecrets {
+    /// For the hash tree.
+    pub tree: TreeKey,
+    /// For tokens.
+    pub tokens: TokenKeys,
+}
+
+impl std::fmt::Debug for GroupSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GroupSecrets(..)")
+    }
+}
+
+/// A replica of the eventual keyspaces. See the module page.
+#[derive(Debug)]
+pub struct GossipReplica {
+    config: GossipConfig,
+    own: OwnLog,
+    rng: ChaCha8Rng,
+    keyspaces: KnownKeyspaces,
+    others: BTreeSet<NodeId>,
+    links: BTreeSet<NodeId>,
+    now: Ticks,
+    wall_ms: u64,
+    /// The log takes nothing more, also of what peers spread.
+    closed: bool,
+    /// Why the state store is of no use.
+    failed: Option<String>,
+    serving: Option<Serving>,
+}
+
+/// What a replica has that is a member of the group.
+#[derive(Debug)]
+struct Serving {
+    group: Group,
+    tokens: TokenKeys,
+    names: ActorNames,
+    gate: Gate,
+    ids: WriteIds,
+    open: OpenWrites,
+    /// Reads that were not answered yet.
+    reads: VecDeque<Read>,
+    /// What waits for the disk.
+    held: Held,
+}
+
+impl GossipReplica {
+    /// A replica that does not serve yet, over what its log has brought back.
+    #[must_use]
+    pub fn new(config: GossipConfig, own: OwnLog) -> Self {
+        let rng = ChaCha8Rng::from_seed(config.seed);
+        let mut replica = Self {
+            config,
+            own,
+            rng,
+            keyspaces: KnownKeyspaces::default(),
+            others: BTreeSet::new(),
+            links: BTreeSet::new(),
+            now: Ticks(0),
+            wall_ms: 0,
+            closed: false,
+            failed: None,
+            serving: None,
+        };
+        // What was read from the log is durable.
+        replica.durable(Ticket(0));
+        replica
+    }
+
+    /// The log of this node alone.
+    #[must_use]
+    pub const fn own(&self) -> &OwnLog {
+        &self.own
+    }
+
+    /// The log of this node alone, for checkpoints, exports and renewals.
+    pub const fn own_mut(&mut self) -> &mut OwnLog {
+        &mut self.own
+    }
+
+    /// Whether it is a member of the group.
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        self.serving.is_some()
+    }
+
+    /// Whether nothing was ever stored in this directory: then [`GossipReplica::join`] has to know all keyspaces there are.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.own.last() == LogIndex(0)
+    }
+
+    /// Whether all that the log held is applied, and the time is known.
+    #[must_use]
+    pub fn may_join(&self) -> bool {
+        self.own.applied() == self.own.last() && self.wall_ms > 0 && self.takes_items()
+    }
+
+    /// Becomes a member of the group. What the catalogue says of keyspaces was said before, and where
+    /// [`GossipReplica::is_new`] it says all that a majority knows.
+    ///
+    /// # Errors
+    /// Why what was stored gives no replica: the state was damaged. The state directory has to be rebuilt.
+    pub fn join(&mut self, secrets: GroupSecrets) -> Result<(), String> {
+        let is_new = self.is_new();
+        let mut stored = Vec::new();
+        let mut ids = WriteIds::default();
+        let mut gate = if is_new && self.keyspaces.any() { Gate::closed() } else { Gate::open() };
+        for item in self.own.items() {
+            let log::Item { key, value } = item.map_err(|error| error.to_string())?;
+            let value = value.unwrap_or_default();
+            if WriteIds::owns(&key) {
+                ids.restore(&key, &value)?;
+            } else if Gate::owns(&key) {
+                gate = Gate::closed();
+            } else {
+                stored.push((key, value));
+            }
+        }
+        let state = restore(stored).map_err(|damaged| damaged.to_string())?.state;
+        let actor = ActorId::mint(&mut self.rng);
+        let (replica, _) = Replica::start(state, actor, secrets.tree);
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let mut group = Group::new(replica, self.config.epoch, seed);
+        group.set_wall(self.wall_ms);
+        group.set_members(&self.others);
+        for node in &self.links {
+            group.link(*node, true);
+        }
+        self.keyspaces.tell_all(&mut group);
+        let mut names = ActorNames::default();
+        group.learn_names(&mut names);
+        let (open, reads, held) = (OpenWrites::default(), VecDeque::new(), Held::default());
+        let tokens = secrets.tokens;
+        self.serving = Some(Serving { group, tokens, names, gate, ids, open, reads, held });
+        Ok(())
+    }
+
+    /// The keys that tokens are made with, when they have changed.
+    pub fn set_tokens(&mut self, tokens: TokenKeys) {
+        if let Some(serving) = &mut self.serving {
+            serving.tokens = tokens;
+        }
+    }
+
+    /// The members of the cluster, this one apart.
+    pub fn set_members(&mut self, others: BTreeSet<NodeId>) {
+        if self.others == others {
+            return;
+        }
+        if let Some(serving) = &mut self.serving {
+            serving.group.set_members(&others);
+        }
+        self.others = others;
+    }
+
+    /// It is that late by the wall clock, in milliseconds since 1970.
+    pub fn set_wall(&mut self, wall_ms: u64) {
+        self.wall_ms = wall_ms;
+        if let Some(serving) = &mut self.serving {
+            serving.group.set_wall(wall_ms);
+        }
+    }
+
+    /// Log and memory have outgrown their bounds so far that what peers spread has to wait as well.
+    pub const fn set_closed(&mut self, closed: bool) {
+        self.closed = closed;
+    }
+
+    /// What has happened in the group since the start.
+    #[must_use]
+    pub fn counts(&self) -> Option<gossip::group::Counts> {
+        self.serving.as_ref().map(|serving| serving.group.counts())
+    }
+
+    /// Whether it may not answer reads yet.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.serving.as_ref().is_none_or(|serving| !serving.gate.is_open())
+    }
+
+    fn not_serving(&self) -> Failure {
+        let name = &self.config.name;
+        let why = format!(
+            "{name} has not got the cluster's secrets, or has not heard from a leader, since its directory is new"
+        );
+        Failure::new(Code::Recovering, "", why).retry_after(RECOVERING_RETRY)
+    }
+
+    /// Whether what peers say, and what the group does by itself, would reach the log.
+    fn takes_items(&self) -> bool {
+        !(self.own.is_read_only() || self.closed)
+    }
+}
+
+impl Serving {
+    /// Gives out what the group has decided, and holds back what has to wait for it.
+    fn turn(&mut self, own: &mut OwnLog, wall_ms: u64, out: &mut Outbox) {
+        let output = self.group.poll();
+        let mut items: Vec<log::Item> = output.items.into_iter().map(stored).collect();
+        items.extend(self.ids.take_items(wall_ms));
+        items.extend(self.gate.take_items(&self.group));
+        let sends = output.sends.into_iter();
+        self.held.send(sends.map(|(to, data)| (to, Body::Gossip(peer::Gossip { data }))));
+        for acked in output.acked {
+            let answers = self.open.acked(&acked);
+            self.held.answer(answers);
+        }
+        if !items.is_empty() {
+            self.held.close(own.append(items, out));
+        }
+    }
+}
+
+impl Replication for GossipReplica {
+    fn tick(&mut self, now: Ticks, _out: &mut Outbox) {
+        self.now = now;
+        let takes = self.takes_items();
+        let Some(serving) = self.serving.as_mut().filter(|_| takes) else { return };
+        serving.group.tick(now.0 * TICK_MS);
+        serving.group.clear();
+        if now.0.is_multiple_of(NAMES_TICKS) {
+            serving.group.learn_names(&mut serving.names);
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, body: Body, _out: &mut Outbox) {
+        let takes = self.takes_items();
+        let Some(serving) = self.serving.as_mut().filter(|_| takes) else { return };
+        if let Body::Gossip(gossip) = body {
+            serving.group.receive(from, &gossip.data);
+        }
+    }
+
+    fn write(&mut self, submission: Submission, out: &mut Outbox) {
+        self.take_write(submission, out);
+    }
+
+    fn read(&mut self, read: Read, out: &mut Outbox) {
+        match &mut self.serving {
+            Some(serving) => serving.reads.push_back(read),
+            None => out.answer(read.id, Err(self.not_serving())),
+        }
+    }
+
+    fn forget(&mut self, id: RequestId) -> Option<Failure> {
+        let applied = self.own.applied();
+        let serving = self.serving.as_mut()?;
+        serving.reads.retain(|read| read.id != id);
+        serving.give_up(id, applied)
+    }
+
+    fn link(&mut self, node: NodeId, up: bool, _out: &mut Outbox) {
+        if up {
+            self.links.insert(node);
+        } else {
+            self.links.remove(&node);
+        }
+        if let Some(serving) = &mut self.serving {
+            serving.group.link(node, up);
+        }
+    }
+
+    fn durable(&mut self, ticket: Ticket) {
+        if let Err(error) = self.own.durable(ticket) {
+            self.failed.get_or_insert(error.to_string());
+        }
+    }
+
+    fn poll(&mut self, out: &mut Outbox) {
+        if let Some(error) = &self.failed {
+            return out.fail(GROUP, format!("the log of the eventual keyspaces: {error}"));
+        }
+        let takes = self.takes_items();
+        let Some(serving) = &mut self.serving else { return };
+        serving.answer_reads(&self.keyspaces, &self.config, out);
+        if takes {
+            serving.turn(&mut self.own, self.wall_ms, out);
+            out.again |= serving.group.is_clearing();
+        }
+        serving.held.release(self.own.applied(), out);
+    }
+
+    fn applied(&self) -> LogIndex {
+        self.own.applied()
+    }
+}
+
+fn stored(item: gossip::items::Item) -> log::Item {
+    log::Item { key: item.key, value: item.value }
+}
+
+/// A failure of a write that changed nothing.
+fn refused(code: Code, why: impl Into<String>) -> Failure {
+    Failure::new(code, "", why).applied(Applied::No)
+}
+
+/// Sends of the group go to this group's replicas.
+const GROUP: GroupId = GroupId::EVENTUAL;
+
+/// Milliseconds in a tick.
+const TICK_MS: u64 = consensus::config::TICK.as_millis() as u64;
+
+/// Ticks between two looks at the names of actors.
+const NAMES_TICKS: u64 = 20;
+
+/// What a client waits before it asks again a node that does not serve yet.
+const RECOVERING_RETRY: std::time::Duration = std::time::Duration::from_millis(500);

@@ -164,9 +164,17 @@ impl<R: WriteRequest> Repeated for Write<R> {
 
     fn another(&self) -> Option<Self> {
         let mut request = self.request.clone();
+        let is_delete = request.is_delete();
         if let Some(causal) = request.causal() {
-            causal.token.clear();
-            *causal.beside = true;
+            // A delete that supersedes nothing deletes nothing. What the client has read it may end twice; without
+            // a token it would end what others wrote since.
+            if is_delete && causal.token.is_empty() {
+                return None;
+            }
+            if !is_delete {
+                causal.token.clear();
+                *causal.beside = true;
+            }
         }
         Some(Self { request, ticket: self.ticket.another(), repeat: self.repeat })
     }
@@ -179,6 +187,11 @@ pub(crate) trait WriteRequest: Clone + Send + Sync {
 
     /// The keyspace it is for.
     fn keyspace(&self) -> &str;
+
+    /// Whether it only ends what is there.
+    fn is_delete(&self) -> bool {
+        false
+    }
 
     /// The key, where it is one, and the causal token it is written with.
     fn causal(&mut self) -> Option<Causal<'_>> {
@@ -214,6 +227,10 @@ impl WriteRequest for v1::DeleteRequest {
             [] => format!("delete of {}", quoted(&self.key)),
             _ => format!("delete of the range from {}", quoted(&self.key)),
         }
+    }
+
+    fn is_delete(&self) -> bool {
+        true
     }
 
     fn keyspace(&self) -> &str {

@@ -152,7 +152,13 @@ fn leave_uncertain<C: Call>(call: &C, path: &mut Path) -> Option<C> {
             path.stay();
             None
         }
-        Repeat::AsAnother => call.another(),
+        Repeat::AsAnother => {
+            let another = call.another();
+            if another.is_none() {
+                path.stay();
+            }
+            another
+        }
     }
 }
 

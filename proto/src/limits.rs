@@ -36,7 +36,7 @@ pub const SIBLINGS_MAX: usize = 32;
 /// Most bytes of siblings in one reply; the first is always returned.
 pub const SIBLINGS_BYTES_MAX: usize = 1024 * 1024;
 /// Longest causal token.
-pub const TOKEN_BYTES_MAX: usize = 1024;
+pub const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest time to live: ten years.
 pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600_000;
 /// Requests waiting in a node's admission queue.

@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod command_line;
 mod damage;
+mod eventual;
 mod fleet;
 mod flood;
 mod keyspaces;

@@ -72,18 +72,23 @@ impl Remembered {
     /// # Errors
     /// It does not.
     pub fn shown(&mut self, node: &Node) -> Result<(), String> {
-        let applied = node.own().applied();
-        while self.pending.front().is_some_and(|(index, _)| *index <= applied) {
-            let (_, items) = self.pending.pop_front().expect("it was just seen");
-            carry_out(&mut self.durable, items);
-        }
-        let shown = shown_by(node);
+        self.note(node);
+        let (applied, shown) = (node.own().applied(), shown_by(node));
         if shown == self.durable {
             return Ok(());
         }
         let differ = |key: &&Bytes| shown.get(*key) != self.durable.get(*key);
         let keys: Vec<_> = self.durable.keys().chain(shown.keys()).filter(differ).collect();
         Err(format!("at {applied} of its own log a node does not show what was put: {keys:?}"))
+    }
+
+    /// What a node has applied it has promised, whatever happens to it next.
+    pub fn note(&mut self, node: &Node) {
+        let applied = node.own().applied();
+        while self.pending.front().is_some_and(|(index, _)| *index <= applied) {
+            let (_, items) = self.pending.pop_front().expect("it was just seen");
+            carry_out(&mut self.durable, items);
+        }
     }
 
     /// The process has started again: what was durable is there, and of what was not perhaps a part. False

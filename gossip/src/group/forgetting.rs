@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::Group;
 use crate::clock::Clock;
 use crate::dot::Dot;
-use crate::replica::Stable;
+use crate::replica::{Replica, Stable};
 
 /// How long what is not stable is kept: tau1 of Demers' death certificates.
 pub const KEEP_MS: u64 = 3_600_000;
@@ -26,13 +26,14 @@ const FORGOTTEN_MAX: usize = 4_096;
 pub(super) struct Ages {
     /// Clocks of this member, oldest first, with their times.
     clocks: VecDeque<(u64, Clock)>,
-    /// Where the next turn goes on.
-    looked_at: Option<Dot>,
+    /// Where the next turn goes on, among what is stable and among what is old: what may not go by one may by the other.
+    stable_at: Option<Dot>,
+    old_at: Option<Dot>,
 }
 
 impl Ages {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clocks: [(0, clock)].into(), looked_at: None }
+        Self { clocks: [(0, clock)].into(), stable_at: None, old_at: None }
     }
 
     /// What has been here for long enough.
@@ -66,22 +67,12 @@ impl Group {
             return;
         }
         let stable = Stable { by: self.stable(), has_orphans: false };
-        let found = self.remembered(&stable.by);
+        let found = remembered(&self.replica, &mut self.ages.stable_at, &stable.by);
         self.counts.forgotten += self.forget_all(&found, &stable);
         let clock = self.replica.state().clock();
         let Some(old) = self.ages.old(self.now_ms, clock).cloned() else { return };
-        let found = self.remembered(&old);
+        let found = remembered(&self.replica, &mut self.ages.old_at, &old);
         self.counts.aged += self.forget_all(&found, &Stable::default());
-    }
-
-    /// Dots in a clock of which a context is still known, in order: those that follow the last ones that were looked
-    /// at, so that what may not go yet holds up nothing behind it.
-    fn remembered(&mut self, clock: &Clock) -> Vec<Dot> {
-        let state = self.replica.state();
-        let found: Vec<Dot> =
-            state.remembered(clock, self.ages.looked_at).take(FORGOTTEN_MAX).collect();
-        self.ages.looked_at = found.last().copied().filter(|_| found.len() == FORGOTTEN_MAX);
-        found
     }
 
     fn forget_all(&mut self, dots: &[Dot], stable: &Stable) -> u64 {
@@ -96,4 +87,13 @@ impl Group {
         }
         forgotten
     }
+}
+
+/// Dots in a clock of which a context is still known, in order: those that follow the last ones that were looked
+/// at, so that what may not go yet holds up nothing behind it.
+fn remembered(replica: &Replica, looked_at: &mut Option<Dot>, clock: &Clock) -> Vec<Dot> {
+    let found: Vec<Dot> =
+        replica.state().remembered(clock, *looked_at).take(FORGOTTEN_MAX).collect();
+    *looked_at = found.last().copied().filter(|_| found.len() == FORGOTTEN_MAX);
+    found
 }

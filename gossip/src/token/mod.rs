@@ -43,7 +43,7 @@ use crate::record::EntryKey;
 use crate::wire::{Reader, put_number};
 
 /// Length of a token at most.
-pub const TOKEN_BYTES_MAX: usize = 1_024;
+pub const TOKEN_BYTES_MAX: usize = 4_096;
 
 /// Length of a MAC.
 const MAC_BYTES: usize = 16;

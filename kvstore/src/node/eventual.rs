@@ -61,9 +61,15 @@ impl Node {
         let open = eventual.cloned().collect();
         let said = CataloguedKeyspaces { open, next: catalogue.keyspaces().next_id() };
         self.eventual.set_keyspaces(&said);
-        let members = catalogue.members().iter().filter_map(super::Member::id);
-        let others: BTreeSet<NodeId> = members.filter(|id| *id != self.config.id).collect();
-        self.eventual.set_members(others);
+        let own = self.config.id;
+        let members = catalogue.members();
+        // Who is leaving hands on what it took until it has gone; who hears that it is takes nothing any more.
+        let known = members.reachable().filter_map(super::Member::id);
+        let others: BTreeSet<NodeId> = known.filter(|id| *id != own).collect();
+        let stays = members.iter().any(|member| member.id() == Some(own));
+        // A node that has just joined does not know of itself yet.
+        let is_unknown = members.with_id(own).is_none() && !members.removed().contains(&own);
+        self.eventual.set_members(others, stays || is_unknown);
     }
 }
 

@@ -760,21 +760,6 @@ fn a_damaged_export_is_followed_by_another_one() {
     assert!(alone.files.disk.open(&file.path, storage::disk::OpenMode::Read).is_err());
 }
 
-/// A batch of the log that was cut between entries and the term in which they came kept the node from
-/// starting.
-#[test]
-fn a_log_that_ends_between_entries_and_their_term_starts() {
-    let disk = SimDisk::new();
-    let (_, mut wal, _) = opened(&disk);
-    let entry = log::Entry { index: 1, term: 7, ..log::Entry::default() };
-    let entries = Some(FrameBody::Entries(log::Entries { entries: vec![entry] }));
-    wal.append(&[log::Frame { group: GroupId::DATA.get(), body: entries }]);
-    wal.sync().unwrap();
-    drop(wal);
-    let alone = Alone::new(opened(&disk));
-    assert!(alone.node.summary().term > 7, "{:?}", alone.node.summary());
-}
-
 #[test]
 fn a_node_without_room_takes_only_entries_that_it_has_or_that_hold_nothing() {
     let entry = |index, term, data: &'static [u8]| log::Entry {

@@ -484,6 +484,7 @@ impl Node {
     /// A node that joined learns the data epoch of its cluster from what it receives.
     pub(super) fn learn_epoch(&mut self, file: &ExportFile) {
         self.config.epoch = self.config.epoch.max(file.header.epoch);
+        self.eventual.set_epoch(self.config.epoch);
     }
 
     pub(super) fn refuse_exports(&mut self, waiting: Vec<RequestId>, why: &str) {

@@ -77,6 +77,9 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, host: usize, downtime: Micros) {
+        if let Some(process) = &self.hosts[host].running {
+            self.remembered[host].note(&process.node);
+        }
         if !self.hosts[host].crash(&mut self.rng, &mut self.counters) {
             return;
         }
@@ -86,6 +89,9 @@ impl World {
 
     /// The process ends in an orderly way, and starts again after a while.
     fn stop(&mut self, host: usize, downtime: Micros) {
+        if let Some(process) = &self.hosts[host].running {
+            self.remembered[host].note(&process.node);
+        }
         if self.hosts[host].stop() {
             self.break_links(host);
         }

@@ -80,3 +80,18 @@ fn an_export_waits_until_the_node_is_ready() {
     assert!(alone.node.ready());
     assert!(alone.finished > 0, "it was written");
 }
+
+/// A batch of the log that was cut between entries and the term in which they came kept the node from
+/// starting.
+#[test]
+fn a_log_that_ends_between_entries_and_their_term_starts() {
+    let disk = SimDisk::new();
+    let (_, mut wal, _) = opened(&disk);
+    let entry = log::Entry { index: 1, term: 7, ..log::Entry::default() };
+    let entries = Some(FrameBody::Entries(log::Entries { entries: vec![entry] }));
+    wal.append(&[log::Frame { group: GroupId::DATA.get(), body: entries }]);
+    wal.sync().unwrap();
+    drop(wal);
+    let alone = Alone::new(opened(&disk));
+    assert!(alone.node.summary().term > 7, "{:?}", alone.node.summary());
+}

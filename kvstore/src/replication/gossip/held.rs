@@ -18,6 +18,8 @@ pub(super) struct Held {
     /// What the next entry is not decided for yet.
     open: Batch,
     newest: LogIndex,
+    /// Bytes of answers that wait.
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +29,27 @@ struct Batch {
 }
 
 impl Held {
+    /// Nothing waits, behind a log whose newest entry this is.
+    pub(super) fn starting(newest: LogIndex) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
+    /// Bytes of answers to reads that wait for the disk.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds an answer to a read, of so many bytes.
+    pub(super) fn answer_read(
+        &mut self,
+        id: RequestId,
+        answer: Result<Answered, Failure>,
+        bytes: usize,
+    ) {
+        self.bytes += bytes;
+        self.open.answers.push((id, answer));
+    }
+
     pub(super) fn send(&mut self, sends: impl Iterator<Item = (NodeId, Body)>) {
         self.open.sends.extend(sends);
     }
@@ -57,6 +80,7 @@ impl Held {
         }
         let open = std::mem::take(&mut self.open);
         if self.closed.is_empty() {
+            self.bytes = 0;
             open.leave(out);
         } else if let Some((_, last)) = self.closed.back_mut() {
             last.sends.extend(open.sends);

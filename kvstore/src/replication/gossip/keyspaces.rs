@@ -27,6 +27,8 @@ pub(super) struct KnownKeyspaces {
     by_name: BTreeMap<String, (KeyspaceId, Policy)>,
     open: BTreeMap<KeyspaceId, Policy>,
     next: u64,
+    /// The group knows how every id below this one stands.
+    told: u64,
 }
 
 impl KnownKeyspaces {
@@ -47,14 +49,21 @@ impl KnownKeyspaces {
         }
     }
 
-    /// Says all of it to a group that has just started, also of keyspaces of which something is stored.
-    pub(super) fn tell_all(&self, group: &mut Group) {
-        let stored = group.keyspaces();
-        for id in stored.into_iter().chain(self.open.keys().copied()) {
+    /// Says all of it to a group that has just started. What is no eventual keyspace counts as removed: nothing of it is
+    /// ever taken.
+    pub(super) fn tell_all(&mut self, group: &mut Group) {
+        self.told = 0;
+        self.tell_new(group);
+    }
+
+    /// Says how the ids stand that were given out since.
+    fn tell_new(&mut self, group: &mut Group) {
+        for id in (self.told..self.next).map(KeyspaceId) {
             if let Some(standing) = self.standing(id) {
                 group.set_keyspace(id, standing);
             }
         }
+        self.told = self.told.max(self.next);
     }
 }
 
@@ -74,9 +83,7 @@ impl GossipReplica {
         for id in gone {
             serving.group.set_keyspace(id, Standing::Removed);
         }
-        for (id, policy) in &known.open {
-            serving.group.set_keyspace(*id, Standing::Open(*policy));
-        }
+        known.tell_new(&mut serving.group);
     }
 }
 

@@ -83,6 +83,8 @@ impl std::fmt::Debug for GroupSecrets {
 pub struct GossipReplica {
     config: GossipConfig,
     own: OwnLog,
+    /// Nothing was stored in this directory when the node started.
+    is_new: bool,
     rng: ChaCha8Rng,
     keyspaces: KnownKeyspaces,
     others: BTreeSet<NodeId>,
@@ -91,6 +93,8 @@ pub struct GossipReplica {
     wall_ms: u64,
     /// The log takes nothing more, also of what peers spread.
     closed: bool,
+    /// It is a member that is not about to leave.
+    stays: bool,
     /// Why the state store is of no use.
     failed: Option<String>,
     serving: Option<Serving>,
@@ -119,6 +123,7 @@ impl GossipReplica {
         let mut replica = Self {
             config,
             own,
+            is_new: false,
             rng,
             keyspaces: KnownKeyspaces::default(),
             others: BTreeSet::new(),
@@ -126,11 +131,18 @@ impl GossipReplica {
             now: Ticks(0),
             wall_ms: 0,
             closed: false,
+            stays: true,
             failed: None,
             serving: None,
         };
         // What was read from the log is durable.
         replica.durable(Ticket(0));
+        match replica.own.items().next() {
+            // The log may have lost all that it held and go on with its numbers.
+            None => replica.is_new = true,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => replica.failed = Some(error.to_string()),
+        }
         replica
     }
 
@@ -151,10 +163,11 @@ impl GossipReplica {
         self.serving.is_some()
     }
 
-    /// Whether nothing was ever stored in this directory: then [`GossipReplica::join`] has to know all keyspaces there are.
+    /// Whether nothing was stored in this directory at the start: then [`GossipReplica::join`] has to know all keyspaces
+    /// there are.
     #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.own.last() == LogIndex(0)
+    pub const fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Whether all that the log held is applied, and the time is known.
@@ -169,10 +182,10 @@ impl GossipReplica {
     /// # Errors
     /// Why what was stored gives no replica: the state was damaged. The state directory has to be rebuilt.
     pub fn join(&mut self, secrets: GroupSecrets) -> Result<(), String> {
-        let is_new = self.is_new();
         let mut stored = Vec::new();
         let mut ids = WriteIds::default();
-        let mut gate = if is_new && self.keyspaces.any() { Gate::closed() } else { Gate::open() };
+        let mut gate =
+            if self.is_new && self.keyspaces.any() { Gate::closed() } else { Gate::open() };
         for item in self.own.items() {
             let log::Item { key, value } = item.map_err(|error| error.to_string())?;
             let value = value.unwrap_or_default();
@@ -184,6 +197,7 @@ impl GossipReplica {
                 stored.push((key, value));
             }
         }
+        ids.restored();
         let state = restore(stored).map_err(|damaged| damaged.to_string())?.state;
         let actor = ActorId::mint(&mut self.rng);
         let (replica, _) = Replica::start(state, actor, secrets.tree);
@@ -198,7 +212,8 @@ impl GossipReplica {
         self.keyspaces.tell_all(&mut group);
         let mut names = ActorNames::default();
         group.learn_names(&mut names);
-        let (open, reads, held) = (OpenWrites::default(), VecDeque::new(), Held::default());
+        let held = Held::starting(self.own.last());
+        let (open, reads) = (OpenWrites::default(), VecDeque::new());
         let tokens = secrets.tokens;
         self.serving = Some(Serving { group, tokens, names, gate, ids, open, reads, held });
         Ok(())
@@ -211,8 +226,17 @@ impl GossipReplica {
         }
     }
 
-    /// The members of the cluster, this one apart.
-    pub fn set_members(&mut self, others: BTreeSet<NodeId>) {
+    /// The data epoch of the cluster.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.config.epoch = epoch;
+        if let Some(serving) = &mut self.serving {
+            serving.group.set_epoch(epoch);
+        }
+    }
+
+    /// The members of the cluster, this one apart, and one that is leaving; whether this one stays.
+    pub fn set_members(&mut self, others: BTreeSet<NodeId>, stays: bool) {
+        self.stays = stays;
         if self.others == others {
             return;
         }
@@ -286,7 +310,6 @@ impl Replication for GossipReplica {
         let takes = self.takes_items();
         let Some(serving) = self.serving.as_mut().filter(|_| takes) else { return };
         serving.group.tick(now.0 * TICK_MS);
-        serving.group.clear();
         if now.0.is_multiple_of(NAMES_TICKS) {
             serving.group.learn_names(&mut serving.names);
         }
@@ -342,10 +365,13 @@ impl Replication for GossipReplica {
         let takes = self.takes_items();
         let Some(serving) = &mut self.serving else { return };
         serving.answer_reads(&self.keyspaces, &self.config, out);
-        if takes {
-            serving.turn(&mut self.own, self.wall_ms, out);
+        if takes && serving.group.is_clearing() {
+            serving.group.clear();
             out.again |= serving.group.is_clearing();
         }
+        // Also while the log takes nothing: what was taken before that is appended, and waits in memory. Until then
+        // nobody hears of it.
+        serving.turn(&mut self.own, self.wall_ms, out);
         serving.held.release(self.own.applied(), out);
     }
 

@@ -22,6 +22,15 @@ use crate::replication::{Answered, Found, Outbox, Query, Read};
 /// Keys that one page looks at, at most; deleted ones take time and no room.
 const PAGE_LOOKS_MAX: usize = 10_000;
 
+/// Bytes of answers to reads that may wait for the disk.
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What an answer takes beside what it shows.
+const ANSWER_BYTES: usize = 128;
+
+/// What a client waits while too many answers wait.
+const HELD_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// What of a key goes into an answer.
 #[derive(Debug, Default)]
 struct Shown {
@@ -39,12 +48,18 @@ impl Serving {
         out: &mut Outbox,
     ) {
         while let Some(read) = self.reads.pop_front() {
+            if self.held.bytes() > HELD_BYTES_MAX {
+                let why = "too many answers wait for the disk of this node";
+                let failure = Failure::new(Code::QueueFull, "", why).retry_after(HELD_RETRY);
+                out.answer(read.id, Err(failure));
+                continue;
+            }
             let found = self.answer(&read, keyspaces, config);
             let bytes = found.as_ref().map_or(0, Found::bytes);
             let (level, revision) = (Level::Eventual, Revision(0));
             let answer = found.map(|found| Answered::Read { found, level, revision });
             // It tells of all that was taken so far, which may not be durable yet.
-            self.held.answer([(read.id, answer)]);
+            self.held.answer_read(read.id, answer, bytes + ANSWER_BYTES);
             out.reply_bytes_left = out.reply_bytes_left.saturating_sub(bytes);
             if out.reply_bytes_left == 0 {
                 break;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gossip::token::TokenKeys;
 use gossip::tree::TreeKey;
+use prost::Message;
 use proto::peer::peer_message::Body;
 use proto::v1::{self, Ack, Level, keyspace, op::Op};
 use proto::{Applied, Code, Failure, NodeId, log};
@@ -90,7 +91,7 @@ impl One {
         let config = GossipConfig { node, name: format!("n{node}"), epoch: 0, seed };
         let mut replica = GossipReplica::new(config, own);
         replica.set_wall(1_000_000);
-        replica.set_members(others(node));
+        replica.set_members(others(node), true);
         for other in others(node) {
             replica.link(other, true, &mut out);
         }
@@ -413,6 +414,62 @@ fn nothing_is_answered_or_told_before_it_is_durable_here() {
     assert_eq!(bench.values(2, "k"), ["a"]);
 }
 
+/// The disk fills between a write and the poll that follows: what was taken waits for room, and so does its client.
+#[test]
+fn a_write_taken_just_before_the_disk_was_full_is_answered_when_there_is_room() {
+    let mut bench = Bench::new();
+    let id = bench.send(1, SIBLINGS.0, put("k", "a"), EventualOptions::default());
+    let one = bench.one(1);
+    one.replica.own_mut().set_read_only(true);
+    one.is_slow = true;
+    bench.pass(5);
+    assert!(bench.answers.is_empty() && bench.values(2, "k").is_empty());
+    let refused = bench.send(1, SIBLINGS.0, put("k", "b"), EventualOptions::default());
+    let refused = bench.answers.remove(&refused).unwrap();
+    assert_eq!(refusal(refused), (Code::ReadOnly, Some(Applied::No)));
+    let one = bench.one(1);
+    one.replica.own_mut().set_read_only(false);
+    one.is_slow = false;
+    bench.answer(id).unwrap();
+    assert_eq!(bench.values(2, "k"), ["a"]);
+}
+
+#[test]
+fn a_member_that_is_leaving_takes_no_writes() {
+    let mut bench = Bench::new();
+    bench.one(3).replica.set_members(others(NodeId(3)), false);
+    let id = bench.send(3, SIBLINGS.0, put("k", "a"), EventualOptions::default());
+    let reply = bench.answer(id);
+    assert_eq!(refusal(reply), (Code::NotReady, Some(Applied::No)));
+}
+
+/// A node that joins a restored cluster begins with epoch 0 and learns the cluster's from a snapshot.
+#[test]
+fn a_replica_that_learns_the_epoch_takes_part() {
+    let mut bench = Bench::new();
+    for node in [1, 2] {
+        bench.one(node).replica.set_epoch(1);
+    }
+    let token = bench.put(1, "k", "a").context;
+    let id = bench.send(3, SIBLINGS.0, put("k", "b"), causal(&token));
+    let reply = bench.answer(id);
+    assert_eq!(refusal(reply), (Code::TokenExpired, Some(Applied::No)));
+    bench.one(3).replica.set_epoch(1);
+    let id = bench.send(3, SIBLINGS.0, put("k", "b"), causal(&token));
+    bench.answer(id).unwrap();
+    assert_eq!(bench.values(1, "k"), ["b"]);
+}
+
+#[test]
+fn ids_of_no_eventual_keyspace_are_known_as_removed() {
+    let mut bench = Bench::new();
+    let group = &bench.one(1).replica.serving.as_ref().unwrap().group;
+    let standing = |id| group.replica().keyspace(proto::KeyspaceId(id));
+    assert_eq!(standing(4), Some(gossip::replica::Standing::Removed));
+    assert!(matches!(standing(SIBLINGS.0), Some(gossip::replica::Standing::Open(_))));
+    assert_eq!(standing(7), None, "it may come yet");
+}
+
 #[test]
 fn a_write_id_is_taken_once_also_after_a_restart() {
     let mut bench = Bench::new();
@@ -501,6 +558,30 @@ fn a_directory_that_began_late_answers_no_read_before_it_has_met_all() {
     bench.nodes.insert(NodeId(3), one.restarted(NodeId(3), 4));
     assert_eq!(code(bench.get(3, SIBLINGS.1, "k")), Code::Recovering, "a restart does not open it");
     bench.cut(2, false);
+    bench.pass(80);
+    assert_eq!(bench.values(3, "k"), ["a"]);
+}
+
+/// The state and its export are gone, and the log goes on with its numbers.
+#[test]
+fn a_log_that_lost_what_it_held_answers_no_read_before_it_has_met_all() {
+    let mut bench = Bench::new();
+    bench.put(3, "k", "a");
+    let removed = log::Item { key: Bytes::from_static(b"gone"), value: None };
+    let put = log::PutItems { items: vec![removed], more: false };
+    let command = log::Command { body: Some(log::command::Body::PutItems(put)) };
+    let entry = log::Entry {
+        term: 1,
+        index: 1,
+        data: command.encode_to_vec().into(),
+        ..log::Entry::default()
+    };
+    let mut one = bench.nodes.remove(&NodeId(3)).unwrap();
+    let entries = log::Entries { entries: vec![entry] };
+    one.frames = vec![log::Frame { group: 2, body: Some(log::frame::Body::Entries(entries)) }];
+    bench.nodes.insert(NodeId(3), one.restarted(NodeId(3), 5));
+    let refused = bench.get(3, SIBLINGS.1, "k").unwrap_err();
+    assert_eq!(refused.code, Code::Recovering);
     bench.pass(80);
     assert_eq!(bench.values(3, "k"), ["a"]);
 }

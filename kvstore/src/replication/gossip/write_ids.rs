@@ -20,6 +20,9 @@ pub(super) const KEPT_MS: u64 = 600_000;
 /// Ids that are kept at most.
 pub(super) const IDS_MAX: usize = 1 << 20;
 
+/// Ids that one entry removes at least, where so many are due.
+const REMOVED_MIN: usize = 64;
+
 /// First byte of the items' keys.
 const KIND: u8 = b'w';
 const KEY_BYTES: usize = 1 + 16 + 8;
@@ -55,9 +58,13 @@ impl WriteIds {
         let taken_ms = u64::from_be_bytes(rest.try_into().map_err(|_| damaged())?);
         let actor = ActorId::from_bytes(*actor);
         self.known.insert(key, Dot { actor, counter: u64::from_be_bytes(*counter) });
-        let at = self.order.partition_point(|(ms, _)| *ms <= taken_ms);
-        self.order.insert(at, (taken_ms, key));
+        self.order.push_back((taken_ms, key));
         Ok(())
+    }
+
+    /// All items are back.
+    pub(super) fn restored(&mut self) {
+        self.order.make_contiguous().sort_unstable();
     }
 
     /// The write that was taken under this id.
@@ -93,9 +100,13 @@ impl WriteIds {
             return items;
         }
         let is_old = |taken_ms: u64| taken_ms.saturating_add(KEPT_MS) < wall_ms;
+        // Some more than come, so that a log entry stays small.
+        let mut left = 2 * items.len() + REMOVED_MIN;
         while let Some((taken_ms, key)) = self.order.front().copied()
             && (is_old(taken_ms) || self.order.len() > IDS_MAX)
+            && left > 0
         {
+            left -= 1;
             self.order.pop_front();
             self.known.remove(&key);
             items.push(log::Item { key: Bytes::copy_from_slice(&key), value: None });
@@ -148,6 +159,7 @@ mod tests {
         for item in items.iter().rev() {
             back.restore(&item.key, item.value.as_ref().unwrap()).unwrap();
         }
+        back.restored();
         assert_eq!(back.taken(&id(1)), Some(dot(1)));
         back.take(&id(3), dot(3), 1_001 + KEPT_MS);
         let items = back.take_items(1_001 + KEPT_MS);

@@ -21,10 +21,14 @@ use crate::replication::{Answered, EventualOptions, Origin, Outbox, Submission};
 /// What a client waits before it repeats a write that the log had no room for.
 const FULL_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Longest token that an error repeats.
+const CONTEXT_BYTES_MAX: usize = 1024;
+
 /// Writes that are durable here and wait for other members.
 #[derive(Debug, Default)]
 pub(super) struct OpenWrites {
     by_dot: BTreeMap<Dot, Vec<Open>>,
+    dots: BTreeMap<RequestId, Dot>,
 }
 
 #[derive(Debug)]
@@ -70,16 +74,16 @@ impl OpenWrites {
     /// Answers for those who waited for a write that enough members have now.
     pub(super) fn acked(&mut self, acked: &Acked) -> Vec<(RequestId, Result<Answered, Failure>)> {
         let open = self.by_dot.remove(&acked.dot).unwrap_or_default();
+        for open in &open {
+            self.dots.remove(&open.id);
+        }
         open.into_iter().map(|open| (open.id, Ok(open.answer.by(&acked.by)))).collect()
     }
 
     fn take(&mut self, id: RequestId) -> Option<(Dot, Open)> {
-        let waits = |open: &Open| open.id == id;
-        let (dot, at) = self
-            .by_dot
-            .iter()
-            .find_map(|(dot, open)| Some((*dot, open.iter().position(waits)?)))?;
+        let dot = self.dots.remove(&id)?;
         let open = self.by_dot.get_mut(&dot)?;
+        let at = open.iter().position(|open| open.id == id)?;
         let taken = open.remove(at);
         if open.is_empty() {
             self.by_dot.remove(&dot);
@@ -120,6 +124,12 @@ impl GossipReplica {
         if self.own.is_overloaded() {
             let why = format!("log or memory of {name} is full until an export is written");
             return Err(refused(Code::QueueFull, why).retry_after(FULL_RETRY));
+        }
+        if !self.stays {
+            let why = format!(
+                "{name} is being removed from the cluster: what it took now might go with it"
+            );
+            return Err(refused(Code::NotReady, why));
         }
         let Some(serving) = &mut self.serving else { return Err(self.not_serving()) };
         serving.write(id, wanted, &self.config, self.wall_ms)
@@ -212,9 +222,10 @@ impl Serving {
         } else {
             // It becomes part of the next entry, unless it was given out before.
             let durable_at =
-                if self.ids.is_fresh(dot) || !replayed { newest.next() } else { newest };
+                if !replayed || self.ids.is_fresh(dot) { newest.next() } else { newest };
             let open = Open { id, wanted, durable_at, answer };
             self.open.by_dot.entry(dot).or_default().push(open);
+            self.open.dots.insert(id, dot);
         }
     }
 
@@ -231,11 +242,14 @@ impl Serving {
         let (durable_on, wanted) = (1 + by.len(), open.wanted);
         let why =
             format!("{durable_on} of {wanted} replicas have it durably; it spreads by itself");
+        // Errors travel in headers, which are small.
+        let context = open.answer.written.context;
+        let context = if context.len() > CONTEXT_BYTES_MAX { Bytes::new() } else { context };
         let partial = Partial {
             durable_on: u32::try_from(durable_on).unwrap_or(u32::MAX),
             wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
             dot: shown(dot),
-            context: open.answer.written.context,
+            context,
         };
         Some(Failure::new(Code::AckMissed, "", why).applied(Applied::Yes).partial(partial))
     }

@@ -1,0 +1,134 @@
+//! Eventual keyspaces of real nodes: written anywhere, also where a node is alone; kept through kills.
+
+use crate::fleet::{Fleet, until};
+use crate::programs::Kv;
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Runs a command that has to succeed.
+fn done(kv: &Kv, args: &[&str]) -> String {
+    let (code, out, err) = kv.outcome(args);
+    assert_eq!(code, 0, "{args:?}: {err}");
+    out
+}
+
+/// The values of a key at one node.
+fn values(kv: &Kv, key: &str) -> Option<Vec<String>> {
+    let (code, out, _) = kv.outcome(&["-k", "carts", "get", key, "-o", "json"]);
+    if code != 0 && code != 3 {
+        return None;
+    }
+    let reply = json(&out);
+    if let Some(value) = reply["value"].as_str() {
+        return Some(vec![value.to_owned()]);
+    }
+    let siblings = reply["siblings"].as_array().cloned().unwrap_or_default();
+    let text = |sibling: &serde_json::Value| sibling["value"].as_str().unwrap_or("?").to_owned();
+    let mut values: Vec<String> = siblings.iter().map(text).collect();
+    values.sort();
+    Some(values)
+}
+
+async fn all_have(fleet: &Fleet, nodes: &[usize], key: &str, expected: &[&str]) {
+    for node in nodes {
+        let kv = fleet.kv_at(*node);
+        let what = format!("{key} = {expected:?} at node {node}");
+        until(&what, || values(&kv, key).is_some_and(|values| values == expected)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
+    let mut fleet = Fleet::boot(3, 0).await;
+    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
+    done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "1", "--ack", "all"]);
+    all_have(&fleet, &[0, 1, 2], "a", &["1"]).await;
+    // One is left alone: nothing is agreed on any more, and this goes on.
+    for node in [1, 2] {
+        fleet.cluster.kill(node);
+    }
+    let alone = fleet.kv_at(0);
+    done(&alone, &["-k", "carts", "put", "a", "alone"]);
+    assert_eq!(values(&alone, "a").unwrap(), ["alone"]);
+    let (code, _, err) = alone.outcome(&["-k", "carts", "put", "a", "2", "--ack", "quorum"]);
+    assert!(code == 5 && err.contains("KV1407"), "{code} {err}");
+    assert_eq!(values(&alone, "a").unwrap(), ["alone"], "nothing was written");
+    // The other two write without it.
+    fleet.cluster.kill(0);
+    for node in [1, 2] {
+        fleet.cluster.start(node).unwrap();
+    }
+    for node in [1, 2] {
+        fleet.ready(node).await;
+    }
+    done(&fleet.kv_at(1), &["-k", "carts", "put", "a", "apart", "--ack", "quorum"]);
+    fleet.start(0).await;
+    all_have(&fleet, &[0, 1, 2], "a", &["alone", "apart"]).await;
+    // What was read is superseded, and nothing else.
+    let (_, read, _) = fleet.kv_at(2).outcome(&["-k", "carts", "get", "a", "-o", "json"]);
+    let context = json(&read)["context"].as_str().unwrap().to_owned();
+    let merge = ["-k", "carts", "put", "a", "both", "--causal", context.as_str()];
+    done(&fleet.kv_at(2), &merge);
+    all_have(&fleet, &[0, 1, 2], "a", &["both"]).await;
+    done(&fleet.kv_at(0), &["-k", "carts", "del", "a"]);
+    all_have(&fleet, &[0, 1, 2], "a", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_all_nodes_were_killed() {
+    let mut fleet = Fleet::boot(3, 0).await;
+    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
+    for number in 0..60 {
+        let (node, key) = (number % 3, format!("k{number}"));
+        done(&fleet.kv_at(node), &["-k", "carts", "put", &key, "v"]);
+    }
+    done(&fleet.kv_at(1), &["-k", "carts", "del", "k7"]);
+    for node in 0..3 {
+        fleet.cluster.kill(node);
+    }
+    fleet.cluster.start_all().unwrap();
+    fleet.members_ready().await;
+    for number in (0..60).filter(|number| *number != 7) {
+        all_have(&fleet, &[0, 1, 2], &format!("k{number}"), &["v"]).await;
+    }
+    all_have(&fleet, &[0, 1, 2], "k7", &[]).await;
+}
+
+/// The state directory of one node's replica is deleted: it is built anew from the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_state_is_built_anew_and_says_nothing_is_gone() {
+    let mut fleet = Fleet::boot(3, 0).await;
+    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
+    for number in 0..20 {
+        done(&fleet.kv_at(0), &["-k", "carts", "put", &format!("k{number}"), "v"]);
+    }
+    fleet.cluster.kill(0);
+    std::fs::remove_dir_all(fleet.cluster.data_dir(0).join("state")).unwrap();
+    fleet.start(0).await;
+    for number in 0..20 {
+        all_have(&fleet, &[0, 1, 2], &format!("k{number}"), &["v"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_kind_does_not_offer_is_refused_by_name() {
+    let fleet = Fleet::boot(1, 0).await;
+    let kv = fleet.kv();
+    done(&kv, &["keyspace", "create", "carts", "--kind", "eventual"]);
+    done(&kv, &["-k", "carts", "put", "a", "1"]);
+    for (args, exit, code) in [
+        (&["-k", "carts", "put", "a", "2", "--if-absent"][..], 8, "KV1401"),
+        (&["-k", "carts", "get", "a", "--rev", "2"], 8, "KV1401"),
+        (&["-k", "carts", "history", "a"], 8, "KV1401"),
+        (&["-k", "carts", "get", "a", "--consistency", "linearizable"], 8, "KV1007"),
+        (&["-k", "carts", "put", "a", "2", "--causal", "AAAA"], 8, "KV1402"),
+        (&["put", "a", "2", "--ack", "all"], 8, "KV1401"),
+        (&["keyspace", "create", "more", "--kind", "eventual", "--max-keys", "5"], 8, "KV1019"),
+    ] {
+        let (exited, out, err) = kv.outcome(args);
+        assert!(exited == exit && out.is_empty() && err.contains(code), "{args:?}: {exited} {err}");
+    }
+    assert_eq!(done(&kv, &["-k", "carts", "get", "a"]), "1");
+}

@@ -212,8 +212,8 @@ fn a_follower_that_fell_behind_gets_a_snapshot_whatever_crashes() {
 #[test]
 fn a_store_is_renewed_whatever_crashes_and_whatever_is_installed_meanwhile() {
     let events = [Event::Renewed, Event::RenewalGivenUp, Event::CrashInRenewal];
-    // Of sixty renewals, one is given up.
-    hold_over(50_000..50_030, Emphasis::Mixed, &events);
+    // Of a hundred renewals, one is given up.
+    hold_over(50_050..50_080, Emphasis::Mixed, &events);
 }
 
 /// Seeds that once showed a bug of the node, and how.

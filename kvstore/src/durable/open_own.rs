@@ -40,6 +40,8 @@ impl DataFiles {
             return self.begin_own(LogIndex(0), format!("{GROUP}-0"));
         };
         let state = self.open_state(&group);
+        // The one that the log begins behind may be damaged. An older one lacks what the log has no longer.
+        let export = export.filter(|file| file.header.index >= group.start_index);
         if let Some(machine) = self.usable_machine(GROUP, state, &group, export)? {
             return Ok(OwnStart { machine, group, begins: false });
         }

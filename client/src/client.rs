@@ -26,7 +26,7 @@ use crate::snapshot::{SaveError, SnapshotParts};
 use crate::tls::TlsSettings;
 use crate::write_ids::WriteIdentity;
 
-/// Longest time that a write waits for the kind of its keyspace.
+/// Longest time that a write waits for each of the two answers that say the kind of its keyspace.
 const KIND_PATIENCE_MAX: Duration = Duration::from_millis(500);
 
 /// A client of one cluster. Cheap to clone; clones share connections and write identity.
@@ -472,11 +472,27 @@ impl Client {
             return Some(kind);
         }
         let timeout = KIND_PATIENCE_MAX.min(budget.timeout / 4);
-        let deadline = budget.deadline.min(Instant::now() + timeout);
+        let patience =
+            || Budget { timeout, deadline: budget.deadline.min(Instant::now() + timeout) };
         let request = v1::ListKeyspacesRequest { name: keyspace.to_owned() };
-        let reply = self.execute(&Read(request), &Budget { timeout, deadline }).await.ok()?;
-        let mut found = reply.keyspaces.into_iter().filter_map(|view| view.keyspace);
-        let kind = found.find(|found| found.name == keyspace)?.kind();
+        let kind = match self.execute(&Read(request), &patience()).await {
+            Ok(reply) => {
+                let mut found = reply.keyspaces.into_iter().filter_map(|view| view.keyspace);
+                found.find(|found| found.name == keyspace)?.kind()
+            }
+            // The list needs a leader. A node that is cut off from it answers a read.
+            Err(_) => {
+                let level = v1::Level::Eventual as i32;
+                let (keyspace, key) = (keyspace.to_owned(), Bytes::from_static(&[0]));
+                let request = v1::GetRequest { keyspace, key, level, ..Default::default() };
+                let reply = self.execute(&Read(request), &patience()).await.ok()?;
+                // A linearizable keyspace begins at revision 1, an eventual one has none.
+                match reply.proof?.revision {
+                    0 => Kind::Eventual,
+                    _ => Kind::Linearizable,
+                }
+            }
+        };
         self.inner.kinds.learn(keyspace, kind);
         self.inner.kinds.get(keyspace)
     }
@@ -528,6 +544,10 @@ impl Client {
         R: WriteRequest,
         Write<R>: Call,
     {
+        // Hello comes first, as it brings a connection up: that is no time to wait for the kind.
+        if let Err(error) = self.identity(budget).await {
+            return Err(nothing_written(error, request.subject()));
+        }
         let kind = self.kind_of(request.keyspace(), budget).await;
         let keyspace = request.keyspace().to_owned();
         let remembers = kind != Some(Kind::Linearizable) && self.remembers(options);

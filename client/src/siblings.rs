@@ -75,10 +75,17 @@ impl Client {
             let request = v1::GetRequest { siblings_after: after, ..request.clone() };
             let reply = self.get(request, &time.options()).await?;
             let same = reply.proof.is_some_and(|proof| proof.node == found.proof.node);
-            torn |= !same;
-            // A page that leads nowhere is the last one.
-            more = if reply.siblings.is_empty() { 0 } else { reply.more };
-            found.values.extend(reply.siblings);
+            // Where the value that a page goes on from is gone meanwhile, the page begins anew.
+            let is_new =
+                |sibling: &v1::Sibling| found.values.iter().all(|known| known.dot != sibling.dot);
+            let new: Vec<v1::Sibling> = reply.siblings.into_iter().filter(is_new).collect();
+            let leads_on = !new.is_empty();
+            found.values.extend(new);
+            more = reply.more;
+            torn |= !same || (more > 0 && !leads_on);
+            if !leads_on {
+                break;
+            }
         }
         Ok(Pieces { siblings: found, torn: torn || more > 0 })
     }

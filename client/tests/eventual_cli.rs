@@ -188,7 +188,7 @@ fn keys_are_listed_with_their_values() {
         (&first["key"], &first["siblings"][1]["dot"]),
         (&"a".into(), &dot(1).to_string().into())
     );
-    assert!(first["siblings"][0].get("value").is_none() && ls.get("at_rev").is_none(), "{ls}");
+    assert_eq!((&first["siblings"][0]["value"], ls.get("at_rev")), (&"2".into(), None), "{ls}");
     let context = text(first, "context");
     setup.pipe(&format!("put a both -k e --causal {context}")).prints("");
     assert_eq!(setup.cluster.values("e", "a"), ["both"]);

@@ -190,6 +190,9 @@ impl Keyspaces for FakeNode {
         request: Request<v1::ListKeyspacesRequest>,
     ) -> Result<Response<v1::ListKeyspacesReply>, Status> {
         let name = request.into_inner().name;
+        if self.is_mute() {
+            std::future::pending::<()>().await;
+        }
         self.act(|| {
             let shared = self.shared.lock().unwrap();
             let all = shared.operators.keyspaces.iter();

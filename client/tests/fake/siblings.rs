@@ -26,6 +26,8 @@ pub struct Eventual {
     pub pages_wander: bool,
     /// Refuses reads that name no level.
     pub asks_for_level: bool,
+    /// Nobody says of which kind a keyspace is.
+    pub mute: bool,
     /// Tokens would be too long.
     pub no_tokens: bool,
 }
@@ -142,6 +144,10 @@ impl FakeNode {
         found.is_some_and(|keyspace| keyspace.kind() == v1::keyspace::Kind::Eventual)
     }
 
+    pub(super) fn is_mute(&self) -> bool {
+        self.shared.lock().unwrap().eventual.mute
+    }
+
     fn eventual_proof(&self) -> v1::Proof {
         let proof = self.proof(v1::Level::Eventual as i32);
         v1::Proof { revision: 0, leader: 0, leader_address: String::new(), ..proof }
@@ -164,6 +170,9 @@ impl FakeNode {
         request: v1::GetRequest,
     ) -> Result<Response<v1::GetReply>, Status> {
         self.check_level(request.level)?;
+        if self.is_mute() {
+            std::future::pending::<()>().await;
+        }
         self.act(|| {
             let shared = self.shared.lock().unwrap();
             let key = (request.keyspace.clone(), request.key.to_vec());
@@ -244,6 +253,7 @@ impl FakeNode {
             if request.keys_only {
                 let siblings = live.iter_mut().flat_map(|entry| &mut entry.siblings);
                 siblings.for_each(|sibling| sibling.value.clear());
+                live.iter_mut().for_each(|entry| entry.context.clear());
             }
             reply.entries = live;
             reply

@@ -46,6 +46,8 @@ struct Outcome {
     deleted: u64,
     rev: Option<u64>,
     written: Option<v1::Written>,
+    /// An earlier attempt of the same write was executed: what that deleted is not known any more.
+    replayed: bool,
 }
 
 pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError> {
@@ -78,6 +80,10 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
         false => delete(&client, &args, &key, range_end, run).await?,
     };
     print(&outcome, args.dry_run, run)?;
+    if outcome.replayed && outcome.rev.is_none() {
+        run.note("note: an earlier attempt had deleted it; what that ended is not known");
+        return Ok(());
+    }
     if outcome.deleted == 0 && args.key.is_some() && !args.missing_ok {
         return Err(match outcome.rev {
             Some(revision) => absent("delete", &key, revision),
@@ -88,7 +94,7 @@ pub(super) async fn del(args: DelArgs, run: &mut Run<'_>) -> Result<(), CliError
 }
 
 fn print(outcome: &Outcome, dry_run: bool, run: &mut Run<'_>) -> Result<(), CliError> {
-    let Outcome { deleted, rev, written } = outcome;
+    let Outcome { deleted, rev, written, .. } = outcome;
     match run.form {
         Form::Json | Form::JsonLines => {
             let written = written
@@ -132,15 +138,7 @@ async fn delete(
     if is_range && client.kind(&options(run)).await == Some(Kind::Eventual) {
         let deleting = delete_each(client, key, &range_end, options(run));
         let (deleted, failure) = run.change(subject, look, deleting).await;
-        let outcome = Outcome { deleted, ..Outcome::default() };
-        return match failure {
-            None => Ok(outcome),
-            Some(failure) if deleted == 0 => Err(failure.into()),
-            Some(failure) => {
-                print(&outcome, false, run)?;
-                Err(CliError::Partial(Box::new(failure.into())))
-            }
-        };
+        return ended(deleted, failure, run);
     }
     let causal = args.causal.causal.clone().unwrap_or_default();
     let request = v1::DeleteRequest { key: key.clone(), range_end, causal, ..Default::default() };
@@ -148,23 +146,36 @@ async fn delete(
     let sent = run.change(subject, look, client.delete(request, &options)).await;
     let reply = sent.map_err(|error| partly(error, run))?;
     let rev = reply.written.is_none().then_some(reply.revision);
-    Ok(Outcome { deleted: reply.deleted, rev, written: reply.written })
+    let replayed = reply.proof.is_some_and(|proof| proof.replayed);
+    Ok(Outcome { deleted: reply.deleted, rev, written: reply.written, replayed })
+}
+
+/// How a delete of several keys ended, one after the other.
+fn ended(
+    deleted: u64,
+    failure: Option<ClientError>,
+    run: &mut Run<'_>,
+) -> Result<Outcome, CliError> {
+    let outcome = Outcome { deleted, ..Outcome::default() };
+    match failure {
+        None => Ok(outcome),
+        Some(failure) if deleted == 0 => Err(failure.into()),
+        Some(failure) => {
+            print(&outcome, false, run)?;
+            Err(CliError::Partial(Box::new(failure.into())))
+        }
+    }
 }
 
 /// Deletes each key of a range of an eventual keyspace, as it is read: there is no one write for several
-/// keys. Returns how many were deleted, and the first failure, which ends it.
+/// keys, and only a listing with values has the contexts. Returns how many were deleted, and the first failure, which ends it.
 async fn delete_each(
     client: &Client,
     from: &Bytes,
     to: &Bytes,
     options: CallOptions,
 ) -> (u64, Option<ClientError>) {
-    let request = v1::RangeRequest {
-        from: from.clone(),
-        to: to.clone(),
-        keys_only: true,
-        ..Default::default()
-    };
+    let request = v1::RangeRequest { from: from.clone(), to: to.clone(), ..Default::default() };
     let total = options.timeout.unwrap_or(client.timeout(&options));
     let deadline = Instant::now() + total;
     let mut pages = Pages::new(client, request, None, options.clone()).within(total);
@@ -268,7 +279,7 @@ async fn count(
         let deleted = u64::from(reply.item.is_some() || !reply.siblings.is_empty());
         let revision = reply.proof.as_ref().map_or(0, |proof| proof.revision);
         let rev = (!is_eventual(&reply)).then_some(revision);
-        return Ok(Outcome { deleted, rev, written: None });
+        return Ok(Outcome { deleted, rev, ..Outcome::default() });
     }
     let request = v1::RangeRequest {
         from: key.clone(),
@@ -280,7 +291,7 @@ async fn count(
     let pages = Pages::new(client, request, None, run.options()).within(total);
     let (deleted, revision) = pages.count().await?;
     // The first revision of a keyspace that has some is 1.
-    Ok(Outcome { deleted, rev: (revision > 0).then_some(revision), written: None })
+    Ok(Outcome { deleted, rev: (revision > 0).then_some(revision), ..Outcome::default() })
 }
 
 #[cfg(test)]

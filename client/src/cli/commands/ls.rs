@@ -1,6 +1,7 @@
 //! `kv ls`.
 
 use proto::v1;
+use proto::v1::keyspace::Kind;
 use serde::Serialize;
 
 use crate::cli::args::LsArgs;
@@ -86,7 +87,7 @@ impl Listed for v1::Entry {
     fn json(&self) -> Entry {
         Entry::Values(JsonValues {
             key: JsonKey::new(&self.key),
-            siblings: self.siblings.iter().map(JsonSibling::without_value).collect(),
+            siblings: self.siblings.iter().map(JsonSibling::new).collect(),
             more: Some(self.more).filter(|more| *more > 0),
             context: token_text(&self.context),
         })
@@ -103,8 +104,12 @@ struct Counted {
 
 pub(super) async fn ls(args: LsArgs, run: &mut Run<'_>) -> Result<(), CliError> {
     run.check_no_ack()?;
-    let request = request_of(&args);
+    let mut request = request_of(&args);
     let client = run.client()?;
+    if run.form.is_json() && !args.keys_only && !args.count {
+        // Contexts come along with the values only.
+        request.keys_only = client.kind(&run.options()).await != Some(Kind::Eventual);
+    }
     let total = run.time_left()?.get();
     let mut pages = Pages::new(&client, request, args.limit, run.options()).within(total);
     if args.count {

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use proto::v1::compare::Target;
 use proto::v1::keyspace::Kind;
-use proto::{Applied, v1};
+use proto::{Applied, Code, Failure, v1};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -112,10 +112,14 @@ struct How {
 pub(super) async fn import(args: ImportArgs, run: &mut Run<'_>) -> Result<(), CliError> {
     let client = run.client()?;
     let options = CallOptions { retry: args.retry.at.into(), ..run.options() };
-    let adds = client.kind(&options).await == Some(Kind::Eventual);
-    let how = How { if_absent: args.if_absent, adds, options };
+    client.prepare_writes(&options).await?;
+    let Some(kind) = client.kind(&options).await else {
+        let why =
+            "no node said in time of which kind the keyspace is, which decides how lines are put";
+        return Err(Failure::new(Code::ReadTimedOut, "import", why).into());
+    };
+    let how = How { if_absent: args.if_absent, adds: kind == Kind::Eventual, options };
     let source = source_of(&args, run)?;
-    client.prepare_writes(&run.options()).await?;
     let name = if args.file.as_os_str() == "-" { "stdin".into() } else { args.file };
     let lines =
         read_ahead(source).map_err(|source| CliError::File { path: name.clone(), source })?;

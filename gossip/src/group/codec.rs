@@ -3,6 +3,8 @@
 //! ```text
 //! message  format 1 | kind | fields in their order
 //! node     level 1 B | index
+//! below    0 | which children have something below 2 B | their digests 8 B *
+//!          1 | count | (key | digest 8 B) *
 //! ```
 //!
 //! Numbers are of variable length. A Hello and a part of a session have [bytes of their own](crate::session), which reach
@@ -29,6 +31,12 @@ const TELL: u8 = 7;
 const WALKED: u8 = 8;
 const RUMOR: u8 = 9;
 const STORED: u8 = 10;
+
+const CHILDREN: u8 = 0;
+const KEYS: u8 = 1;
+
+/// The digest of a node with nothing below. In a tree with a leaf for each key there are many.
+const NOTHING: [u8; 8] = [0; 8];
 
 const TURNS: [Turn; 3] = [Turn::Ask, Turn::Same, Turn::Serve];
 const REFUSALS: [Refusal; 4] =
@@ -174,11 +182,15 @@ fn read_node(reader: &mut Reader<'_>) -> Result<NodeName, DecodeError> {
 fn put_below(out: &mut Vec<u8>, below: &Below) {
     match below {
         Below::Children(children) => {
-            out.push(0);
-            children.iter().for_each(|digest| out.extend_from_slice(digest));
+            out.push(CHILDREN);
+            let is_told = |(_, digest): &(usize, &[u8; 8])| **digest != NOTHING;
+            let told = children.iter().enumerate().filter(is_told);
+            let which = told.clone().fold(0, |which: u16, (child, _)| which | 1 << child);
+            out.extend_from_slice(&which.to_be_bytes());
+            told.for_each(|(_, digest)| out.extend_from_slice(digest));
         }
         Below::Keys(keys) => {
-            out.push(1);
+            out.push(KEYS);
             put_number(out, keys.len() as u64);
             for (key, digest) in keys {
                 put_key(out, key);
@@ -190,14 +202,20 @@ fn put_below(out: &mut Vec<u8>, below: &Below) {
 
 fn read_below(reader: &mut Reader<'_>) -> Result<Below, DecodeError> {
     match reader.byte()? {
-        0 => {
-            let mut children = Box::new([[0; 8]; FAN]);
-            for digest in children.iter_mut() {
-                *digest = reader.array()?;
+        CHILDREN => {
+            let which = u16::from_be_bytes(reader.array()?);
+            let mut children = Box::new([NOTHING; FAN]);
+            for (child, digest) in children.iter_mut().enumerate() {
+                if which & 1 << child != 0 {
+                    *digest = reader.array()?;
+                    if *digest == NOTHING {
+                        return Err(DecodeError::OutOfRange("digest of nothing"));
+                    }
+                }
             }
             Ok(Below::Children(children))
         }
-        1 => {
+        KEYS => {
             let each = |reader: &mut Reader<'_>| Ok((read_key(reader)?, reader.array()?));
             Ok(Below::Keys(read_all(reader, 10, each)?))
         }

@@ -166,7 +166,14 @@ impl Group {
         let peers: Vec<NodeId> = self.serving.keys().copied().collect();
         for peer in peers {
             while let Some(part) = self.next_part(peer) {
+                let is_walked = matches!(part.body, PartBody::Opening { is_flagged: true });
+                let session = part.session;
                 self.send(peer, Message::Part(part));
+                if is_walked {
+                    // The receiver begins there, and need not ask for it.
+                    let root = (NodeName::ROOT, walk::below(&self.replica, NodeName::ROOT));
+                    self.send(peer, Message::Below { session, nodes: vec![root] });
+                }
             }
         }
     }

@@ -9,8 +9,8 @@ use crate::tree::{DEPTH_MAX, FAN, NodeName};
 /// Nodes that are asked for in one message.
 pub(super) const ASKED_MAX: usize = 64;
 
-/// Messages that are on their way at a time.
-const UNANSWERED_MAX: usize = 8;
+/// Messages that are on their way at a time: answers of some 130 KB in all, and of some MiB where keys are as long as they may be.
+const UNANSWERED_MAX: usize = 16;
 
 /// What is below a node of the sender's tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +46,10 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// A walk that begins at the root.
+    /// A walk that begins at the root, of which the sender tells by itself.
     #[must_use]
     pub fn begin() -> Self {
-        Self { queue: [NodeName::ROOT].into(), ..Self::default() }
+        Self { asked: [(NodeName::ROOT, 0)].into(), ..Self::default() }
     }
 
     /// The next nodes to ask the sender for; empty when its answers have to come first.

@@ -46,13 +46,16 @@ fn messages() -> Vec<Message> {
     let node = NodeName { level: 2, index: 255 };
     let keys = Below::Keys(vec![(key.clone(), [3; 8])]);
     let children = Below::Children(Box::new([[7; 8]; FAN]));
+    let mut few = [[0; 8]; FAN];
+    (few[3], few[15]) = ([1; 8], [9; 8]);
+    let few = (node, Below::Children(Box::new(few)));
     vec![
         Message::Hello { hello, turn: Turn::Serve },
         Message::Refused { session: 1, why: Refusal::Minted },
         part(PartBody::Opening { is_flagged: true }),
         Message::Taken { session: 1, number: 2 },
         Message::Ask { session: 1, nodes: vec![NodeName::ROOT, node] },
-        Message::Below { session: 1, nodes: vec![(NodeName::ROOT, children), (node, keys)] },
+        Message::Below { session: 1, nodes: vec![(NodeName::ROOT, children), few, (node, keys)] },
         Message::Tell { session: 1, number: 0, keys: vec![key] },
         Message::Walked { session: 1, tells: 1 },
         Message::Rumor { id: 4, batch: "batch".into() },

@@ -40,7 +40,7 @@ async fn all_have(fleet: &Fleet, nodes: &[usize], key: &str, expected: &[&str]) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
+async fn b55_a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
     let mut fleet = Fleet::boot(3, 0).await;
     done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
     done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "1", "--ack", "all"]);
@@ -98,7 +98,7 @@ async fn what_was_acknowledged_is_there_after_all_nodes_were_killed() {
 
 /// The state directory of one node's replica is deleted: it is built anew from the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_state_is_built_anew_and_says_nothing_is_gone() {
+async fn b52_a_deleted_state_is_built_anew_and_says_nothing_is_gone() {
     let mut fleet = Fleet::boot(3, 0).await;
     done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
     for number in 0..20 {

@@ -1,5 +1,6 @@
 //! Members of a group and a network that loses, doubles and delays.
 
+mod catalogue;
 mod cluster;
 
 use std::collections::BTreeSet;
@@ -58,7 +59,7 @@ fn what_the_mail_lost_comes_by_exchanges() {
 }
 
 #[test]
-fn who_was_away_while_deletes_were_forgotten_walks_the_tree() {
+fn b59_who_was_away_while_deletes_were_forgotten_walks_the_tree() {
     let mut cluster = Cluster::new(3, 3);
     for number in 0..300 {
         cluster.write(0, &format!("k{number}"), put("v", Basis::Held), 1);
@@ -87,7 +88,7 @@ fn who_was_away_while_deletes_were_forgotten_walks_the_tree() {
 
 /// More keys differ than a sender remembers, and writes go on.
 #[test]
-fn a_walk_of_many_keys_ends_and_no_delete_comes_back() {
+fn b58_a_walk_of_many_keys_ends_under_writes_and_no_delete_comes_back() {
     let mut cluster = Cluster::new(7, 3);
     for number in 0..6_000 {
         cluster.write(0, &format!("k{number}"), put("v", Basis::Held), 1);

@@ -19,6 +19,9 @@ pub(super) const KEYSPACE: KeyspaceId = KeyspaceId(5);
 /// Milliseconds that a poll covers.
 const STEP_MS: u64 = 50;
 
+/// Wall time at the beginning: more than an hour after 1970, as clocks may be so much behind.
+const WALL_MS: u64 = 10_000_000;
+
 struct Member {
     group: Group,
     disk: BTreeMap<Bytes, Bytes>,
@@ -29,6 +32,8 @@ pub(super) struct Cluster {
     rng: ChaCha8Rng,
     now_ms: u64,
     members: Vec<Member>,
+    /// How far the wall clock of each member is ahead.
+    ahead_ms: Vec<i64>,
     /// Pairs without a link, lower first.
     cut: BTreeSet<(usize, usize)>,
     /// On their way.
@@ -55,6 +60,7 @@ impl Cluster {
             rng,
             now_ms: 0,
             members,
+            ahead_ms: vec![0; size],
             cut: BTreeSet::new(),
             messages: Vec::new(),
             lost: 0,
@@ -125,6 +131,7 @@ impl Cluster {
     ) -> Dot {
         let key = EntryKey::new(KEYSPACE, key.to_owned());
         let write = Write { key, body, deadline: None, basis };
+        self.look_at_the_clock(at);
         self.members[at].group.write(&write, wanted).unwrap().0
     }
 
@@ -201,12 +208,21 @@ impl Cluster {
         while self.now_ms < end {
             self.now_ms += STEP_MS;
             for at in 0..self.size() {
-                let group = &mut self.members[at].group;
-                group.set_wall(1_000_000 + self.now_ms);
-                group.tick(self.now_ms);
+                self.look_at_the_clock(at);
+                self.members[at].group.tick(self.now_ms);
             }
             self.settle(4);
         }
+    }
+
+    fn look_at_the_clock(&mut self, at: usize) {
+        let wall = (WALL_MS + self.now_ms).saturating_add_signed(self.ahead_ms[at]);
+        self.members[at].group.set_wall(wall);
+    }
+
+    /// The wall clock of a member is ahead by so much from now on.
+    pub(super) fn set_ahead_ms(&mut self, at: usize, ms: i64) {
+        self.ahead_ms[at] = ms;
     }
 
     /// A long time in few steps.
@@ -215,6 +231,29 @@ impl Cluster {
             self.now_ms += ms / 100;
             self.run_ms(STEP_MS);
         }
+    }
+
+    /// What a member has made durable.
+    pub(super) fn disk(&self, at: usize) -> BTreeMap<Bytes, Bytes> {
+        self.members[at].disk.clone()
+    }
+
+    /// A member is killed, and starts from this disk.
+    pub(super) fn start_from(&mut self, at: usize, disk: BTreeMap<Bytes, Bytes>) {
+        self.members[at].disk = disk;
+        self.restart(at);
+    }
+
+    /// What members say now does not arrive, so far.
+    pub(super) fn keep_back(&mut self) -> Vec<(usize, usize, Bytes)> {
+        self.settle(0);
+        std::mem::take(&mut self.messages)
+    }
+
+    /// What was kept back arrives.
+    pub(super) fn arrive(&mut self, messages: &[(usize, usize, Bytes)]) {
+        self.messages.extend_from_slice(messages);
+        self.settle(50);
     }
 
     fn restart(&mut self, at: usize) {

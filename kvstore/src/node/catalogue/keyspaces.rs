@@ -302,8 +302,32 @@ mod tests {
         assert_eq!(restored, keyspaces);
     }
 
+    /// Those that are taken have tests of what they do (`kvstore/src/replication/gossip/tests.rs`).
     #[test]
-    fn an_eventual_keyspace_has_no_settings_and_never_changes() {
+    fn b56_each_pair_of_kind_and_policy_is_offered_or_refused() {
+        use Kind::{Eventual, Linearizable};
+        use Policy::{Lww, Siblings};
+        for (kind, policy, made) in [
+            (Linearizable, Policy::Unspecified, Ok(Policy::Unspecified)),
+            (Linearizable, Siblings, Err(Code::SettingNotOffered)),
+            (Linearizable, Lww, Err(Code::SettingNotOffered)),
+            (Eventual, Policy::Unspecified, Ok(Siblings)),
+            (Eventual, Siblings, Ok(Siblings)),
+            (Eventual, Lww, Ok(Lww)),
+            (Kind::Unspecified, Policy::Unspecified, Err(Code::InvalidRequest)),
+            (Kind::Unspecified, Siblings, Err(Code::InvalidRequest)),
+            (Kind::Unspecified, Lww, Err(Code::InvalidRequest)),
+        ] {
+            let mut keyspaces = Keyspaces::default();
+            let wanted = v1::Keyspace { kind: kind.into(), ..eventual("e", policy) };
+            let done = put(&mut keyspaces, Step::Create, wanted);
+            let found = done.map(|_| keyspaces.named("e").unwrap().policy());
+            assert_eq!(found, made, "{kind:?} {policy:?}");
+        }
+    }
+
+    #[test]
+    fn b56_an_eventual_keyspace_has_no_settings_and_never_changes() {
         let mut keyspaces = Keyspaces::default();
         let refused = Err(Code::SettingNotOffered);
         let settings = [

@@ -320,7 +320,7 @@ fn a_write_at_one_replica_is_read_at_all() {
 }
 
 #[test]
-fn concurrent_writes_stay_beside_each_other_until_one_supersedes_them() {
+fn b55_concurrent_writes_stay_beside_each_other_until_one_supersedes_them() {
     let mut bench = Bench::new();
     bench.cut(3, true);
     bench.put(1, "k", "left");
@@ -490,7 +490,7 @@ fn a_write_id_is_taken_once_also_after_a_restart() {
 }
 
 #[test]
-fn a_restart_has_what_was_acknowledged_and_a_new_actor() {
+fn b52_a_restart_has_what_was_acknowledged_and_a_new_actor() {
     let mut bench = Bench::new();
     let before = bench.put(1, "k", "a");
     bench.one(1).is_slow = true;
@@ -508,7 +508,7 @@ fn a_restart_has_what_was_acknowledged_and_a_new_actor() {
 }
 
 #[test]
-fn the_last_writer_wins_where_the_keyspace_says_so() {
+fn b56_the_last_writer_wins_where_the_keyspace_says_so() {
     let mut bench = Bench::new();
     bench.cut(3, true);
     for (node, value) in [(3, "early"), (1, "late")] {
@@ -540,7 +540,7 @@ fn a_value_is_hidden_after_its_time_to_live() {
 }
 
 #[test]
-fn a_directory_that_began_late_answers_no_read_before_it_has_met_all() {
+fn b52_a_directory_that_began_late_answers_no_read_before_it_has_met_all() {
     let mut bench = Bench::new();
     bench.put(1, "k", "a");
     bench.cut(2, true);

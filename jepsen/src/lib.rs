@@ -7,7 +7,7 @@
 //!   talk to. [`workload`]: what they do. [`nemesis`]: what else is done to the cluster. [`run`]: all of
 //!   it together, into one directory. [`report`]: the page about it. [`matrix`]: many runs and their table.
 //! - [`spread`]: how one update reaches all nodes, simulated. [`detect`]: how crashes are found, simulated.
-//!   [`trials`]: figures of many runs.
+//!   [`trials`]: figures of many runs. [`converge`]: replicas of eventual keyspaces in random schedules, simulated.
 //! - [`simulated`]: histories of simulated registers, for testing and measuring checkers.
 //! - [`cli`]: the command `kv-lab`.
 //!
@@ -16,6 +16,7 @@
 pub mod checker;
 pub mod cli;
 pub mod cluster;
+pub mod converge;
 pub mod detect;
 pub mod error;
 pub mod history;

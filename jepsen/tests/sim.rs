@@ -180,3 +180,39 @@ fn the_first_ctrl_c_prints_what_was_done_until_then() {
     assert_eq!(object["complete"].as_bool(), Some(false));
     assert!(object["cases"][0]["findings"]["residue"]["runs"].as_u64().unwrap() > 0);
 }
+
+#[test]
+fn cluster_says_its_verdict_first_and_counts_what_happened() {
+    let args = ["cluster", "--seeds", "3..23", "--steps", "100", "--time-based"];
+    let shown = sim(&args);
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let shown = text(&shown.stdout);
+    assert!(shown.starts_with("valid: 20 of 20 schedules of 100 steps, seeds 3..23\n"), "{shown}");
+    assert!(shown.contains("certificates dropped after 60 min: "), "{shown}");
+    let object = object(&sim(&[&args[..], &["-o", "json"]].concat()));
+    assert_eq!(object["verdict"].as_str(), Some("valid"));
+    assert_eq!((object["schedules"].as_u64(), object["failure"].is_null()), (Some(20), true));
+    let puts = object["counts"]["puts"].as_u64().unwrap();
+    let line = shown.lines().find(|line| line.starts_with("puts ")).unwrap();
+    assert_eq!(line.split_whitespace().nth(1), Some(puts.to_string().as_str()));
+    let returned = object["time_based"]["schedules"].as_u64().unwrap();
+    assert!(shown.contains(&format!("came back in {returned} of 20 schedules")), "{shown}");
+    let broken = sim(&["cluster", "--broken", "token-lost"]);
+    assert_eq!(broken.status.code(), Some(9), "{broken:?}");
+    let broken = text(&broken.stdout);
+    assert!(broken.starts_with("invalid: seed "), "{broken}");
+    let again = broken.lines().find_map(|line| line.strip_prefix("play it again: kv-lab sim "));
+    let again = sim(&again.unwrap().split(' ').collect::<Vec<_>>());
+    assert_eq!(again.status.code(), Some(9), "{again:?}");
+    assert_eq!(text(&again.stdout).lines().next(), broken.lines().next());
+    for wrong in [
+        &["cluster", "--broken", "everything"][..],
+        &["cluster", "--seeds", "5..5"],
+        &["cluster", "--seeds", "5"],
+        &["cluster", "--seed", "1", "--seeds", "1..2"],
+        &["cluster", "--loss", "1"],
+        &["cluster", "--nodes", "1"],
+    ] {
+        assert_eq!(sim(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}

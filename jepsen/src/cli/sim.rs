@@ -1,5 +1,6 @@
 //! `kv-lab sim`: simulations that need no server.
 
+mod cluster;
 mod detect;
 mod spread;
 mod table;
@@ -29,6 +30,8 @@ pub enum SimCommand {
     Spread(Box<spread::SpreadArgs>),
     /// Let one node crash: who finds out when, who is wrongly taken for dead, and at what cost.
     Detect(Box<detect::DetectArgs>),
+    /// Let anything happen to replicas of an eventual keyspace: whether what was promised of it holds.
+    Cluster(Box<cluster::ClusterArgs>),
 }
 
 /// Does a simulation and returns the exit code.
@@ -36,6 +39,7 @@ pub fn sim(command: &SimCommand, output: Output) -> Result<u8, LabError> {
     match command {
         SimCommand::Spread(args) => spread::spread(args, output),
         SimCommand::Detect(args) => detect::detect(args, output),
+        SimCommand::Cluster(args) => cluster::cluster(args, output),
     }
 }
 

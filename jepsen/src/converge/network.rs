@@ -1,0 +1,131 @@
+//! What is on its way between members.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::schedule::Schedule;
+use super::{Counts, Event};
+
+/// Messages that are kept back for long, at most.
+const PAST_MAX: usize = 64;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Who sent it.
+    pub from: usize,
+    /// Who is to hear it.
+    pub to: usize,
+    /// What is said.
+    pub bytes: Bytes,
+}
+
+/// Links that may be cut, and what is on its way over them.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// Pairs without a link, the lower one first.
+    cut: BTreeSet<(usize, usize)>,
+    on_way: Vec<Sent>,
+    /// What was on its way over a link when it was cut: it may still arrive, long after.
+    past: VecDeque<Sent>,
+    /// Of a hundred, so many are lost, come twice, and come late.
+    lost: u32,
+    doubled: u32,
+    delayed: u32,
+}
+
+impl Network {
+    /// A network as a schedule wants it.
+    pub fn new(schedule: &Schedule) -> Self {
+        let (lost, doubled, delayed) = (schedule.lost, schedule.doubled, schedule.delayed);
+        Self { lost, doubled, delayed, ..Self::default() }
+    }
+
+    /// Whether two members have a link.
+    pub fn is_linked(&self, one: usize, other: usize) -> bool {
+        !self.cut.contains(&(one.min(other), one.max(other)))
+    }
+
+    /// Two members lose their link.
+    pub fn cut(&mut self, one: usize, other: usize) {
+        self.cut.insert((one.min(other), one.max(other)));
+        let cut = &self.cut;
+        let (left, past) = std::mem::take(&mut self.on_way)
+            .into_iter()
+            .partition::<Vec<_>, _>(|sent| !cut.contains(&pair(sent)));
+        self.on_way = left;
+        self.past.extend(past);
+        while self.past.len() > PAST_MAX {
+            self.past.pop_front();
+        }
+    }
+
+    /// All have links with all.
+    pub fn mend(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Nothing is lost, doubled or late any more.
+    pub fn calm(&mut self) {
+        (self.lost, self.doubled, self.delayed) = (0, 0, 0);
+        self.mend();
+    }
+
+    /// Takes a message, and perhaps loses it.
+    pub fn send(&mut self, sent: Sent, rng: &mut ChaCha8Rng, counts: &mut Counts) {
+        counts.count(Event::Message);
+        if !self.is_linked(sent.from, sent.to) || chance(rng, self.lost) {
+            counts.count(Event::MessageLost);
+            return;
+        }
+        if chance(rng, self.doubled) {
+            counts.count(Event::MessageDoubled);
+            self.on_way.push(sent.clone());
+        }
+        self.on_way.push(sent);
+    }
+
+    /// What arrives now.
+    pub fn arriving(&mut self, rng: &mut ChaCha8Rng, counts: &mut Counts) -> Vec<Sent> {
+        let mut all = std::mem::take(&mut self.on_way);
+        if self.delayed == 0 {
+            return all;
+        }
+        all.shuffle(rng);
+        let mut arriving = Vec::new();
+        for sent in all {
+            if chance(rng, self.delayed) {
+                counts.count(Event::MessageDelayed);
+                self.on_way.push(sent);
+            } else {
+                arriving.push(sent);
+            }
+        }
+        arriving
+    }
+
+    /// Whether nothing is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.on_way.is_empty()
+    }
+
+    /// A message of long ago, if there is one.
+    pub fn from_the_past(&mut self, pick: usize) -> Option<Sent> {
+        if self.past.is_empty() {
+            return None;
+        }
+        self.past.remove(pick % self.past.len())
+    }
+}
+
+const fn pair(sent: &Sent) -> (usize, usize) {
+    if sent.from < sent.to { (sent.from, sent.to) } else { (sent.to, sent.from) }
+}
+
+fn chance(rng: &mut ChaCha8Rng, percent: u32) -> bool {
+    percent > 0 && rng.random_range(0..100) < percent
+}

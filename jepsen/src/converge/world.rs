@@ -1,0 +1,421 @@
+//! Plays a schedule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use gossip::Dot;
+use gossip::record::{Body, EntryKey};
+use gossip::replica::{Basis, Write};
+use proto::NodeId;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::member::{Disk, KEYSPACE, Member, node};
+use super::network::{Network, Sent};
+use super::oracle::{Oracle, View, shown};
+use super::schedule::{Killed, Over, Schedule, Step};
+use super::{Counts, Event, Kind, Sabotage, Violation};
+
+/// Time between two looks at the clock.
+const TICK_MS: u64 = 50;
+/// Wall time at the beginning.
+const WALL_MS: u64 = 1_700_000_000_000;
+/// More than what is not stable is kept for.
+const HOUR_MS: u64 = 3_660_000;
+/// In the end all have to be the same within so much time. Members exchange once a second, each with one other.
+const HEAL_MS: u64 = 300_000;
+
+/// What playing a schedule came to.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// What happened.
+    pub counts: Counts,
+    /// The broken promise, and the step after which it was seen: one more than there are if that was in the end.
+    pub broken: Option<(usize, Violation)>,
+    /// Simulated time.
+    pub ms: u64,
+}
+
+/// What a client remembers of a read.
+#[derive(Debug)]
+struct Memory {
+    basis: Basis,
+    shown: BTreeSet<Dot>,
+}
+
+/// Members, their network, and what is true.
+#[derive(Debug)]
+pub struct World<'a> {
+    schedule: &'a Schedule,
+    sabotage: Option<Sabotage>,
+    rng: ChaCha8Rng,
+    now_ms: u64,
+    members: Vec<Member>,
+    network: Network,
+    oracle: Oracle,
+    /// What was read last of each key, anywhere.
+    memory: BTreeMap<usize, Memory>,
+    values: u64,
+    counts: Counts,
+}
+
+impl<'a> World<'a> {
+    /// Plays a schedule until its end or the first broken promise.
+    pub fn play(schedule: &'a Schedule, sabotage: Option<Sabotage>) -> Played {
+        let mut at = 0;
+        let mut played = Played::default();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let mut world = Self::new(schedule, sabotage)?;
+            let done = world.play_all(&mut at);
+            played.ms = world.now_ms;
+            for member in &mut world.members {
+                member.add_counts(&mut world.counts);
+            }
+            played.counts = world.counts;
+            done
+        }));
+        let broken = match done {
+            Ok(done) => done.err(),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text =
+                    text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+                Some(Violation::new(Kind::Panicked, text.unwrap_or_default()))
+            }
+        };
+        played.broken = broken.map(|violation| (at, violation));
+        played
+    }
+
+    fn new(schedule: &'a Schedule, sabotage: Option<Sabotage>) -> Result<Self, Violation> {
+        let mut rng = ChaCha8Rng::seed_from_u64(schedule.seed ^ 0x0c1a_57e2);
+        let members = (0..schedule.nodes).map(|at| Member::new(at, &mut rng));
+        let mut world = Self {
+            schedule,
+            sabotage,
+            members: members.collect::<Result<_, _>>()?,
+            rng,
+            now_ms: 0,
+            network: Network::new(schedule),
+            oracle: Oracle::new(schedule.nodes),
+            memory: BTreeMap::new(),
+            values: 0,
+            counts: Counts::default(),
+        };
+        (0..schedule.nodes).for_each(|at| world.join(at));
+        Ok(world)
+    }
+
+    fn play_all(&mut self, at: &mut usize) -> Result<(), Violation> {
+        let schedule = self.schedule;
+        for step in &schedule.steps {
+            *at += 1;
+            self.step(*step)?;
+            self.settle()?;
+        }
+        *at += 1;
+        self.heal()
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), Violation> {
+        match step {
+            Step::Write { at, key, delete, over, killed } => {
+                self.write(at, key, delete, over, killed)?;
+            }
+            Step::Read { at, key } => self.read(at, key),
+            Step::Run { ms } => self.run(ms)?,
+            Step::Hour => {
+                self.counts.count(Event::HourPassed);
+                for ms in [HOUR_MS / 60, HOUR_MS, TICK_MS] {
+                    self.now_ms += ms;
+                    self.tick()?;
+                }
+            }
+            Step::CutOff { at } => {
+                self.counts.count(Event::CutOff);
+                (0..self.members.len()).filter(|other| *other != at).for_each(|other| {
+                    self.network.cut(at, other);
+                });
+                self.link();
+            }
+            Step::CutPair { one, other } => {
+                self.counts.count(Event::CutPair);
+                self.network.cut(one, other);
+                self.link();
+            }
+            Step::Mend => {
+                self.network.mend();
+                self.link();
+            }
+            Step::Restart { at } => {
+                self.counts.count(Event::Restart);
+                self.tamper(at);
+                self.restart(at)?;
+            }
+            Step::LoseDisk { at } => {
+                self.counts.count(Event::DiskLost);
+                self.replace_disk(at, None)?;
+            }
+            Step::CopyDisk { at } => {
+                self.counts.count(Event::DiskCopied);
+                let view = self.oracle.view(at).clone();
+                let member = &mut self.members[at];
+                member.copy = Some((member.disk.clone(), view));
+            }
+            Step::RollBack { at } => {
+                if let Some(copy) = self.members[at].copy.clone() {
+                    self.counts.count(Event::DiskRolledBack);
+                    self.replace_disk(at, Some(copy))?;
+                }
+            }
+            Step::FromThePast { pick } => self.hear_from_the_past(pick),
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        at: usize,
+        key: usize,
+        delete: bool,
+        over: Over,
+        killed: Option<Killed>,
+    ) -> Result<(), Violation> {
+        let name = entry_key(key);
+        let (basis, seen) = match (over, self.memory.get(&key)) {
+            (Over::Nothing, _) => (Basis::Nothing, BTreeSet::new()),
+            (Over::Seen, Some(memory)) => {
+                self.counts.count(Event::OverSeen);
+                (memory.basis.clone(), memory.shown.clone())
+            }
+            (Over::Held | Over::Seen, _) => (Basis::Held, shown(&self.members[at].group, &name)),
+        };
+        let is_lost = self.sabotage == Some(Sabotage::TokenLost) && over == Over::Seen;
+        let basis = if is_lost { Basis::Nothing } else { basis };
+        self.values += 1;
+        let value = Bytes::from(format!("v{}", self.values));
+        let body = if delete { Body::Certificate } else { Body::Value(value.clone()) };
+        let write = Write { key: name.clone(), body, deadline: None, basis };
+        self.set_wall(at);
+        let Ok((dot, _)) = self.members[at].group.write(&write, 1) else {
+            self.counts.count(Event::WriteRefused);
+            return Ok(());
+        };
+        self.counts.count(if delete { Event::Delete } else { Event::Put });
+        if over == Over::Nothing {
+            self.counts.count(Event::OverNothing);
+        }
+        self.oracle.wrote(dot, name.key, (!delete).then_some(value), &seen);
+        match killed {
+            None => {}
+            Some(Killed::BeforeSync) => {
+                self.counts.count(Event::CrashBeforeSync);
+                if self.sabotage == Some(Sabotage::SentBeforeSync) {
+                    let sends = self.members[at].group.poll().sends;
+                    self.send(at, sends);
+                }
+                self.oracle.never_was(dot);
+                self.restart(at)?;
+            }
+            Some(Killed::AfterSync) => {
+                self.counts.count(Event::CrashAfterSync);
+                let items = self.members[at].group.poll().items;
+                self.members[at].store(items);
+                self.restart(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, at: usize, key: usize) {
+        if !self.members[at].is_ready() {
+            self.counts.count(Event::ReadRefused);
+            return;
+        }
+        self.counts.count(Event::Read);
+        let (group, name) = (&self.members[at].group, entry_key(key));
+        let shown = shown(group, &name);
+        if shown.len() > 1 {
+            self.counts.count(Event::Sibling);
+        }
+        let token = group.replica().token(&name).what;
+        let basis = Basis::Seen { context: token.context, stamp: token.stamp };
+        self.memory.insert(key, Memory { basis, shown });
+    }
+
+    fn run(&mut self, ms: u64) -> Result<(), Violation> {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            self.now_ms += TICK_MS;
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// Everybody looks at the clock.
+    fn tick(&mut self) -> Result<(), Violation> {
+        for at in 0..self.members.len() {
+            self.set_wall(at);
+            self.members[at].group.tick(self.now_ms);
+        }
+        self.settle()
+    }
+
+    fn set_wall(&mut self, at: usize) {
+        let wall = (WALL_MS + self.now_ms).saturating_add_signed(self.schedule.ahead_ms[at]);
+        self.members[at].group.set_wall(wall);
+    }
+
+    /// What is to be durable becomes so, what is to be sent is sent, and some of what is on its way arrives.
+    fn settle(&mut self) -> Result<(), Violation> {
+        for _ in 0..3 {
+            for at in 0..self.members.len() {
+                self.poll(at)?;
+            }
+            if self.network.is_quiet() {
+                break;
+            }
+            for sent in self.network.arriving(&mut self.rng, &mut self.counts) {
+                self.deliver(&sent);
+            }
+        }
+        for at in 0..self.members.len() {
+            self.poll(at)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, sent: &Sent) {
+        self.set_wall(sent.to);
+        self.members[sent.to].group.receive(node(sent.from), &sent.bytes);
+    }
+
+    fn hear_from_the_past(&mut self, pick: usize) {
+        if let Some(sent) = self.network.from_the_past(pick) {
+            self.counts.count(Event::MessageFromThePast);
+            self.deliver(&sent);
+        }
+    }
+
+    fn poll(&mut self, at: usize) -> Result<(), Violation> {
+        let output = self.members[at].group.poll();
+        self.send(at, output.sends);
+        if output.items.is_empty() {
+            return Ok(());
+        }
+        self.members[at].store(output.items);
+        self.look(at)
+    }
+
+    fn look(&mut self, at: usize) -> Result<(), Violation> {
+        self.counts.count(Event::Looked);
+        self.oracle.look(at, &self.members[at].group)
+    }
+
+    fn send(&mut self, from: usize, sends: Vec<(NodeId, Bytes)>) {
+        for (to, bytes) in sends {
+            let sent = Sent { from, to: to.get() as usize - 1, bytes };
+            self.network.send(sent, &mut self.rng, &mut self.counts);
+        }
+    }
+
+    fn restart(&mut self, at: usize) -> Result<(), Violation> {
+        self.members[at].restart(at, &mut self.rng)?;
+        // The links break with the member.
+        for other in (0..self.members.len()).filter(|other| *other != at) {
+            self.members[other].group.link(node(at), false);
+        }
+        self.join(at);
+        self.look(at)
+    }
+
+    /// Starts a member on another disk: a copy of an earlier moment, or an empty one.
+    fn replace_disk(&mut self, at: usize, copy: Option<(Disk, View)>) -> Result<(), Violation> {
+        let (disk, view) = copy.unwrap_or_default();
+        self.oracle.set_view(at, view);
+        self.members[at].disk = disk;
+        self.members[at].is_recovering = true;
+        self.restart(at)
+    }
+
+    /// Tells a member that has just started who the others are, and all which links there are.
+    fn join(&mut self, at: usize) {
+        let others = (0..self.members.len()).filter(|other| *other != at).map(node);
+        let others: BTreeSet<NodeId> = others.collect();
+        self.members[at].group.set_members(&others);
+        self.link();
+    }
+
+    fn link(&mut self) {
+        for one in 0..self.members.len() {
+            for other in (0..self.members.len()).filter(|other| *other != one) {
+                let is_up = self.network.is_linked(one, other);
+                self.members[one].group.link(node(other), is_up);
+            }
+        }
+    }
+
+    /// All faults end and all members start again, so nobody has anything left to mail; then exchanges alone have to
+    /// bring all to the same, and that has to be right.
+    fn heal(&mut self) -> Result<(), Violation> {
+        self.network.calm();
+        if self.sabotage == Some(Sabotage::StaysCut) {
+            (1..self.members.len()).for_each(|other| self.network.cut(0, other));
+        }
+        for at in 0..self.members.len() {
+            self.restart(at)?;
+        }
+        while let Some(sent) = self.network.from_the_past(0) {
+            self.deliver(&sent);
+            self.settle()?;
+        }
+        let end = self.now_ms + HEAL_MS;
+        loop {
+            self.run(1_000)?;
+            let Some(other) = self.differs() else { break };
+            if self.now_ms >= end {
+                let what =
+                    format!("members {} and {} do not come to the same", node(0), node(other));
+                return Err(Violation::new(Kind::NoAgreement, what));
+            }
+        }
+        for at in 0..self.members.len() {
+            self.look(at)?;
+        }
+        let lost = self.oracle.judge(&self.members[0].group)?;
+        self.counts.add(Event::WriteLost, lost);
+        Ok(())
+    }
+
+    /// A member that knows or shows something else than the first one.
+    fn differs(&self) -> Option<usize> {
+        let clock = |at: usize| self.members[at].group.replica().state().clock();
+        (1..self.members.len()).find(|at| {
+            !clock(*at).same_dots(clock(0)) || self.oracle.live(*at) != self.oracle.live(0)
+        })
+    }
+
+    /// Breaks a disk on purpose, before its member starts from it.
+    fn tamper(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        match self.sabotage {
+            Some(Sabotage::EntryLost) => {
+                let entry = member.disk.keys().find(|key| key.first() == Some(&b'e')).cloned();
+                if let Some(key) = entry {
+                    member.disk.remove(&key);
+                }
+            }
+            Some(Sabotage::EntryBack) => {
+                if let Some((key, value)) = member.former.take() {
+                    member.disk.insert(key, value);
+                }
+            }
+            Some(Sabotage::TokenLost | Sabotage::SentBeforeSync | Sabotage::StaysCut) | None => {}
+        }
+    }
+}
+
+fn entry_key(key: usize) -> EntryKey {
+    EntryKey::new(KEYSPACE, format!("k{key}"))
+}

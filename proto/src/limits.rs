@@ -15,7 +15,7 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest key of an item that a node remembers by itself: the key of a client, and what it belongs to.
 pub const ITEM_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 40;
 /// Longest value of such an item.
-pub const ITEM_VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const ITEM_VALUE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Most operations of a transaction; compares, both branches together.
 pub const TXN_OPERATIONS_MAX: usize = 128;
 /// Largest request, encoded.

@@ -140,6 +140,12 @@ const _: () = assert!(
     WalOptions::new(ClusterId([0; 16])).frame_bytes_max() > limits::PEER_MESSAGE_BYTES_MAX as u64
 );
 
+// So can an item that a node remembers by itself, also in segments of an eighth of the usual length.
+const _: () = assert!(
+    SEGMENT_BYTES_DEFAULT / 8 / 2
+        > (limits::ITEM_VALUE_BYTES_MAX + limits::ITEM_KEY_BYTES_MAX + 1024) as u64
+);
+
 /// What a log held when it was opened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recovered {

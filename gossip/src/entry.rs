@@ -47,6 +47,12 @@ impl Sibling {
         self.is_live() && self.deadline.is_none_or(|deadline| now < deadline)
     }
 
+    /// When a value ends, if ever.
+    #[must_use]
+    pub fn ends(&self) -> Option<Stamp> {
+        self.deadline.filter(|_| self.is_live())
+    }
+
     /// The write as a record, unless its context was dropped.
     #[must_use]
     pub fn record(&self, key: &EntryKey, dot: Dot) -> Option<Record> {

@@ -20,7 +20,8 @@
 //! - A read may ask several replicas and repair what they lack ([`quorum`]).
 //! - Clients carry contexts as tokens ([`token`]).
 //! - What leaves a node says what has to be durable before ([`position`]).
-//! - Stamps are for winners and for display, never for what is obsolete ([`hlc`], [`offset`]).
+//! - Stamps are for winners and for display, never for what is obsolete ([`hlc`]). They come from a clock that does not
+//!   jump ([`timekeeper`]) and is corrected by what the others' clocks say ([`offset`]).
 //!
 //! The same rules as plain data, with an oracle that knows what is true and a search for schedules that break a
 //! promise, are the [`model`]: it comes first, and decides. This core follows it step by step ([`follow`]).
@@ -54,6 +55,7 @@ pub mod record;
 pub mod replica;
 pub mod session;
 pub mod state;
+pub mod timekeeper;
 pub mod token;
 pub mod tree;
 

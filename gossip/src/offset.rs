@@ -45,23 +45,23 @@ impl Exchange {
 }
 
 /// The estimate to trust among some of the same peer: the one with the shortest round trip, which is
-/// wrong by the least (RFC 5905, section 10). `None` without any.
+/// wrong by the least (RFC 5905, section 10); of several the first. `None` without any.
 #[must_use]
-pub fn best(estimates: &[Estimate]) -> Option<Estimate> {
-    estimates.iter().copied().min_by_key(|estimate| estimate.round_trip)
+pub fn best(estimates: impl IntoIterator<Item = Estimate>) -> Option<Estimate> {
+    estimates.into_iter().min_by_key(|estimate| estimate.round_trip)
 }
 
 /// By how much a node corrects its clock: the median of the members' offsets, with its own, 0, among
-/// them. Of an even number, the one of the two in the middle that is nearer to 0, and the lower one
-/// where they are equally near. So a minority of wrong clocks does not move anybody, and two nodes
-/// alone keep their clocks.
+/// them. Of an even number, the one of the two in the middle that is nearer to the correction so far, and the
+/// lower one where they are equally near. So a minority of wrong clocks does not move anybody, two nodes
+/// alone keep their clocks, and a member that goes away does not bring a wrong clock back.
 #[must_use]
-pub fn correction(offsets_to_others: &[i64]) -> i64 {
+pub fn correction(offsets_to_others: &[i64], so_far: i64) -> i64 {
     let mut offsets = offsets_to_others.to_vec();
     offsets.push(0);
     offsets.sort_unstable();
     let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
-    if low.unsigned_abs() <= high.unsigned_abs() { low } else { high }
+    if low.abs_diff(so_far) <= high.abs_diff(so_far) { low } else { high }
 }
 
 #[cfg(test)]
@@ -108,20 +108,22 @@ mod tests {
         ) {
             let mut offsets = good.clone();
             offsets.push(bad);
-            let correction = correction(&offsets);
+            let correction = correction(&offsets, 0);
             prop_assert!((-100..100).contains(&correction), "{}", correction);
         }
     }
 
     #[test]
     fn the_median_and_the_best_estimate() {
-        assert_eq!(correction(&[]), 0);
-        assert_eq!(correction(&[3_600_000_000]), 0);
-        assert_eq!(correction(&[-40, 3_600_000_000]), 0);
-        assert_eq!(correction(&[40, 50]), 40);
+        assert_eq!(correction(&[], 0), 0);
+        assert_eq!(correction(&[3_600_000_000], 0), 0);
+        assert_eq!(correction(&[-40, 3_600_000_000], 0), 0);
+        assert_eq!(correction(&[40, 50], 0), 40);
+        // An hour fast, and one of the two that said so is gone.
+        assert_eq!(correction(&[-3_600_000_000], -3_599_999_000), -3_600_000_000);
         let far = Estimate { offset: 9, round_trip: 90 };
         let near = Estimate { offset: 2, round_trip: 20 };
-        assert_eq!(best(&[far, near]), Some(near));
-        assert_eq!(best(&[]), None);
+        assert_eq!(best([far, near]), Some(near));
+        assert_eq!(best([]), None);
     }
 }

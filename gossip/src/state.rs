@@ -1,13 +1,14 @@
 //! What a replica has to remember.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::actor::ActorId;
 use crate::change::Change;
 use crate::clock::{Clock, Folds};
 use crate::context::Context;
 use crate::dot::Dot;
-use crate::entry::Entry;
+use crate::entry::{Entry, Sibling};
 use crate::hlc::Stamp;
 use crate::horizon::Horizon;
 use crate::record::{Body, EntryKey};
@@ -41,6 +42,8 @@ pub struct State {
     pending: BTreeSet<EntryKey>,
     /// Stored dots whose context is known.
     remembered: BTreeSet<Dot>,
+    /// Values that end at some time, by that time.
+    deadlines: BTreeSet<(Stamp, Dot)>,
 }
 
 /// What a state is made of, without what follows from it.
@@ -64,11 +67,13 @@ impl State {
         let Parts { actor, sealed, folds, clock, horizon, highest, entries } = parts;
         let (mut dots, mut pending) = (BTreeMap::new(), BTreeSet::new());
         let mut remembered = BTreeSet::new();
+        let mut deadlines = BTreeSet::new();
         for (key, entry) in &entries {
             for (dot, sibling) in entry.siblings() {
                 if sibling.context.is_some() {
                     remembered.insert(*dot);
                 }
+                deadlines.extend(sibling.ends().map(|deadline| (deadline, *dot)));
                 if let Some(other) = dots.insert(*dot, key.clone()) {
                     return Err(format!("{dot} is at {key:?} and at {other:?}"));
                 }
@@ -88,6 +93,7 @@ impl State {
             dots,
             pending,
             remembered,
+            deadlines,
         };
         for (key, entry) in &state.entries {
             state.verify_entry(key, entry)?;
@@ -185,6 +191,29 @@ impl State {
         found.filter(move |dot| after != Some(*dot))
     }
 
+    /// The values that end at some time, by that time.
+    #[must_use]
+    pub const fn deadlines(&self) -> &BTreeSet<(Stamp, Dot)> {
+        &self.deadlines
+    }
+
+    /// The values whose time is over, by their deadlines, behind one that was looked at before.
+    pub fn due(
+        &self,
+        now: Stamp,
+        after: Option<(Stamp, Dot)>,
+    ) -> impl Iterator<Item = (Stamp, Dot)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.deadlines.range((from, Bound::Unbounded)).copied();
+        behind.take_while(move |(deadline, _)| *deadline <= now)
+    }
+
+    /// Whether this replica issues the dots of an actor, or did before it was started anew.
+    #[must_use]
+    pub fn is_own(&self, actor: &ActorId) -> bool {
+        self.actor.as_ref() == Some(actor) || self.sealed.contains_key(actor)
+    }
+
     /// The keys that have something pending, in order. Normally none.
     pub fn pending_keys(&self) -> impl Iterator<Item = &EntryKey> {
         self.pending.iter()
@@ -239,12 +268,16 @@ impl State {
                 } else {
                     self.remembered.remove(dot);
                 }
+                self.deadlines.extend(sibling.ends().map(|deadline| (deadline, *dot)));
                 self.entries.entry(key.clone()).or_default().put(*dot, sibling.clone());
             }
             Change::Removed { key, dot } => {
                 let entry = self.entries.get_mut(key);
                 let gone = entry.and_then(|entry| entry.remove(*dot));
                 assert!(gone.is_some(), "{dot} is not stored");
+                if let Some(deadline) = gone.as_ref().and_then(Sibling::ends) {
+                    self.deadlines.remove(&(deadline, *dot));
+                }
                 self.dots.remove(dot);
                 self.remembered.remove(dot);
                 self.drop_if_empty(key);
@@ -311,6 +344,7 @@ impl State {
         let mut stored = BTreeMap::new();
         let mut pending = BTreeSet::new();
         let mut remembered = BTreeSet::new();
+        let mut deadlines = BTreeSet::new();
         for (key, entry) in &self.entries {
             if entry.is_empty() {
                 return Err(format!("{key:?} is empty"));
@@ -323,6 +357,7 @@ impl State {
                 if sibling.context.is_some() {
                     remembered.insert(*dot);
                 }
+                deadlines.extend(sibling.ends().map(|deadline| (deadline, *dot)));
             }
             self.verify_entry(key, entry)?;
         }
@@ -334,6 +369,9 @@ impl State {
         }
         if remembered != self.remembered {
             return Err("the index of contexts is not that of what is stored".to_owned());
+        }
+        if deadlines != self.deadlines {
+            return Err("the index of deadlines is not that of what is stored".to_owned());
         }
         self.verify_actor()
     }

@@ -31,6 +31,8 @@ const TELL: u8 = 7;
 const WALKED: u8 = 8;
 const RUMOR: u8 = 9;
 const STORED: u8 = 10;
+const PING: u8 = 11;
+const PONG: u8 = 12;
 
 const CHILDREN: u8 = 0;
 const KEYS: u8 = 1;
@@ -89,6 +91,14 @@ impl Message {
                 out.push(STORED);
                 put_number(&mut out, *id);
             }
+            Self::Ping { asked } => {
+                out.push(PING);
+                put_number(&mut out, *asked);
+            }
+            Self::Pong { asked, received, answered } => {
+                put_two(&mut out, PONG, *asked, *received);
+                put_number(&mut out, *answered);
+            }
         }
         out
     }
@@ -134,6 +144,11 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
         WALKED => Message::Walked { session: reader.number()?, tells: reader.number()? },
         RUMOR => Message::Rumor { id: reader.number()?, batch: reader.bytes()? },
         STORED => Message::Stored { id: reader.number()? },
+        PING => Message::Ping { asked: reader.number()? },
+        PONG => {
+            let (asked, received) = (reader.number()?, reader.number()?);
+            Message::Pong { asked, received, answered: reader.number()? }
+        }
         _ => return Err(DecodeError::OutOfRange("kind of a message")),
     })
 }

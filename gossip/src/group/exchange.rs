@@ -228,6 +228,9 @@ impl Group {
         }
         asking.heard_ms = self.now_ms;
         asking.open_keys = asking.open_keys.saturating_sub(usize::from(is_whole));
+        if let PartBody::Records(records) = &part.body {
+            records.iter().for_each(|record| self.note_stamp(record));
+        }
         let taken = asking.taking.take(&mut self.replica, part);
         self.spread(taken.collapses);
         match taken.ended {

@@ -75,6 +75,20 @@ pub enum Message {
         /// Names the rumor.
         id: u64,
     },
+    /// What time is it there? All times are of the members' own clocks, in microseconds since 1970.
+    Ping {
+        /// When this was asked.
+        asked: u64,
+    },
+    /// Answers a [`Message::Ping`].
+    Pong {
+        /// When that was asked, by the clock of who asked.
+        asked: u64,
+        /// When it came.
+        received: u64,
+        /// When this was answered.
+        answered: u64,
+    },
 }
 
 /// What a Hello wants.

@@ -10,6 +10,8 @@
 //! - Every [`EXCHANGE_MS`] a member opens an exchange with a random other one: two sessions, one each way. What the
 //!   mail lost comes by these. A session that is flagged walks the hash tree (`walk.rs`).
 //! - What every member is known to have is forgotten: contexts and certificates (`forgetting.rs`).
+//! - Members ask each other for the time, and stamp with the median of their clocks (`pings.rs`).
+//! - Values whose time is over end (`expiry.rs`).
 //!
 //! # Order of things
 //! [`Group::poll`] gives out items and messages together. The items become durable first, all of them as one; then
@@ -25,12 +27,17 @@
 mod acks;
 mod codec;
 mod exchange;
+mod expiry;
 mod forgetting;
 mod message;
+mod names;
+mod pings;
 mod rumor;
 mod walk;
 
 pub use acks::Acked;
+pub use expiry::{EXPIRED_MAX, SETTLE_MS, TURN_MS};
+pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,8 +49,10 @@ use rand_chacha::ChaCha8Rng;
 
 use self::acks::Acks;
 use self::exchange::{Asking, Served};
+use self::expiry::Expiry;
 use self::forgetting::Ages;
 use self::message::Message;
+use self::pings::Pings;
 use self::rumor::Rumors;
 use crate::actor::ActorId;
 use crate::clock::{Clock, FoldNumber};
@@ -53,7 +62,7 @@ use crate::hlc::{Hlc, Stamp};
 use crate::items::Item;
 use crate::record::EntryKey;
 use crate::replica::{Replica, Standing, Write, WriteRefused};
-use crate::token::{ActorNames, Token};
+use crate::token::Token;
 
 /// Members up to which every write is mailed to all of them.
 pub const MAILED_MEMBERS_MAX: usize = 8;
@@ -119,12 +128,29 @@ pub struct Counts {
     pub damaged: u64,
     /// Times that a new actor had to be minted because somebody knew of dots that were never issued here.
     pub minted: u64,
+    /// Times that a new actor was minted because another one began with the same bytes.
+    pub renamed: u64,
     /// Rumors left to exchanges because too many waited.
     pub rumors_left: u64,
     /// Contexts and certificates that were forgotten because all members had them.
     pub forgotten: u64,
     /// The same because of their age.
     pub aged: u64,
+    /// Values that were ended here because their time was over.
+    pub expired: u64,
+    /// Of these, values that another member had issued.
+    pub expired_for_others: u64,
+}
+
+/// A stamp that was far ahead of this member's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Who issued the write.
+    pub actor: ActorId,
+    /// By how much it was ahead, in milliseconds.
+    pub by_ms: u64,
+    /// When it came.
+    pub at_ms: u64,
 }
 
 /// What is known of another member.
@@ -139,6 +165,8 @@ struct Member {
     folds: FoldNumber,
     /// It has brought this replica up since the start, or was found equal.
     is_met: bool,
+    /// What it says about its clock.
+    pings: Pings,
 }
 
 /// One member of a group. See the module page.
@@ -148,7 +176,12 @@ pub struct Group {
     hlc: Hlc,
     epoch: u64,
     now_ms: u64,
+    /// The node's own clock.
+    own_us: u64,
+    correction_us: i64,
+    /// The node's corrected clock.
     wall_ms: u64,
+    next_ping_ms: u64,
     /// The others.
     members: BTreeMap<NodeId, Member>,
     next_exchange_ms: u64,
@@ -160,7 +193,11 @@ pub struct Group {
     rumors: Rumors,
     acks: Acks,
     ages: Ages,
+    expiry: Expiry,
+    ahead: Option<Ahead>,
     sends: Vec<(NodeId, Message)>,
+    /// What tells of nothing that has to be durable.
+    urgent: Vec<(NodeId, Message)>,
     acked: Vec<Acked>,
     counts: Counts,
     rng: ChaCha8Rng,
@@ -180,7 +217,10 @@ impl Group {
             replica,
             epoch,
             now_ms: 0,
+            own_us: 0,
+            correction_us: 0,
             wall_ms: 0,
+            next_ping_ms: 0,
             members: BTreeMap::new(),
             next_exchange_ms: 0,
             sessions,
@@ -190,7 +230,10 @@ impl Group {
             rumors,
             acks: Acks::default(),
             ages,
+            expiry: Expiry::default(),
+            ahead: None,
             sends: Vec::new(),
+            urgent: Vec::new(),
             acked: Vec::new(),
             counts: Counts::default(),
             rng,
@@ -264,18 +307,6 @@ impl Group {
         self.hlc.now(self.wall_ms)
     }
 
-    /// Takes note of the actors that are known here, and of those that every member knows.
-    pub fn learn_names(&self, names: &mut ActorNames) {
-        for (actor, _) in self.replica.state().clock().tracks() {
-            let mut clocks = self.members.values().map(|member| &member.clock);
-            if clocks.all(|clock| clock.track(actor).is_some()) {
-                names.learned_everywhere(*actor);
-            } else {
-                names.learn(*actor);
-            }
-        }
-    }
-
     /// What happened since the start.
     #[must_use]
     pub const fn counts(&self) -> Counts {
@@ -296,11 +327,21 @@ impl Group {
     /// The link to a peer is up or down.
     pub fn link(&mut self, node: NodeId, is_up: bool) {
         let Some(member) = self.members.get_mut(&node) else { return };
+        if member.is_linked != is_up {
+            // It may have another clock when it comes back.
+            member.pings = Pings::default();
+        }
         member.is_linked = is_up;
         if !is_up {
             self.asking.remove(&node);
             self.serving.remove(&node);
         }
+    }
+
+    /// The stamp that was far ahead last, if any was.
+    #[must_use]
+    pub const fn ahead(&self) -> Option<Ahead> {
+        self.ahead
     }
 
     /// Whether every other member has brought this replica up since the start, or was found equal to it.
@@ -332,15 +373,10 @@ impl Group {
         self.members.iter().filter(|(_, member)| member.is_linked).map(|(node, _)| *node)
     }
 
-    /// It is that late by the node's corrected wall clock.
-    pub const fn set_wall(&mut self, wall_ms: u64) {
-        self.wall_ms = wall_ms;
-        self.replica.set_time(wall_ms);
-    }
-
     /// It is that late by a clock that never stops or jumps.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.ping();
         self.give_up_silent();
         if now_ms >= self.next_exchange_ms {
             // Members take their turns at different times.
@@ -348,6 +384,7 @@ impl Group {
             self.next_exchange_ms = now_ms + EXCHANGE_MS - EXCHANGE_MS / 8 + spread;
             self.open_exchange();
         }
+        self.expire();
         self.forget();
         self.push();
     }
@@ -379,9 +416,7 @@ impl Group {
     /// Somebody knows of dots of this member's actor that it never issued: its disk was copied or rolled back.
     fn mint(&mut self) {
         self.counts.minted += 1;
-        let actor = ActorId::mint(&mut self.rng);
-        let _ = self.replica.mint(actor);
-        self.asking.clear();
+        self.renew_actor();
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
@@ -417,19 +452,36 @@ impl Group {
             Message::Walked { session, tells } => self.walked(from, session, tells),
             Message::Rumor { id, batch } => self.rumor(from, id, &batch),
             Message::Stored { id } => self.stored(from, id),
+            Message::Ping { asked } => self.pinged(from, asked),
+            Message::Pong { asked, received, answered } => {
+                self.ponged(from, asked, received, answered);
+            }
         }
+    }
+
+    /// What may be sent at once, whatever is not durable: questions for the time, and their answers. What is
+    /// not taken here is part of the next [`Group::poll`], and is late then.
+    pub fn take_urgent(&mut self) -> Vec<(NodeId, Bytes)> {
+        let urgent = std::mem::take(&mut self.urgent);
+        self.encoded(urgent)
     }
 
     /// What is to be made durable and sent since the last poll.
     pub fn poll(&mut self) -> Output {
         self.mail();
         self.serve();
-        let sends = std::mem::take(&mut self.sends).into_iter().map(|(to, message)| {
+        let mut sends = self.take_urgent();
+        let decided = std::mem::take(&mut self.sends);
+        sends.extend(self.encoded(decided));
+        Output { items: self.replica.take_items(), sends, acked: std::mem::take(&mut self.acked) }
+    }
+
+    fn encoded(&self, messages: Vec<(NodeId, Message)>) -> Vec<(NodeId, Bytes)> {
+        let each = messages.into_iter().map(|(to, message)| {
             let through = self.members.get(&to).map(|member| member.folds).unwrap_or_default();
             (to, message.encode(through).into())
         });
-        let sends = sends.collect();
-        Output { items: self.replica.take_items(), sends, acked: std::mem::take(&mut self.acked) }
+        each.collect()
     }
 }
 

@@ -12,7 +12,7 @@ use proto::NodeId;
 use rand::RngExt;
 
 use super::message::Message;
-use super::{Group, MAILED_MEMBERS_MAX, RUMOR_BYTES, RUMOR_BYTES_MAX};
+use super::{Ahead, Group, MAILED_MEMBERS_MAX, RUMOR_BYTES, RUMOR_BYTES_MAX};
 use crate::batch;
 use crate::dot::Dot;
 use crate::hlc::Seen;
@@ -146,12 +146,21 @@ impl Group {
         }
     }
 
+    /// Takes note of the stamp of a record of a peer, which is about to be applied. One that is far ahead is counted
+    /// and does not move the clock; the record is stored as it is.
+    pub(super) fn note_stamp(&mut self, record: &Record) {
+        let seen = self.hlc.see(self.wall_ms, record.stamp);
+        let is_new = !self.replica.state().clock().contains(record.dot);
+        if let (Seen::Ahead { by_ms }, true) = (seen, is_new) {
+            self.counts.ahead += 1;
+            self.ahead = Some(Ahead { actor: record.dot.actor, by_ms, at_ms: self.now_ms });
+        }
+    }
+
     /// Applies a record of a peer; false if that could not be done.
     fn apply(&mut self, record: &Record) -> bool {
         use crate::replica::{NotApplied, Outcome};
-        if matches!(self.hlc.see(self.wall_ms, record.stamp), Seen::Ahead { .. }) {
-            self.counts.ahead += 1;
-        }
+        self.note_stamp(record);
         match self.replica.apply(record) {
             Ok(applied) => {
                 match applied.outcome {

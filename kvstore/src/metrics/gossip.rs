@@ -1,10 +1,23 @@
 //! The replica of the eventual keyspaces.
 
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::register::{Register, raise};
+use super::register::{Register, raise, signed};
 use crate::node::Summary;
+use crate::replication::gossip::Clocks;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+/// A time of each peer.
+type PeerSeconds = Family<PeerLabel, Gauge<f64, AtomicU64>>;
 
 /// Instruments of gossip.
 #[derive(Debug)]
@@ -24,9 +37,17 @@ pub(super) struct GossipMetrics {
     malformed: Counter,
     damaged: Counter,
     minted: Counter,
+    renamed: Counter,
     rumors_left: Counter,
     forgotten: Counter,
     aged: Counter,
+    expired: Counter,
+    expired_for_others: Counter,
+    deadlines: Gauge,
+    clock_alarm: Gauge,
+    correction: Gauge<f64, AtomicU64>,
+    offset: PeerSeconds,
+    round_trip: PeerSeconds,
 }
 
 impl GossipMetrics {
@@ -59,6 +80,11 @@ impl GossipMetrics {
                 "Times that others knew of writes that were never issued here: the disk was rolled \
                  back or copied",
             ),
+            renamed: r.counter(
+                "gossip_actors_renamed",
+                "Times that two replicas issued writes by names that begin alike, and this one took \
+                 another",
+            ),
             rumors_left: r.counter(
                 "gossip_rumors_left",
                 "Writes left to exchanges because too many waited to be spread",
@@ -68,6 +94,25 @@ impl GossipMetrics {
                 "Contexts and death certificates dropped because every member has them",
             ),
             aged: r.counter("gossip_certificates_aged", "The same because of their age"),
+            expired: r.counter("gossip_values_expired", "Values ended here, their time being over"),
+            expired_for_others: r.counter(
+                "gossip_values_expired_for_others",
+                "Of these, values that another node took and did not end in time",
+            ),
+            deadlines: r.gauge("gossip_values_with_deadline", "Values stored that end at a time"),
+            clock_alarm: r.gauge(
+                "gossip_clock_alarm",
+                "1 while clocks are more than 500 ms apart, or writes were stamped so far ahead",
+            ),
+            correction: r.seconds(
+                "gossip_clock_correction_seconds",
+                "Median of the members' clocks minus that of this node",
+            ),
+            offset: r.family("gossip_peer_offset_seconds", "A peer's clock minus that of this node"),
+            round_trip: r.family(
+                "gossip_peer_round_trip_seconds",
+                "Round trip of the question that told the offset",
+            ),
         }
     }
 
@@ -93,11 +138,36 @@ impl GossipMetrics {
             (&self.malformed, counts.malformed),
             (&self.damaged, counts.damaged),
             (&self.minted, counts.minted),
+            (&self.renamed, counts.renamed),
             (&self.rumors_left, counts.rumors_left),
             (&self.forgotten, counts.forgotten),
             (&self.aged, counts.aged),
+            (&self.expired, counts.expired),
+            (&self.expired_for_others, counts.expired_for_others),
         ] {
             raise(counter, value);
         }
+        self.take_clocks(summary, &gossip.clocks);
     }
+
+    fn take_clocks(&self, summary: &Summary, clocks: &Clocks) {
+        self.clock_alarm.set(i64::from(clocks.alarm));
+        self.deadlines.set(signed(clocks.deadlines as u64));
+        self.correction.set(seconds(clocks.correction_us));
+        // Who is not in contact any more has no clock that is known.
+        self.offset.clear();
+        self.round_trip.clear();
+        for clock in &clocks.peers {
+            let member = summary.members.iter().find(|member| member.id == clock.node.get());
+            let peer = member.map_or_else(|| clock.node.to_string(), |member| member.name.clone());
+            let label = PeerLabel { peer };
+            self.offset.get_or_create(&label).set(seconds(clock.estimate.offset));
+            let round_trip_us = signed(clock.estimate.round_trip);
+            self.round_trip.get_or_create(&label).set(seconds(round_trip_us));
+        }
+    }
+}
+
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
 }

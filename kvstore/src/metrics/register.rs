@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -27,6 +27,11 @@ pub(super) struct Register<'a>(pub(super) &'a mut Registry);
 
 impl Register<'_> {
     pub(super) fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.add(name, help, Gauge::default())
+    }
+
+    /// A time in seconds.
+    pub(super) fn seconds(&mut self, name: &str, help: &str) -> Gauge<f64, AtomicU64> {
         self.add(name, help, Gauge::default())
     }
 

@@ -14,6 +14,7 @@ use storage::state::{StateError, StateStore};
 
 use super::catalogue::Catalogue;
 use crate::replication::EventualOptions;
+use crate::replication::gossip::Clocks;
 use crate::secrets::{Fingerprint, Secret, SecretId};
 
 /// Logical time: a tick is [`consensus::config::TICK`].
@@ -158,9 +159,13 @@ pub enum RenewFailed {
 pub enum Input {
     /// One tick has passed.
     Tick,
-    /// It is that late by the wall clock, in milliseconds since 1970. Comes before the first request and then with
-    /// every tick.
-    Wall(u64),
+    /// It is that late. Comes before the first request, and then before every tick and what came with it.
+    Time {
+        /// By a clock that never jumps, in microseconds since any moment.
+        monotonic_us: u64,
+        /// By the wall clock, in microseconds since 1970.
+        wall_us: u64,
+    },
     /// A peer said something. `from` was proven by its certificate.
     Peer {
         /// Who said it.
@@ -454,10 +459,12 @@ pub struct Summary {
 }
 
 /// What a replica of the eventual keyspaces knows about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GossipSummary {
     /// It answers no reads yet.
     pub recovering: bool,
+    /// What it knows of the members' clocks.
+    pub clocks: Clocks,
     /// What has happened since the start.
     pub counts: gossip::group::Counts,
 }

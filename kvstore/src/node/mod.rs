@@ -217,7 +217,9 @@ impl Node {
     pub fn step(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick(),
-            Input::Wall(ms) => self.eventual.set_wall(ms),
+            Input::Time { monotonic_us, wall_us } => {
+                self.eventual.set_time(monotonic_us, wall_us);
+            }
             Input::Peer { from, message } => self.receive(from, message),
             Input::Client { id, request, patience } => self.request(id, request, patience),
             Input::WalDurable(ticket) => self.durable(ticket),
@@ -353,10 +355,10 @@ impl Node {
             store_bytes: KEPT.into_iter().map(|group| self.machine_of(group).store_bytes()).sum(),
             layer_bytes: self.layer_bytes() as u64,
             lag: data.peers.iter().map(lag).collect(),
-            gossip: self
-                .eventual
-                .counts()
-                .map(|counts| GossipSummary { recovering: self.eventual.is_recovering(), counts }),
+            gossip: self.eventual.counts().zip(self.eventual.clocks()).map(|(counts, clocks)| {
+                let recovering = self.eventual.is_recovering();
+                GossipSummary { recovering, clocks, counts }
+            }),
         }
     }
 

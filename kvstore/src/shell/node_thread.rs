@@ -75,9 +75,10 @@ impl NodeThread {
             answers: HashMap::new(),
             campaign: self.campaign_with_links.map(Campaign::new),
             serving: HashMap::new(),
+            started: Instant::now(),
         };
         turns.start_campaign();
-        turns.node.step(Input::Wall(wall_ms()));
+        turns.tell_time();
         // The first turn takes no event: what was committed before the start is applied before
         // anyone can read (B18).
         let mut flow = turns.carry_out();
@@ -90,7 +91,7 @@ impl NodeThread {
             flow = turns.take_all(&events, wait);
             let ticks = ticker.take(Instant::now());
             if ticks > 0 {
-                turns.node.step(Input::Wall(wall_ms()));
+                turns.tell_time();
             }
             for _ in 0..ticks {
                 turns.node.step(Input::Tick);
@@ -124,13 +125,22 @@ struct Turns {
     campaign: Option<Campaign>,
     /// Chunks that wait to be sent, by peer.
     serving: HashMap<NodeId, Arc<AtomicUsize>>,
+    /// What the node's monotonic time counts from.
+    started: Instant,
 }
 
 impl Turns {
+    fn tell_time(&mut self) {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (monotonic_us, wall_us) = (micros(self.started.elapsed()), micros(wall));
+        self.node.step(Input::Time { monotonic_us, wall_us });
+    }
+
     /// Waits at most `wait` for the first event, then takes all that are there.
     fn take_all(&mut self, events: &Receiver<Event>, wait: Duration) -> Flow {
         match events.recv_timeout(wait) {
             Ok(event) => {
+                self.tell_time();
                 if self.take(event) == Flow::End {
                     return Flow::End;
                 }
@@ -284,10 +294,8 @@ impl Turns {
     }
 }
 
-/// Milliseconds since 1970, by the wall clock.
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// An election that waits for enough voters to be reachable: votes sent before would be lost.

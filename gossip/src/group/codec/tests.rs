@@ -60,6 +60,8 @@ fn messages() -> Vec<Message> {
         Message::Walked { session: 1, tells: 1 },
         Message::Rumor { id: 4, batch: "batch".into() },
         Message::Stored { id: 4 },
+        Message::Ping { asked: 1_700_000_000_000_000 },
+        Message::Pong { asked: 1_700_000_000_000_000, received: 5, answered: u64::MAX },
     ]
 }
 
@@ -98,7 +100,7 @@ fn changed_bytes_are_refused_or_are_those_of_a_message() {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(kind in 0..12_u8, bytes: Vec<u8>) {
+    fn arbitrary_bytes_never_panic(kind in 0..14_u8, bytes: Vec<u8>) {
         let mut message = vec![FORMAT, kind];
         message.extend(bytes);
         let _ = Message::decode(&message, &Folds::default());

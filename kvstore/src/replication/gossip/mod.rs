@@ -21,6 +21,7 @@ mod gate;
 mod held;
 mod keyspaces;
 mod reads;
+mod skew;
 mod tokens;
 mod write_ids;
 mod writes;
@@ -30,8 +31,9 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gossip::group::Group;
+use gossip::group::{Group, PeerClock};
 use gossip::items::restore;
+use gossip::timekeeper::Timekeeper;
 use gossip::token::{ActorNames, TokenKeys};
 use gossip::tree::TreeKey;
 use gossip::{ActorId, Replica};
@@ -43,6 +45,7 @@ use rand_chacha::ChaCha8Rng;
 use self::gate::Gate;
 use self::held::Held;
 use self::keyspaces::KnownKeyspaces;
+use self::skew::SkewAlarm;
 use self::write_ids::WriteIds;
 use self::writes::OpenWrites;
 use super::own_log::OwnLog;
@@ -62,6 +65,19 @@ pub struct GossipConfig {
     pub epoch: u64,
     /// Random, new at every start: from it come the actor and all that the group leaves to chance.
     pub seed: [u8; 32],
+}
+
+/// What a replica knows of the members' clocks, and what waits for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// Some are more than half a second apart.
+    pub alarm: bool,
+    /// By how much this node's is corrected, in microseconds.
+    pub correction_us: i64,
+    /// Those of the members in contact.
+    pub peers: Vec<PeerClock>,
+    /// Values stored here that end at some time.
+    pub deadlines: usize,
 }
 
 /// What the replicas of a cluster share and nobody else may know.
@@ -90,7 +106,10 @@ pub struct GossipReplica {
     others: BTreeSet<NodeId>,
     links: BTreeSet<NodeId>,
     now: Ticks,
-    wall_ms: u64,
+    time: Timekeeper,
+    /// The node's own time, in microseconds since 1970; 0 before it was told.
+    own_us: u64,
+    skew: SkewAlarm,
     /// The log takes nothing more, also of what peers spread.
     closed: bool,
     /// It is a member that is not about to leave.
@@ -129,7 +148,9 @@ impl GossipReplica {
             others: BTreeSet::new(),
             links: BTreeSet::new(),
             now: Ticks(0),
-            wall_ms: 0,
+            time: Timekeeper::default(),
+            own_us: 0,
+            skew: SkewAlarm::default(),
             closed: false,
             stays: true,
             failed: None,
@@ -173,7 +194,7 @@ impl GossipReplica {
     /// Whether all that the log held is applied, and the time is known.
     #[must_use]
     pub fn may_join(&self) -> bool {
-        self.own.applied() == self.own.last() && self.wall_ms > 0 && self.takes_items()
+        self.own.applied() == self.own.last() && self.own_us > 0 && self.takes_items()
     }
 
     /// Becomes a member of the group. What the catalogue says of keyspaces was said before, and where
@@ -197,14 +218,14 @@ impl GossipReplica {
                 stored.push((key, value));
             }
         }
-        ids.restored();
+        ids.restored(self.now);
         let state = restore(stored).map_err(|damaged| damaged.to_string())?.state;
         let actor = ActorId::mint(&mut self.rng);
         let (replica, _) = Replica::start(state, actor, secrets.tree);
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let mut group = Group::new(replica, self.config.epoch, seed);
-        group.set_wall(self.wall_ms);
+        group.set_clock(self.own_us);
         group.set_members(&self.others);
         for node in &self.links {
             group.link(*node, true);
@@ -246,11 +267,11 @@ impl GossipReplica {
         self.others = others;
     }
 
-    /// It is that late by the wall clock, in milliseconds since 1970.
-    pub fn set_wall(&mut self, wall_ms: u64) {
-        self.wall_ms = wall_ms;
+    /// It is that late, in microseconds: by a clock that never jumps, since any moment; by the wall clock, since 1970.
+    pub fn set_time(&mut self, monotonic_us: u64, wall_us: u64) {
+        self.own_us = self.time.now(monotonic_us, wall_us);
         if let Some(serving) = &mut self.serving {
-            serving.group.set_wall(wall_ms);
+            serving.group.set_clock(self.own_us);
         }
     }
 
@@ -263,6 +284,18 @@ impl GossipReplica {
     #[must_use]
     pub fn counts(&self) -> Option<gossip::group::Counts> {
         self.serving.as_ref().map(|serving| serving.group.counts())
+    }
+
+    /// What it knows of the members' clocks.
+    #[must_use]
+    pub fn clocks(&self) -> Option<Clocks> {
+        let group = &self.serving.as_ref()?.group;
+        Some(Clocks {
+            alarm: self.skew.is_up(),
+            correction_us: group.correction_us(),
+            peers: group.peer_clocks().collect(),
+            deadlines: group.deadlines(),
+        })
     }
 
     /// Whether it may not answer reads yet.
@@ -287,10 +320,13 @@ impl GossipReplica {
 
 impl Serving {
     /// Gives out what the group has decided, and holds back what has to wait for it.
-    fn turn(&mut self, own: &mut OwnLog, wall_ms: u64, out: &mut Outbox) {
+    fn turn(&mut self, own: &mut OwnLog, now: Ticks, out: &mut Outbox) {
+        for (to, data) in self.group.take_urgent() {
+            out.send(to, GROUP, Body::Gossip(peer::Gossip { data }));
+        }
         let output = self.group.poll();
         let mut items: Vec<log::Item> = output.items.into_iter().map(stored).collect();
-        items.extend(self.ids.take_items(wall_ms));
+        items.extend(self.ids.take_items(now));
         items.extend(self.gate.take_items(&self.group));
         let sends = output.sends.into_iter();
         self.held.send(sends.map(|(to, data)| (to, Body::Gossip(peer::Gossip { data }))));
@@ -308,8 +344,15 @@ impl Replication for GossipReplica {
     fn tick(&mut self, now: Ticks, _out: &mut Outbox) {
         self.now = now;
         let takes = self.takes_items();
+        let ends_values = self.stays && !self.own.is_overloaded();
         let Some(serving) = self.serving.as_mut().filter(|_| takes) else { return };
+        let ends_values = ends_values && serving.gate.is_open();
+        serving.group.set_expiring(ends_values.then_some(self.config.node));
         serving.group.tick(now.0 * TICK_MS);
+        if now.0.is_multiple_of(SKEW_TICKS) {
+            let now_ms = now.0 * TICK_MS;
+            self.skew.look(&serving.group, self.time.apart_us(), now_ms, now);
+        }
         if now.0.is_multiple_of(NAMES_TICKS) {
             serving.group.learn_names(&mut serving.names);
         }
@@ -371,7 +414,7 @@ impl Replication for GossipReplica {
         }
         // Also while the log takes nothing: what was taken before that is appended, and waits in memory. Until then
         // nobody hears of it.
-        serving.turn(&mut self.own, self.wall_ms, out);
+        serving.turn(&mut self.own, self.now, out);
         serving.held.release(self.own.applied(), out);
     }
 
@@ -397,6 +440,9 @@ const TICK_MS: u64 = consensus::config::TICK.as_millis() as u64;
 
 /// Ticks between two looks at the names of actors.
 const NAMES_TICKS: u64 = 20;
+
+/// Ticks between two looks at how far clocks are apart.
+const SKEW_TICKS: u64 = 20;
 
 /// What a client waits before it asks again a node that does not serve yet.
 const RECOVERING_RETRY: std::time::Duration = std::time::Duration::from_millis(500);

@@ -1,4 +1,6 @@
-//! Some replicas, their logs in memory, and the messages between them.
+//! Some replicas, their logs in memory, their clocks, and the messages between them.
+
+mod expiry;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,6 +25,9 @@ const NODES: u64 = 3;
 const SIBLINGS: (u64, &str) = (5, "s");
 const LWW: (u64, &str) = (6, "l");
 
+/// The wall clock at the beginning, in microseconds since 1970.
+const START_US: u64 = 100_000_000_000;
+
 type Reply = Result<Answered, Failure>;
 
 struct Bench {
@@ -32,6 +37,16 @@ struct Bench {
     ticks: u64,
     requests: u64,
     answers: BTreeMap<RequestId, Reply>,
+    clocks: BTreeMap<NodeId, Wrong>,
+}
+
+/// What is wrong with the clocks of a node.
+#[derive(Clone, Copy, Default)]
+struct Wrong {
+    /// Both clocks go too fast, by so many microseconds a second.
+    drift: u64,
+    /// The wall clock is ahead by so much.
+    ahead_us: i64,
 }
 
 struct One {
@@ -68,7 +83,7 @@ impl One {
     fn new(node: NodeId, start: u8, is_late: bool) -> Self {
         let store = MemoryStore::new();
         let group = RecoveredGroup { state_dir: "2-0".into(), ..RecoveredGroup::default() };
-        let mut one = Self::over(store, group, true, node, start);
+        let mut one = Self::over(store, group, true, node, (start, START_US));
         if is_late {
             one.replica.set_keyspaces(&keyspaces());
         }
@@ -82,7 +97,7 @@ impl One {
         group: RecoveredGroup,
         begins: bool,
         node: NodeId,
-        start: u8,
+        (start, wall_us): (u8, u64),
     ) -> Self {
         let machine = Machine::open(Arc::new(store.clone()), MachineOptions::default()).unwrap();
         let mut out = Outbox::new(Ticket(1));
@@ -90,7 +105,7 @@ impl One {
         let seed = [u8::try_from(node.get()).unwrap() * 16 + start; 32];
         let config = GossipConfig { node, name: format!("n{node}"), epoch: 0, seed };
         let mut replica = GossipReplica::new(config, own);
-        replica.set_wall(1_000_000);
+        replica.set_time(0, wall_us);
         replica.set_members(others(node), true);
         for other in others(node) {
             replica.link(other, true, &mut out);
@@ -101,6 +116,11 @@ impl One {
 
     /// The node after a crash: what was synced, and nothing else.
     fn restarted(self, node: NodeId, start: u8) -> Self {
+        self.restarted_at(node, start, START_US)
+    }
+
+    /// The same, by a clock that said this at the beginning.
+    fn restarted_at(self, node: NodeId, start: u8, wall_us: u64) -> Self {
         let entries = self.frames.into_iter().filter_map(|frame| match frame.body {
             Some(log::frame::Body::Entries(entries)) => Some(entries.entries),
             _ => None,
@@ -110,7 +130,7 @@ impl One {
             entries: entries.flatten().collect(),
             ..RecoveredGroup::default()
         };
-        let mut one = Self::over(MemoryStore::new(), group, false, node, start);
+        let mut one = Self::over(MemoryStore::new(), group, false, node, (start, wall_us));
         one.replica.set_keyspaces(&keyspaces());
         one.replica.join(secrets()).unwrap();
         one
@@ -148,6 +168,7 @@ impl Bench {
             ticks: 0,
             requests: 0,
             answers: BTreeMap::new(),
+            clocks: BTreeMap::new(),
         }
     }
 
@@ -157,9 +178,14 @@ impl Bench {
 
     /// Lets everything happen that can without time passing.
     fn settle(&mut self) {
+        let mut silent = 0;
         for _ in 0..40 {
+            silent += 1;
             for (from, one) in &mut self.nodes {
                 let out = one.poll();
+                if out.again || !(out.answers.is_empty() && out.sends.is_empty()) {
+                    silent = 0;
+                }
                 self.answers.extend(out.answers);
                 let sends = out.sends.into_iter();
                 self.wire.extend(sends.map(|(to, message)| (*from, to, message.body.unwrap())));
@@ -171,15 +197,22 @@ impl Bench {
                 let mut out = Outbox::new(Ticket(0));
                 self.nodes.get_mut(&to).unwrap().replica.receive(from, body, &mut out);
             }
+            // What one poll made durable, the next one tells.
+            if silent > 2 {
+                break;
+            }
         }
     }
 
     fn pass(&mut self, ticks: u64) {
         for _ in 0..ticks {
             self.ticks += 1;
-            let (now, wall) = (Ticks(self.ticks), 1_000_000 + self.ticks * TICK_MS);
-            for one in self.nodes.values_mut() {
-                one.replica.set_wall(wall);
+            let (now, passed_us) = (Ticks(self.ticks), self.ticks * TICK_MS * 1_000);
+            for (node, one) in &mut self.nodes {
+                let Wrong { drift, ahead_us } = self.clocks.get(node).copied().unwrap_or_default();
+                let monotonic_us = passed_us + passed_us * drift / 1_000_000;
+                let wall_us = (START_US + monotonic_us).saturating_add_signed(ahead_us);
+                one.replica.set_time(monotonic_us, wall_us);
                 one.replica.tick(now, &mut Outbox::new(Ticket(0)));
             }
             self.settle();

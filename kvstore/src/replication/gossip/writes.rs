@@ -14,8 +14,9 @@ use proto::{Applied, Code, Failure, KeyspaceId, LogIndex, NodeId, log};
 
 use super::reads::not_offered;
 use super::tokens::shown;
+use super::write_ids::Earlier;
 use super::{GossipConfig, GossipReplica, RECOVERING_RETRY, Serving, refused};
-use crate::node::RequestId;
+use crate::node::{RequestId, Ticks};
 use crate::replication::{Answered, EventualOptions, Origin, Outbox, Submission};
 
 /// What a client waits before it repeats a write that the log had no room for.
@@ -110,7 +111,8 @@ impl GossipReplica {
             return;
         };
         if let Err(failure) = self.try_write(id, submission) {
-            out.answer(id, Err(failure.applied(Applied::No)));
+            let applied = failure.applied.unwrap_or(Applied::No);
+            out.answer(id, Err(failure.applied(applied)));
         }
     }
 
@@ -132,7 +134,7 @@ impl GossipReplica {
             return Err(refused(Code::NotReady, why));
         }
         let Some(serving) = &mut self.serving else { return Err(self.not_serving()) };
-        serving.write(id, wanted, &self.config, self.wall_ms)
+        serving.write(id, wanted, &self.config, self.now)
     }
 }
 
@@ -142,7 +144,7 @@ impl Serving {
         id: RequestId,
         wanted: Wanted,
         config: &GossipConfig,
-        wall_ms: u64,
+        now: Ticks,
     ) -> Result<(), Failure> {
         let key = EntryKey::new(wanted.keyspace, wanted.key);
         let size = self.group.size();
@@ -151,11 +153,19 @@ impl Serving {
             Ack::Quorum => size / 2 + 1,
             Ack::All => size,
         };
-        if let Some(dot) = wanted.id.as_ref().and_then(|id| self.ids.taken(id)) {
-            let deleted = wanted.value.is_none().then_some(0);
-            self.wait(id, &key, dot, (ack, deleted, true), config);
-            self.group.wait_for(dot, ack);
-            return Ok(());
+        match wanted.id.as_ref().map_or(Earlier::None, |id| self.ids.earlier(id)) {
+            Earlier::Taken(dot) => {
+                let deleted = wanted.value.is_none().then_some(0);
+                self.wait(id, &key, dot, (ack, deleted, true), config);
+                self.group.wait_for(dot, ack);
+                return Ok(());
+            }
+            Earlier::Gone => {
+                let why = format!("{} keeps ids of writes for ten minutes", config.name);
+                let failure = Failure::new(Code::OutcomeForgotten, "", why);
+                return Err(failure.applied(Applied::Unknown));
+            }
+            Earlier::None => {}
         }
         let reachable = self.group.reachable();
         if reachable < ack {
@@ -190,7 +200,7 @@ impl Serving {
         };
         let (dot, _) = self.group.write(&write, ack).map_err(write_refused)?;
         if let Some(id) = &wanted.id {
-            self.ids.take(id, dot, wall_ms);
+            self.ids.take(id, dot, now);
         }
         let deleted = is_delete.then(|| u64::from(lived && !self.lives(&key)));
         self.wait(id, &key, dot, (ack, deleted, false), config);

@@ -44,6 +44,8 @@ pub struct State {
     remembered: BTreeSet<Dot>,
     /// Values that end at some time, by that time.
     deadlines: BTreeSet<(Stamp, Dot)>,
+    /// Entries that are stored in several items, and in how many beside the first.
+    pieces: BTreeMap<EntryKey, u32>,
 }
 
 /// What a state is made of, without what follows from it.
@@ -56,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) horizon: Horizon,
     pub(crate) highest: Stamp,
     pub(crate) entries: BTreeMap<EntryKey, Entry>,
+    pub(crate) pieces: BTreeMap<EntryKey, u32>,
 }
 
 impl State {
@@ -64,7 +67,7 @@ impl State {
     /// # Errors
     /// A sentence about what contradicts an invariant.
     pub(crate) fn of_parts(parts: Parts) -> Result<Self, String> {
-        let Parts { actor, sealed, folds, clock, horizon, highest, entries } = parts;
+        let Parts { actor, sealed, folds, clock, horizon, highest, entries, pieces } = parts;
         let (mut dots, mut pending) = (BTreeMap::new(), BTreeSet::new());
         let mut remembered = BTreeSet::new();
         let mut deadlines = BTreeSet::new();
@@ -94,6 +97,7 @@ impl State {
             pending,
             remembered,
             deadlines,
+            pieces,
         };
         for (key, entry) in &state.entries {
             state.verify_entry(key, entry)?;
@@ -320,6 +324,19 @@ impl State {
                 assert!(self.clock.fold(*fold), "{fold:?} is not what is known of the actor");
                 self.sealed.remove(&fold.actor);
             }
+        }
+    }
+
+    /// In how many items beside the first an entry is stored, as items were given out last.
+    pub(crate) fn pieces(&self, key: &EntryKey) -> u32 {
+        self.pieces.get(key).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_pieces(&mut self, key: EntryKey, pieces: u32) {
+        if pieces == 0 {
+            self.pieces.remove(&key);
+        } else {
+            self.pieces.insert(key, pieces);
         }
     }
 

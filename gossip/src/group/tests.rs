@@ -201,7 +201,7 @@ fn strange_messages_change_nothing() {
     assert_eq!(*group.replica().state(), before);
 }
 
-/// Writes, deletes, cuts, losses, restarts; then all links, and everybody has the same.
+/// Writes, deletes, values that expire, cuts, losses, restarts; then all links, and everybody has the same.
 #[test]
 fn random_schedules_converge() {
     let mut sum = Counts::default();
@@ -209,10 +209,13 @@ fn random_schedules_converge() {
         let mut cluster = Cluster::new(seed, 2 + (seed as usize % 4));
         cluster.play(120);
         cluster.heal();
-        cluster.run_ms(40_000);
+        cluster.run_ms(60_000);
         cluster.assert_equal();
         for at in 0..cluster.size() {
             let counts = cluster.group(at).counts();
+            assert_eq!(cluster.group(at).deadlines(), 0, "seed {seed}: what expired has ended");
+            sum.expired += counts.expired;
+            sum.expired_for_others += counts.expired_for_others;
             sum.closed += counts.closed;
             sum.flagged += counts.flagged;
             sum.not_closed += counts.not_closed;
@@ -220,6 +223,7 @@ fn random_schedules_converge() {
             sum.aged += counts.aged;
         }
     }
+    assert!(sum.expired > 100 && sum.expired_for_others > 10, "{sum:?}");
     assert!(sum.closed > 100 && sum.flagged > 20 && sum.not_closed + sum.silent > 10, "{sum:?}");
 }
 

@@ -1,7 +1,8 @@
 //! The bytes of items. Formats are on the page of [`items`](super).
 //!
 //! ```text
-//! entry    format 1 | actors | id 16 B * | clocks | body* | stamp | pending | siblings | sibling* |
+//! entry    in one item: its bytes; in several: format 2 | further pieces | the first of its bytes, then the pieces
+//! bytes    format 1 | actors | id 16 B * | clocks | body* | stamp | pending | siblings | sibling* |
 //!          dormant | sibling*
 //! sibling  as in `entry/codec.rs`, with values apart that are items of their own
 //! ```
@@ -9,6 +10,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::KeyspaceId;
 
+use super::PIECE_BYTES_MAX;
 use super::dirty::is_large;
 use crate::actor::ActorId;
 use crate::clock::{Fold, FoldNumber, Folds, put_clock, read_clock};
@@ -22,6 +24,11 @@ use crate::table::{TableReader, TableWriter};
 use crate::wire::{Reader, put_number};
 
 const FORMAT: u8 = 1;
+/// Of an entry that is divided among several items.
+const DIVIDED: u8 = 2;
+
+/// Bytes of the number of a piece in a key.
+const PIECE_NUMBER_BYTES: usize = 4;
 
 /// Bytes of a dot in a key.
 const DOT_BYTES: usize = ActorId::BYTES + 8;
@@ -34,6 +41,7 @@ pub(super) enum About {
     Entry(EntryKey),
     Fold(FoldNumber),
     Horizon,
+    Piece(EntryKey, u32),
     Sealed(ActorId),
     Stamp,
     Value(EntryKey, Dot),
@@ -78,6 +86,13 @@ pub(super) fn value_key(key: &EntryKey, dot: Dot) -> Bytes {
     out.freeze()
 }
 
+/// The key of a further piece of an entry; they count from 1.
+pub(super) fn piece_key(key: &EntryKey, number: u32) -> Bytes {
+    let mut out = start(b'x', key, PIECE_NUMBER_BYTES);
+    out.put_u32(number);
+    out.freeze()
+}
+
 fn start(kind: u8, key: &EntryKey, more: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(1 + 8 + key.key.len() + more);
     out.put_u8(kind);
@@ -103,6 +118,11 @@ pub(super) fn about(key: &Bytes) -> Option<About> {
             let counter = u64::from_be_bytes(counter.try_into().ok()?);
             let dot = Dot { actor: ActorId::from_bytes(*actor), counter };
             About::Value(about_key(key, length)?, dot)
+        }
+        (b'x', rest) => {
+            let length = rest.len().checked_sub(PIECE_NUMBER_BYTES)?;
+            let number = u32::from_be_bytes(rest[length..].try_into().ok()?);
+            About::Piece(about_key(key, length)?, number)
         }
         _ => return None,
     })
@@ -195,6 +215,33 @@ pub(super) fn entry(entry: &Entry) -> Bytes {
     table.put(&mut out);
     out.extend_from_slice(&body);
     out.into()
+}
+
+/// The bytes of an entry as the values of its items, one or more.
+pub(super) fn divided(bytes: Bytes) -> Vec<Bytes> {
+    if bytes.len() <= PIECE_BYTES_MAX {
+        return vec![bytes];
+    }
+    let mut pieces = bytes.chunks(PIECE_BYTES_MAX);
+    let mut first = vec![DIVIDED];
+    put_number(&mut first, pieces.len() as u64 - 1);
+    first.extend_from_slice(pieces.next().unwrap_or_default());
+    let further = pieces.map(Bytes::copy_from_slice);
+    std::iter::once(first.into()).chain(further).collect()
+}
+
+/// How many further pieces an entry has whose first item has this value, and where its bytes begin there.
+pub(super) fn further_pieces(first: &[u8]) -> Result<(u32, usize), DecodeError> {
+    if first.first() != Some(&DIVIDED) {
+        return Ok((0, 0));
+    }
+    let mut reader = Reader::new(&first[1..]);
+    let count = u32::try_from(reader.number()?);
+    let count = count.map_err(|_| DecodeError::OutOfRange("pieces of an entry"))?;
+    if count == 0 {
+        return Err(DecodeError::NotCanonical("an entry of one piece"));
+    }
+    Ok((count, first.len() - reader.rest().len()))
 }
 
 /// The entry of these bytes; `large` gives the values that are items of their own.

@@ -67,7 +67,7 @@ impl Dirty {
     }
 
     /// The items of what has changed, as it is in `state`.
-    pub(crate) fn items(self, state: &State) -> Vec<Item> {
+    pub(crate) fn items(self, state: &mut State) -> Vec<Item> {
         let mut items = Vec::new();
         let put = |key: Bytes, value: Bytes| Item { key, value: Some(value) };
         if self.actor
@@ -101,11 +101,26 @@ impl Dirty {
             items.push(Item { key: codec::value_key(&key, dot), value });
         }
         for key in self.entries {
-            let value = state.entry(&key).map(codec::entry);
-            items.push(Item { key: codec::entry_key(&key), value });
+            entry_items(key, state, &mut items);
         }
         items
     }
+}
+
+/// The items of an entry as it is now, and those that it has no more.
+fn entry_items(key: EntryKey, state: &mut State, items: &mut Vec<Item>) {
+    let pieces = state.entry(&key).map(|entry| codec::divided(codec::entry(entry)));
+    let mut pieces = pieces.into_iter().flatten();
+    items.push(Item { key: codec::entry_key(&key), value: pieces.next() });
+    let before = state.pieces(&key);
+    let mut now = 0;
+    for piece in pieces {
+        now += 1;
+        items.push(Item { key: codec::piece_key(&key, now), value: Some(piece) });
+    }
+    let gone = (now + 1)..=before;
+    items.extend(gone.map(|number| Item { key: codec::piece_key(&key, number), value: None }));
+    state.set_pieces(key, now);
 }
 
 /// Whether the value is an item of its own.

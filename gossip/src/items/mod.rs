@@ -15,6 +15,7 @@
 //! "s" actor 16 B                              last counter of a former actor of this replica
 //! "t"                                         highest stamp
 //! "v" keyspace 8 B | key | actor 16 B | counter 8 B     a larger value
+//! "x" keyspace 8 B | key | number 4 B         a further piece of an entry of more than 1 MiB
 //! ```
 //!
 //! # Guarantees
@@ -33,12 +34,20 @@ pub use restore::{Restored, restore};
 pub(crate) use dirty::Dirty;
 
 use bytes::Bytes;
+use proto::limits::ITEM_VALUE_BYTES_MAX;
 
 use crate::error::DecodeError;
 
 /// Values of more bytes are items of their own, so that an entry is not large when another of its
 /// siblings changes.
 pub const INLINE_BYTES_MAX: usize = 1024;
+
+/// An entry of more bytes is divided among several items: members may bring so many siblings and certificates of a key
+/// together that no single item could hold them, and what a peer says is never refused for its size.
+pub const PIECE_BYTES_MAX: usize = 1 << 20;
+
+// What a piece begins with is a few bytes.
+const _: () = assert!(PIECE_BYTES_MAX + 64 <= ITEM_VALUE_BYTES_MAX);
 
 /// One item that a store is to put or to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +78,12 @@ pub enum ItemsDamaged {
     /// A value to which no entry refers.
     #[error("no entry refers to item {0:?}")]
     ValueLeft(Bytes),
+    /// An entry lacks one of its pieces.
+    #[error("item {0:?} is missing, a piece of an entry")]
+    PieceMissing(Bytes),
+    /// A piece of no entry.
+    #[error("item {0:?} is a piece of no entry")]
+    PieceLeft(Bytes),
     /// The entries do not fit the clock, or each other.
     #[error("the entries contradict each other: {0}")]
     Contradiction(String),

@@ -45,6 +45,7 @@ struct Found {
     clock: Option<Bytes>,
     entries: Vec<(EntryKey, Bytes, Bytes)>,
     values: BTreeMap<(EntryKey, Dot), Bytes>,
+    pieces: BTreeMap<(EntryKey, u32), Bytes>,
 }
 
 impl Found {
@@ -75,6 +76,9 @@ impl Found {
             About::Value(key, dot) => {
                 self.values.insert((key, dot), value);
             }
+            About::Piece(key, number) => {
+                self.pieces.insert((key, number), value);
+            }
         }
         Ok(())
     }
@@ -85,15 +89,43 @@ impl Found {
             self.parts.clock = Clock::decode(&bytes, &self.parts.folds).map_err(bad)?;
         }
         let folds = self.parts.folds.clone();
-        for (key, item, bytes) in self.entries {
+        for (key, item, first) in self.entries {
+            let (bytes, pieces) = join_pieces(&key, &item, first, &mut self.pieces)?;
             let entry = read_entry(&key, &item, &bytes, &folds, &mut self.values)?;
+            if pieces > 0 {
+                self.parts.pieces.insert(key.clone(), pieces);
+            }
             self.parts.entries.insert(key, entry);
+        }
+        if let Some((key, number)) = self.pieces.keys().next() {
+            return Err(ItemsDamaged::PieceLeft(codec::piece_key(key, *number)));
         }
         if let Some((key, dot)) = self.values.keys().next() {
             return Err(ItemsDamaged::ValueLeft(codec::value_key(key, *dot)));
         }
         State::of_parts(self.parts).map_err(ItemsDamaged::Contradiction)
     }
+}
+
+/// All bytes of an entry, and how many further pieces they came in.
+fn join_pieces(
+    key: &EntryKey,
+    item: &Bytes,
+    first: Bytes,
+    pieces: &mut BTreeMap<(EntryKey, u32), Bytes>,
+) -> Result<(Bytes, u32), ItemsDamaged> {
+    let bad = |cause| ItemsDamaged::Item { key: item.clone(), cause };
+    let (count, begins) = codec::further_pieces(&first).map_err(bad)?;
+    if count == 0 {
+        return Ok((first, 0));
+    }
+    let mut bytes = first[begins..].to_vec();
+    for number in 1..=count {
+        let piece = pieces.remove(&(key.clone(), number));
+        let missing = || ItemsDamaged::PieceMissing(codec::piece_key(key, number));
+        bytes.extend_from_slice(&piece.ok_or_else(missing)?);
+    }
+    Ok((bytes.into(), count))
 }
 
 fn read_entry(

@@ -10,9 +10,10 @@ use super::*;
 use crate::Replica;
 use crate::actor::ActorId;
 use crate::clock::{Clock, Fold, FoldNumber};
+use crate::context::Context;
 use crate::dot::Dot;
 use crate::hlc::{Hlc, Stamp};
-use crate::record::{Body, EntryKey};
+use crate::record::{Body, EntryKey, Record};
 use crate::replica::{Basis, Policy, Standing, Write};
 use crate::state::State;
 use crate::tree::TreeKey;
@@ -81,6 +82,50 @@ fn the_items_of_a_replica_give_the_replica() {
     assert_eq!(restored.state, *replica.state());
     assert_eq!(restored.items, kept.len());
     assert_eq!(restore(Store::new()).unwrap().state, State::default());
+}
+
+/// Values of many actors that came together: more than one item may hold.
+#[test]
+fn an_entry_of_any_length_is_stored_in_pieces() {
+    const COUNT: u64 = 4_500;
+    let (mut replica, mut kept) = replica();
+    for number in 0..COUNT {
+        let mut actor = [0xab; 16];
+        actor[..8].copy_from_slice(&number.to_be_bytes());
+        let dot = Dot::new(ActorId::from_bytes(actor), 1);
+        let record = Record {
+            key: key("long"),
+            dot,
+            stamp: Stamp(4),
+            rank: dot,
+            body: Body::Value(vec![b'x'; INLINE_BYTES_MAX].into()),
+            deadline: None,
+            context: Context::new(Arc::default()),
+        };
+        let _ = replica.apply(&record).unwrap();
+    }
+    store(&mut kept, replica.take_items());
+    let long = |kept: &Store| kept.keys().filter(|key| key[0] == b'x').count();
+    assert!(long(&kept) >= 4, "{}", long(&kept));
+    assert!(kept.values().all(|value| value.len() <= ITEM_VALUE_BYTES_MAX));
+    assert_eq!(restore(kept.clone()).unwrap().state, *replica.state());
+    for gone in kept.keys().filter(|key| key[0] == b'x') {
+        let mut kept = kept.clone();
+        kept.remove(gone);
+        assert_eq!(restore(kept).unwrap_err(), ItemsDamaged::PieceMissing(gone.clone()));
+    }
+    // A replica that was restored knows which pieces there are.
+    let state = restore(kept.clone()).unwrap().state;
+    let (mut replica, _) = Replica::start(state, actor(4), TreeKey::new(&[1; 32]));
+    replica.set_keyspace(KEYSPACE, Standing::Open(Policy::Siblings));
+    write(&mut replica, key("long"), Body::Value("all".into()), Basis::Held);
+    let pieces = kept.clone();
+    store(&mut kept, replica.take_items());
+    assert_eq!(long(&kept), 0);
+    assert_eq!(restore(kept.clone()).unwrap().state, *replica.state());
+    let (left, piece) = pieces.iter().find(|(key, _)| key[0] == b'x').unwrap();
+    kept.insert(left.clone(), piece.clone());
+    assert_eq!(restore(kept).unwrap_err(), ItemsDamaged::PieceLeft(left.clone()));
 }
 
 #[test]

@@ -336,7 +336,7 @@ impl Replica {
     /// anything that tells of the operations in between leaves the node.
     #[must_use]
     pub fn take_items(&mut self) -> Vec<Item> {
-        std::mem::take(&mut self.dirty).items(&self.state)
+        std::mem::take(&mut self.dirty).items(&mut self.state)
     }
 
     /// That a stamp counts from now on as seen, unless it is far ahead or a higher one was.

@@ -135,6 +135,14 @@ impl Cluster {
         self.members[at].group.write(&write, wanted).unwrap().0
     }
 
+    /// A write that ends after some seconds.
+    fn write_for_a_while(&mut self, at: usize, key: &str, basis: Basis) {
+        let key = EntryKey::new(KEYSPACE, key.to_owned());
+        let ends_ms = self.members[at].group.now().ms() + self.rng.random_range(0..20_000);
+        let (body, deadline) = (Body::Value("short".into()), Some(Stamp::at_ms(ends_ms)));
+        self.members[at].group.write(&Write { key, body, deadline, basis }, 1).unwrap();
+    }
+
     pub(super) fn values(&self, at: usize, key: &str) -> Vec<Bytes> {
         let entry = self.members[at].group.entry(&EntryKey::new(KEYSPACE, key.to_owned()));
         let live = entry.into_iter().flat_map(Entry::live);
@@ -209,6 +217,7 @@ impl Cluster {
             self.now_ms += STEP_MS;
             for at in 0..self.size() {
                 self.look_at_the_clock(at);
+                self.members[at].group.set_expiring(Some(NodeId(at as u64 + 1)));
                 self.members[at].group.tick(self.now_ms);
             }
             self.settle(4);
@@ -275,7 +284,11 @@ impl Cluster {
             match self.rng.random_range(0..20) {
                 0..8 => {
                     let basis = if self.chance(20) { Basis::Nothing } else { Basis::Held };
-                    self.write(at, &key, (Body::Value("v".into()), basis), 1);
+                    if self.chance(25) {
+                        self.write_for_a_while(at, &key, basis);
+                    } else {
+                        self.write(at, &key, (Body::Value("v".into()), basis), 1);
+                    }
                 }
                 8..12 => {
                     self.write(at, &key, (Body::Certificate, Basis::Held), 1);

@@ -520,6 +520,82 @@ fn cluster_status_is_a_verdict_and_a_table() {
     assert_eq!(found["notes"][0], "n2 was not heard by n1 for 14.0 s");
 }
 
+/// A node that took two writes alone and keeps a delete in mind, and one that is not compared with yet.
+fn apart() -> v1::StatusReply {
+    let mut reply = status();
+    let compared = v1::ClockComparison {
+        ago_ms: 14_000,
+        lacked_here: 3,
+        lacked_there: 2_204,
+        roots_agree: false,
+    };
+    let traffic = v1::Traffic { sessions_sent: 1_000, rumors_sent: 24, ..Default::default() };
+    let n2 = v1::PeerConvergence {
+        node: 2,
+        compared: Some(compared),
+        lag_ms: 14_000,
+        blocked_certificates: 1_000,
+        traffic: Some(traffic),
+        ..Default::default()
+    };
+    let n3 = v1::PeerConvergence { node: 3, linked: true, ..Default::default() };
+    reply.nodes[0].convergence = Some(v1::Convergence {
+        unreplicated_writes: 2,
+        certificates: 1_000,
+        conflicts: 4,
+        holes: 5,
+        flagged_sessions: 6,
+        traffic: Some(traffic),
+        peers: vec![n2, n3],
+        ..Default::default()
+    });
+    reply.nodes[1].convergence = Some(v1::Convergence { recovering: true, ..Default::default() });
+    reply
+}
+
+#[test]
+fn cluster_status_shows_how_far_eventual_keyspaces_agree() {
+    let setup = Setup::new(1);
+    let node = &setup.cluster.nodes[0];
+    node.set_status(apart());
+    let text = setup.person("cluster status -v");
+    let find = |first: &str, second: &str| {
+        let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let mut lines = text.text().lines().map(fields);
+        let found = lines.find(|line| line.len() > 1 && line[0] == first && line[1] == second);
+        found.unwrap_or_else(|| panic!("no line {first} {second}: {text:?}")).join(" ")
+    };
+    assert_eq!(
+        find("EVENTUAL", "STATE"),
+        "EVENTUAL STATE UNREPLICATED LAG DELETES CONFLICTS HOLES FLAGGED"
+    );
+    assert_eq!(find("n2", "recovering"), "n2 recovering 0 0.0 ms 0 0 0 0");
+    assert_eq!(find("n2", "n1"), "n2 n1 14.0 s ago 2 204 3 differ 14.0 s 1 000 1.0 KiB 0 B");
+    assert_eq!(find("n3", "n1"), "n3 n1 - - - - 0.0 ms 0 0 B 0 B");
+    assert_eq!(find("n1", "serving"), "n1 serving 2 14.0 s 1 000 4 5 6");
+    for note in [
+        "note: n1 took 2 writes that no other node is known to have\n",
+        "note: n1 keeps 1 000 deletes in mind until n2 has them\n",
+    ] {
+        assert!(text.text().contains(note), "{note} is missing: {text:?}");
+    }
+    let brief = setup.person("cluster status");
+    assert!(!brief.text().contains("EVENTUAL") && brief.text().contains("took 2 writes"));
+
+    let found = json(setup.pipe("cluster status -o json").text());
+    let said = &found["nodes"][0]["convergence"];
+    assert_eq!((&said["unreplicated_writes"], &said["lag_ms"]), (&2.into(), &14_000.into()));
+    assert_eq!(said["peers"][0]["name"], "n2");
+    assert_eq!(said["peers"][0]["compared"]["lacked_there"], 2_204);
+    assert_eq!(said["peers"][0]["bytes"]["rumors_sent"], 24);
+    assert!(said["peers"][1]["compared"].is_null(), "{said}");
+    assert!(found["nodes"][2].get("convergence").is_none(), "{found}");
+
+    node.set_status(status());
+    let text = setup.person("cluster status -v");
+    assert!(text.text().contains("no node serves eventual keyspaces"), "{text:?}");
+}
+
 #[test]
 fn colour_follows_the_flag_and_the_environment() {
     let setup = Setup::new(1);

@@ -55,6 +55,7 @@ pub mod record;
 pub mod replica;
 pub mod session;
 pub mod state;
+pub mod tally;
 pub mod timekeeper;
 pub mod token;
 pub mod tree;

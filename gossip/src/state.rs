@@ -12,6 +12,7 @@ use crate::entry::{Entry, Sibling};
 use crate::hlc::Stamp;
 use crate::horizon::Horizon;
 use crate::record::{Body, EntryKey};
+use crate::tally::{Tally, is_conflict};
 
 /// What a replica has to remember: clock, horizon, highest stamp, entries, its actor and the sealed ones.
 ///
@@ -46,6 +47,8 @@ pub struct State {
     deadlines: BTreeSet<(Stamp, Dot)>,
     /// Entries that are stored in several items, and in how many beside the first.
     pieces: BTreeMap<EntryKey, u32>,
+    /// What is counted of the entries.
+    tally: Tally,
 }
 
 /// What a state is made of, without what follows from it.
@@ -71,6 +74,7 @@ impl State {
         let (mut dots, mut pending) = (BTreeMap::new(), BTreeSet::new());
         let mut remembered = BTreeSet::new();
         let mut deadlines = BTreeSet::new();
+        let tally = tally_of(&entries);
         for (key, entry) in &entries {
             for (dot, sibling) in entry.siblings() {
                 if sibling.context.is_some() {
@@ -98,6 +102,7 @@ impl State {
             remembered,
             deadlines,
             pieces,
+            tally,
         };
         for (key, entry) in &state.entries {
             state.verify_entry(key, entry)?;
@@ -218,6 +223,12 @@ impl State {
         self.actor.as_ref() == Some(actor) || self.sealed.contains_key(actor)
     }
 
+    /// What is counted of the entries.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// The keys that have something pending, in order. Normally none.
     pub fn pending_keys(&self) -> impl Iterator<Item = &EntryKey> {
         self.pending.iter()
@@ -273,28 +284,38 @@ impl State {
                     self.remembered.remove(dot);
                 }
                 self.deadlines.extend(sibling.ends().map(|deadline| (deadline, *dot)));
-                self.entries.entry(key.clone()).or_default().put(*dot, sibling.clone());
+                let entry = self.entries.entry(key.clone()).or_default();
+                let was = is_conflict(Some(&*entry));
+                entry.put(*dot, sibling.clone());
+                self.tally.changed(was, is_conflict(Some(&*entry)));
+                self.tally.put(*dot, sibling.body.is_certificate());
             }
             Change::Removed { key, dot } => {
+                let was = is_conflict(self.entries.get(key));
                 let entry = self.entries.get_mut(key);
                 let gone = entry.and_then(|entry| entry.remove(*dot));
                 assert!(gone.is_some(), "{dot} is not stored");
                 if let Some(deadline) = gone.as_ref().and_then(Sibling::ends) {
                     self.deadlines.remove(&(deadline, *dot));
                 }
+                self.tally.changed(was, is_conflict(self.entries.get(key)));
+                self.tally.removed(*dot);
                 self.dots.remove(dot);
                 self.remembered.remove(dot);
                 self.drop_if_empty(key);
             }
+            // Only certificates sleep, which are in no conflict.
             Change::Slept { key, dot } => {
                 let entry = self.entries.get_mut(key);
                 assert!(entry.is_some_and(|entry| entry.sleep(*dot)), "{dot} is not stored");
+                self.tally.removed(*dot);
                 self.dots.remove(dot);
                 self.remembered.remove(dot);
             }
             Change::Woke { key, dot } => {
                 let entry = self.entries.get_mut(key);
                 assert!(entry.is_some_and(|entry| entry.wake(*dot)), "{dot} does not sleep");
+                self.tally.put(*dot, true);
                 self.dots.insert(*dot, key.clone());
                 self.remembered.insert(*dot);
             }
@@ -390,6 +411,9 @@ impl State {
         if deadlines != self.deadlines {
             return Err("the index of deadlines is not that of what is stored".to_owned());
         }
+        if tally_of(&self.entries) != self.tally {
+            return Err("what is counted of the entries is not so".to_owned());
+        }
         self.verify_actor()
     }
 
@@ -440,4 +464,15 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn tally_of(entries: &BTreeMap<EntryKey, Entry>) -> Tally {
+    let mut tally = Tally::default();
+    for entry in entries.values() {
+        for (dot, sibling) in entry.siblings() {
+            tally.put(*dot, sibling.body.is_certificate());
+        }
+        tally.changed(false, is_conflict(Some(entry)));
+    }
+    tally
 }

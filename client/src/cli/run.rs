@@ -124,9 +124,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether -v was given.
+    pub(crate) const fn is_verbose(&self) -> bool {
+        self.global.verbose > 0
+    }
+
     /// Says something on stderr with -v.
     pub(crate) fn detail(&mut self, text: &str) {
-        if self.global.verbose > 0 {
+        if self.is_verbose() {
             let _ = writeln!(self.terminal.stderr, "{}", self.paint_err.dim(text));
         }
     }

@@ -62,6 +62,19 @@ impl Group {
         self.ask(peer, Turn::Ask);
     }
 
+    /// Opens an exchange with every member that it has none with: to hear soon what they have.
+    pub fn exchange_with_all(&mut self) {
+        if self.serves_flagged() {
+            return;
+        }
+        let free: Vec<NodeId> =
+            self.linked().filter(|node| !self.asking.contains_key(node)).collect();
+        for peer in free {
+            self.counts.exchanges += 1;
+            self.ask(peer, Turn::Ask);
+        }
+    }
+
     /// Whether a session is served in which whole keys are told.
     pub(super) fn serves_flagged(&self) -> bool {
         self.serving.values().any(|served| served.serving.is_flagged())
@@ -95,6 +108,9 @@ impl Group {
             Meeting::Damaged => Some(Refusal::Damaged),
             Meeting::OwnActorAhead => Some(Refusal::Minted),
         };
+        if meeting != Meeting::OtherData {
+            self.compared(from, &hello);
+        }
         if let Some(why) = refused {
             match why {
                 Refusal::Damaged => self.counts.damaged += 1,
@@ -237,7 +253,9 @@ impl Group {
             Some(Ended::Closed) => {
                 self.counts.closed += 1;
                 self.met(from);
-                self.counts.flagged += u64::from(asking.taking.is_flagged());
+                if asking.taking.is_flagged() {
+                    self.flagged(from);
+                }
             }
             Some(Ended::NotClosed(_)) => self.counts.not_closed += 1,
             None => {
@@ -264,6 +282,7 @@ impl Group {
             let number = asking.tells;
             asking.tells += 1;
             asking.open_keys += keys.len();
+            self.counts.keys_differing += keys.len() as u64;
             self.sends.push((from, Message::Tell { session, number, keys }));
         }
         loop {

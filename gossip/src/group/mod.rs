@@ -33,11 +33,13 @@ mod message;
 mod names;
 mod pings;
 mod rumor;
+mod view;
 mod walk;
 
 pub use acks::Acked;
 pub use expiry::{EXPIRED_MAX, SETTLE_MS, TURN_MS};
 pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
+pub use view::{Compared, PeerView, Traffic, View};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,6 +56,7 @@ use self::forgetting::Ages;
 use self::message::Message;
 use self::pings::Pings;
 use self::rumor::Rumors;
+use self::view::{Look, Marks};
 use crate::actor::ActorId;
 use crate::clock::{Clock, FoldNumber};
 use crate::dot::Dot;
@@ -140,6 +143,10 @@ pub struct Counts {
     pub expired: u64,
     /// Of these, values that another member had issued.
     pub expired_for_others: u64,
+    /// Keys that walks of hash trees found to differ.
+    pub keys_differing: u64,
+    /// What was said and heard.
+    pub traffic: Traffic,
 }
 
 /// A stamp that was far ahead of this member's clock.
@@ -167,6 +174,8 @@ struct Member {
     is_met: bool,
     /// What it says about its clock.
     pings: Pings,
+    /// What is only looked at.
+    look: Look,
 }
 
 /// One member of a group. See the module page.
@@ -195,6 +204,9 @@ pub struct Group {
     ages: Ages,
     expiry: Expiry,
     ahead: Option<Ahead>,
+    marks: Marks,
+    next_look_ms: u64,
+    view: Arc<View>,
     sends: Vec<(NodeId, Message)>,
     /// What tells of nothing that has to be durable.
     urgent: Vec<(NodeId, Message)>,
@@ -232,6 +244,9 @@ impl Group {
             ages,
             expiry: Expiry::default(),
             ahead: None,
+            marks: Marks::default(),
+            next_look_ms: 0,
+            view: Arc::default(),
             sends: Vec::new(),
             urgent: Vec::new(),
             acked: Vec::new(),
@@ -354,6 +369,7 @@ impl Group {
     fn met(&mut self, node: NodeId) {
         if let Some(member) = self.members.get_mut(&node) {
             member.is_met = true;
+            member.look.level_ms = Some(self.now_ms);
         }
     }
 
@@ -387,6 +403,7 @@ impl Group {
         self.expire();
         self.forget();
         self.push();
+        self.look();
     }
 
     /// Takes a write of a client that wants `wanted` members to have it durably, this one among them.
@@ -435,7 +452,10 @@ impl Group {
             return;
         }
         match Message::decode(bytes, self.replica.state().folds()) {
-            Ok(message) => self.hear(from, message),
+            Ok(message) => {
+                self.note_traffic(from, |traffic| traffic.received(&message, bytes.len()));
+                self.hear(from, message);
+            }
             Err(_) => self.counts.malformed += 1,
         }
     }
@@ -476,12 +496,15 @@ impl Group {
         Output { items: self.replica.take_items(), sends, acked: std::mem::take(&mut self.acked) }
     }
 
-    fn encoded(&self, messages: Vec<(NodeId, Message)>) -> Vec<(NodeId, Bytes)> {
-        let each = messages.into_iter().map(|(to, message)| {
+    fn encoded(&mut self, messages: Vec<(NodeId, Message)>) -> Vec<(NodeId, Bytes)> {
+        let mut sends: Vec<(NodeId, Bytes)> = Vec::with_capacity(messages.len());
+        for (to, message) in messages {
             let through = self.members.get(&to).map(|member| member.folds).unwrap_or_default();
-            (to, message.encode(through).into())
-        });
-        each.collect()
+            let bytes = message.encode(through);
+            self.note_traffic(to, |traffic| traffic.sent(&message, bytes.len()));
+            sends.push((to, bytes.into()));
+        }
+        sends
     }
 }
 

@@ -3,6 +3,7 @@
 //! One registry per node, so that several nodes can share a process. Labels are operations,
 //! levels, outcomes and names of members; never a key, a value or the name of a client.
 
+mod convergence;
 mod gossip;
 mod network;
 mod raft;
@@ -19,6 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use self::convergence::ConvergenceMetrics;
 use self::gossip::GossipMetrics;
 use self::network::NetworkMetrics;
 use self::raft::RaftMetrics;
@@ -70,6 +72,7 @@ pub struct Metrics {
     raft: RaftMetrics,
     network: NetworkMetrics,
     gossip: GossipMetrics,
+    convergence: ConvergenceMetrics,
 }
 
 impl Default for Metrics {
@@ -83,8 +86,8 @@ impl Default for Metrics {
         build.get_or_create(&labels).set(1);
         let (requests, storage) = (RequestMetrics::new(&mut r), StorageMetrics::new(&mut r));
         let (raft, network) = (RaftMetrics::new(&mut r), NetworkMetrics::new(&mut r));
-        let gossip = GossipMetrics::new(&mut r);
-        Self { registry, requests, storage, raft, network, gossip }
+        let (gossip, convergence) = (GossipMetrics::new(&mut r), ConvergenceMetrics::new(&mut r));
+        Self { registry, requests, storage, raft, network, gossip, convergence }
     }
 }
 
@@ -117,6 +120,7 @@ impl Metrics {
         if let Some(summary) = &snapshot.summary {
             self.raft.take(summary);
             self.gossip.take(summary);
+            self.convergence.take(summary);
         }
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a string cannot fail");
@@ -170,6 +174,55 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn convergence_is_shown_by_peer_and_goes_with_it() {
+        use ::gossip::group::{Compared, PeerView, Traffic, View};
+        let metrics = Metrics::default();
+        let peer = PeerView {
+            node: NodeId(7),
+            is_linked: true,
+            compared: Some(Compared {
+                ago_ms: 1_500,
+                lacked_here: 2,
+                lacked_there: 3,
+                roots_agree: false,
+            }),
+            level_ms: None,
+            blocks: 4,
+            lag_ms: 2_500,
+            flagged: 0,
+            traffic: Traffic::default(),
+        };
+        let view = View { holes: 5, certificates: 6, conflicts: 8, actors: 9, peers: vec![peer] };
+        let mut gossip = crate::node::GossipSummary { unreplicated: 11, ..Default::default() };
+        gossip.view = view.into();
+        gossip.counts.traffic.rumors_sent = 12;
+        let member = v1::Member { id: 7, name: "n2".into(), ..v1::Member::default() };
+        let summary = Summary { members: vec![member], gossip: Some(gossip), ..Summary::default() };
+        let render = |summary: &Summary| {
+            metrics.render(&Snapshot { summary: Some(summary.clone()), ..Snapshot::default() })
+        };
+        let text = render(&summary);
+        for line in [
+            "kvstore_gossip_unreplicated_acked_writes 11",
+            "kvstore_gossip_convergence_lag_seconds{peer=\"n2\"} 2.5",
+            "kvstore_gossip_last_exchange_age_seconds{peer=\"n2\"} 1.5",
+            "kvstore_gossip_writes_lacked{peer=\"n2\",at=\"here\"} 2",
+            "kvstore_gossip_writes_lacked{peer=\"n2\",at=\"peer\"} 3",
+            "kvstore_gossip_roots_agree{peer=\"n2\"} 0",
+            "kvstore_gossip_certificates_blocked{peer=\"n2\"} 4",
+            "kvstore_gossip_certificates 6",
+            "kvstore_gossip_clock_holes 5",
+            "kvstore_gossip_clock_actors 9",
+            "kvstore_gossip_keys_in_conflict 8",
+            "kvstore_gossip_bytes_total{kind=\"rumor\",direction=\"sent\"} 12",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        let text = render(&Summary { gossip: None, ..summary });
+        assert!(!text.contains("peer=\"n2\""), "{text}");
     }
 
     #[test]

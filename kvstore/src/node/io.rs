@@ -459,7 +459,7 @@ pub struct Summary {
 }
 
 /// What a replica of the eventual keyspaces knows about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GossipSummary {
     /// It answers no reads yet.
     pub recovering: bool,
@@ -467,4 +467,8 @@ pub struct GossipSummary {
     pub clocks: Clocks,
     /// What has happened since the start.
     pub counts: gossip::group::Counts,
+    /// Writes that were taken on this disk and that no other node is known to have.
+    pub unreplicated: u64,
+    /// How far it agrees with the others, up to a second old.
+    pub view: Arc<gossip::group::View>,
 }

@@ -248,6 +248,7 @@ impl Node {
             }
             Input::Stop => {
                 self.stopping = true;
+                self.eventual.leave();
                 self.hand_over(false);
             }
         }
@@ -355,10 +356,7 @@ impl Node {
             store_bytes: KEPT.into_iter().map(|group| self.machine_of(group).store_bytes()).sum(),
             layer_bytes: self.layer_bytes() as u64,
             lag: data.peers.iter().map(lag).collect(),
-            gossip: self.eventual.counts().zip(self.eventual.clocks()).map(|(counts, clocks)| {
-                let recovering = self.eventual.is_recovering();
-                GossipSummary { recovering, clocks, counts }
-            }),
+            gossip: self.eventual.summary(),
         }
     }
 

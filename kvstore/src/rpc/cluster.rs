@@ -8,6 +8,7 @@ use proto::v1::{self, Role};
 use proto::{Applied, Code, Failure, NodeId, log};
 use tonic::{Request, Response, Status};
 
+use super::convergence::convergence;
 use super::front::{Front, Identity};
 use super::manage::Management;
 use super::state::{self, NodeState};
@@ -309,6 +310,7 @@ pub fn own_status(identity: &Identity, summary: &Summary, state: NodeState) -> v
         certificate_expiry: identity.certificate_expiry,
         version: client::version::VERSION.to_owned(),
         silent_ms: 0,
+        convergence: summary.gossip.as_ref().map(convergence),
     }
 }
 
@@ -382,6 +384,8 @@ fn peer_status(member: &v1::Member, view: Option<&PeerView>, lag: Option<u64>) -
         lag,
         rtt_us: view.map_or(0, |view| view.rtt_us),
         silent_ms: view.map_or(0, |view| view.silent_ms),
+        // As with its role.
+        convergence: said.convergence.clone().filter(|_| reachable),
         ..said
     }
 }
@@ -468,6 +472,22 @@ mod tests {
         let summary = Summary { lag: vec![(NodeId(2), 7)], leader: Some(NodeId(1)), ..summary() };
         let nodes = nodes(&identity(), &summary, &[peer(2, said(Role::Follower, 9_999))]);
         assert_eq!((nodes[1].lag, nodes[1].state.as_str()), (7, "serving"));
+    }
+
+    #[test]
+    fn what_a_node_says_of_convergence_is_shown_while_it_is_heard() {
+        let gossip = crate::node::GossipSummary { unreplicated: 3, ..Default::default() };
+        let own = Summary { gossip: Some(gossip), ..summary() };
+        let mut said = said(Role::Follower, 0);
+        said.convergence =
+            Some(v1::Convergence { unreplicated_writes: 7, ..v1::Convergence::default() });
+        let gone = PeerView { connected: false, ..peer(3, said.clone()) };
+        let nodes = nodes(&identity(), &own, &[peer(2, said), gone]);
+        let writes = |at: usize| {
+            let convergence: Option<&v1::Convergence> = nodes[at].convergence.as_ref();
+            convergence.map(|said| said.unreplicated_writes)
+        };
+        assert_eq!([writes(0), writes(1), writes(2)], [Some(3), Some(7), None]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Health checks (`grpc.health.v1`) answer from memory and never pass admission.
 
 pub mod cluster;
+mod convergence;
 pub mod convert;
 pub mod front;
 pub mod health;

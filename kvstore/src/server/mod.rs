@@ -52,6 +52,10 @@ use crate::tls::{AcceptCounters, Acceptor, AcceptorOptions, Material, Rejection}
 /// How often this node's state is refreshed for the pings to its peers.
 const STATUS_PERIOD: Duration = Duration::from_millis(200);
 
+/// Peers of whose convergence pings tell. Where there are more, they tell of none: pings are sent often, to all of
+/// them, and have to be short.
+const TOLD_PEERS_MAX: usize = 16;
+
 /// The addresses that were bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -317,7 +321,13 @@ async fn tell_peers(front: Arc<Front>, network: Arc<Network>) {
         period.tick().await;
         // Without a node there is nothing newer to say than what it was doing last.
         last = front.summary().unwrap_or(last);
-        network.set_status(own_status(front.identity(), &last, front.state()));
+        let mut status = own_status(front.identity(), &last, front.state());
+        if let Some(convergence) = &mut status.convergence
+            && convergence.peers.len() > TOLD_PEERS_MAX
+        {
+            convergence.peers.clear();
+        }
+        network.set_status(status);
     }
 }
 

@@ -110,8 +110,8 @@ pub(crate) struct LimitArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Nodes, roles, lag
-    #[command(after_help = "Example:\n  kv cluster status --watch")]
+    /// Nodes, roles, lag; with -v also how far the eventual keyspaces agree
+    #[command(after_help = "Example:\n  kv cluster status --watch\n  kv cluster status -v")]
     Status {
         /// Look again and again, every 2 s or as often as this says
         #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use super::cert::time_left;
+use super::convergence::{self, ConvergenceJson};
 use super::members;
 use crate::cli::args::ClusterCommand;
 use crate::cli::errors::CliError;
@@ -56,6 +57,8 @@ struct NodeJson {
     silent_ms: u64,
     client_address: String,
     peer_address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    convergence: Option<ConvergenceJson>,
 }
 
 pub(super) async fn cluster(command: ClusterCommand, run: &mut Run<'_>) -> Result<(), CliError> {
@@ -121,7 +124,8 @@ fn show(reply: &v1::StatusReply, run: &mut Run<'_>) -> Result<Verdict, CliError>
 impl StatusJson {
     fn new(reply: &v1::StatusReply, now: i64) -> Self {
         let quorum = reply.voters / 2 + 1;
-        let nodes: Vec<NodeJson> = reply.nodes.iter().map(NodeJson::new).collect();
+        let nodes: Vec<NodeJson> =
+            reply.nodes.iter().map(|node| NodeJson::new(node, &reply.nodes)).collect();
         Self {
             schema: SCHEMA,
             cluster: reply.cluster_name.clone(),
@@ -139,7 +143,7 @@ impl StatusJson {
 }
 
 impl NodeJson {
-    fn new(node: &v1::NodeStatus) -> Self {
+    fn new(node: &v1::NodeStatus, all: &[v1::NodeStatus]) -> Self {
         let member = node.member.clone().unwrap_or_default();
         Self {
             name: member.name,
@@ -162,6 +166,7 @@ impl NodeJson {
             silent_ms: node.silent_ms,
             client_address: member.client_address,
             peer_address: member.peer_address,
+            convergence: node.convergence.as_ref().map(|said| ConvergenceJson::new(said, all)),
         }
     }
 
@@ -231,12 +236,18 @@ fn notes(reply: &v1::StatusReply, nodes: &[NodeJson], now: i64) -> Vec<String> {
             ));
         }
     }
+    notes.extend(convergence::notes(converging(nodes)));
     notes.extend(certificate_note(nodes, now));
     let alone = reply.voters / 2 + 1;
     if reply.reachable == alone && reply.voters > 1 && reply.reachable < reply.voters {
         notes.push("one more node lost stops all writes".to_owned());
     }
     notes
+}
+
+/// The nodes that serve eventual keyspaces.
+fn converging(nodes: &[NodeJson]) -> impl Iterator<Item = (&str, &ConvergenceJson)> {
+    nodes.iter().filter_map(|node| Some((node.name.as_str(), node.convergence.as_ref()?)))
 }
 
 /// One note on all certificates that end soon, with the first end.
@@ -270,6 +281,10 @@ fn print(status: &StatusJson, now: i64, run: &mut Run<'_>) -> Result<(), CliErro
     let header = ["NODE", "ROLE", "STATE", "TERM", "APPLIED", "LAG", "RTT", "DB", "CERT"];
     let rows = status.nodes.iter().map(|node| row(node, now));
     run.out().write_all(table(&header, rows).as_bytes())?;
+    if run.is_verbose() {
+        let nodes: Vec<_> = converging(&status.nodes).collect();
+        convergence::print(&nodes, run)?;
+    }
     for note in &status.notes {
         let note = format!("{} {}", run.paint.warning("note:"), one_line(note));
         writeln!(run.out(), "{note}")?;

@@ -5,6 +5,7 @@ mod bench;
 mod cert;
 mod cluster;
 mod context;
+mod convergence;
 mod del;
 mod export;
 mod get;

@@ -50,7 +50,7 @@ use self::write_ids::WriteIds;
 use self::writes::OpenWrites;
 use super::own_log::OwnLog;
 use super::{Outbox, Read, Replication, Submission};
-use crate::node::{RequestId, Ticket, Ticks};
+use crate::node::{GossipSummary, RequestId, Ticket, Ticks};
 
 pub use self::keyspaces::CataloguedKeyspaces;
 
@@ -114,6 +114,8 @@ pub struct GossipReplica {
     closed: bool,
     /// It is a member that is not about to leave.
     stays: bool,
+    /// The node is about to stop.
+    leaving: bool,
     /// Why the state store is of no use.
     failed: Option<String>,
     serving: Option<Serving>,
@@ -153,6 +155,7 @@ impl GossipReplica {
             skew: SkewAlarm::default(),
             closed: false,
             stays: true,
+            leaving: false,
             failed: None,
             serving: None,
         };
@@ -280,15 +283,26 @@ impl GossipReplica {
         self.closed = closed;
     }
 
-    /// What has happened in the group since the start.
+    /// What is known of itself, once it serves.
     #[must_use]
-    pub fn counts(&self) -> Option<gossip::group::Counts> {
-        self.serving.as_ref().map(|serving| serving.group.counts())
+    pub fn summary(&self) -> Option<GossipSummary> {
+        let group = &self.serving.as_ref()?.group;
+        Some(GossipSummary {
+            recovering: self.is_recovering(),
+            clocks: self.clocks()?,
+            counts: group.counts(),
+            unreplicated: group.unreplicated(),
+            view: group.view(),
+        })
+    }
+
+    /// The node is about to stop: from now on it asks the others often whether they have what it took.
+    pub const fn leave(&mut self) {
+        self.leaving = true;
     }
 
     /// What it knows of the members' clocks.
-    #[must_use]
-    pub fn clocks(&self) -> Option<Clocks> {
+    fn clocks(&self) -> Option<Clocks> {
         let group = &self.serving.as_ref()?.group;
         Some(Clocks {
             alarm: self.skew.is_up(),
@@ -352,6 +366,9 @@ impl Replication for GossipReplica {
         if now.0.is_multiple_of(SKEW_TICKS) {
             let now_ms = now.0 * TICK_MS;
             self.skew.look(&serving.group, self.time.apart_us(), now_ms, now);
+        }
+        if self.leaving && now.0.is_multiple_of(LEAVING_TICKS) && serving.group.unreplicated() > 0 {
+            serving.group.exchange_with_all();
         }
         if now.0.is_multiple_of(NAMES_TICKS) {
             serving.group.learn_names(&mut serving.names);
@@ -443,6 +460,9 @@ const NAMES_TICKS: u64 = 20;
 
 /// Ticks between two looks at how far clocks are apart.
 const SKEW_TICKS: u64 = 20;
+
+/// Ticks between two exchanges of a node that is about to stop.
+const LEAVING_TICKS: u64 = 2;
 
 /// What a client waits before it asks again a node that does not serve yet.
 const RECOVERING_RETRY: std::time::Duration = std::time::Duration::from_millis(500);

@@ -1,0 +1,54 @@
+//! How far the eventual keyspaces agree, as `kv.v1` says it.
+
+use gossip::group::{Compared, PeerView, Traffic};
+use proto::v1;
+
+use crate::node::GossipSummary;
+
+/// What this node says of itself and of its peers.
+pub(super) fn convergence(gossip: &GossipSummary) -> v1::Convergence {
+    let GossipSummary { recovering, counts, unreplicated, view, .. } = gossip;
+    v1::Convergence {
+        recovering: *recovering,
+        unreplicated_writes: *unreplicated,
+        certificates: view.certificates,
+        actors: view.actors,
+        holes: view.holes,
+        conflicts: view.conflicts,
+        flagged_sessions: counts.flagged,
+        keys_differing: counts.keys_differing,
+        traffic: Some(traffic(&counts.traffic)),
+        peers: view.peers.iter().map(peer).collect(),
+    }
+}
+
+fn peer(view: &PeerView) -> v1::PeerConvergence {
+    v1::PeerConvergence {
+        node: view.node.get(),
+        linked: view.is_linked,
+        compared: view.compared.as_ref().map(comparison),
+        level_ms: view.level_ms,
+        blocked_certificates: view.blocks,
+        lag_ms: view.lag_ms,
+        flagged_sessions: view.flagged,
+        traffic: Some(traffic(&view.traffic)),
+    }
+}
+
+fn comparison(compared: &Compared) -> v1::ClockComparison {
+    v1::ClockComparison {
+        ago_ms: compared.ago_ms,
+        lacked_here: compared.lacked_here,
+        lacked_there: compared.lacked_there,
+        roots_agree: compared.roots_agree,
+    }
+}
+
+fn traffic(traffic: &Traffic) -> v1::Traffic {
+    v1::Traffic {
+        sessions_sent: traffic.sessions_sent,
+        sessions_received: traffic.sessions_received,
+        rumors_sent: traffic.rumors_sent,
+        rumors_received: traffic.rumors_received,
+    }
+}

@@ -4,6 +4,7 @@
 mod backup;
 mod bad_input;
 mod command_line;
+mod convergence;
 mod damage;
 mod eventual;
 mod fleet;

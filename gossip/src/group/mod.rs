@@ -39,7 +39,7 @@ mod walk;
 pub use acks::Acked;
 pub use expiry::{EXPIRED_MAX, SETTLE_MS, TURN_MS};
 pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
-pub use view::{Compared, PeerView, Traffic, View};
+pub use view::{BLOCKED_COUNTED_MAX, Compared, PeerView, Traffic, View};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -5,9 +5,10 @@
 //! client port answers from the beginning: until the node runs, with "not ready, not applied".
 //! The admin port says how far the start has come.
 //!
-//! Order of a stop: refuse new requests, hand over leadership, let what is inside finish, answer
-//! the rest with "outcome unknown", seal the log, close the links. Every step has a time limit,
-//! so that the whole takes less than five seconds with a dead quorum or a stuck disk as well.
+//! Order of a stop: refuse new requests, hand over leadership and what only this node has of eventual
+//! keyspaces, let what is inside finish, answer the rest with "outcome unknown", seal the log, close the
+//! links. Every step has a time limit, so that the whole takes less than five seconds with a dead quorum or a
+//! stuck disk as well, and less than ten where writes are on no other node.
 
 mod boot;
 mod error;

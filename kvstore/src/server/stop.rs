@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use super::{Booted, NodeState, Server};
@@ -15,6 +15,10 @@ use crate::shell::NodeHandle;
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked at whether it was.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// For another node to have what this one took in eventual keyspaces. Nothing is waited for where that is known.
+const REPLICATION_PATIENCE: Duration = Duration::from_secs(5);
+/// Questions without an answer after which a node is taken to have stopped.
+const SILENT_MAX: u32 = 3;
 /// For what is inside the node to be answered.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(1_000);
 /// For the threads of the node: a last fdatasync and a seal.
@@ -25,7 +29,8 @@ const REPLIES_PATIENCE: Duration = Duration::from_millis(500);
 const LINKS_PATIENCE: Duration = Duration::from_millis(300);
 
 impl Server {
-    /// Stops politely. Takes less than five seconds, whatever the state of disk and quorum.
+    /// Stops politely. Takes less than five seconds, whatever the state of disk and quorum; and up to
+    /// `REPLICATION_PATIENCE` more while no other node has what this one took in eventual keyspaces.
     pub async fn stop(self) {
         let span = self.span.clone();
         self.stop_inside().instrument(span).await;
@@ -45,6 +50,8 @@ impl Server {
             if timeout(DRAIN_PATIENCE, admission.drained()).await.is_err() {
                 tracing::warn!(requests = admission.requests(), "stopping with open requests");
             }
+            // All that was acknowledged is known now.
+            hand_on(&shell.handle()).await;
             let stopped = tokio::task::spawn_blocking(move || shell.stop());
             if timeout(THREADS_PATIENCE, stopped).await.is_err() {
                 tracing::warn!("the threads of the node are stuck; leaving them");
@@ -93,5 +100,37 @@ async fn hand_over(handle: &NodeHandle, front: &Front) {
     };
     if timeout(HAND_OVER_PATIENCE, handed_over).await.is_err() {
         tracing::info!("leadership was not handed over in time");
+    }
+}
+
+/// Waits until another node has every write that was taken here and acknowledged, or says how many none is known to
+/// have. Those are on this disk and spread with the next start; they are gone if the disk is lost before.
+async fn hand_on(handle: &NodeHandle) {
+    let deadline = Instant::now() + REPLICATION_PATIENCE;
+    let mut look = tokio::time::interval(LOOK_PERIOD);
+    let (mut told, mut silent) = (false, 0);
+    loop {
+        look.tick().await;
+        let Ok(summary) = handle.summary().await else {
+            // A node that has stopped hands on nothing; one that is busy answers the next time.
+            silent += 1;
+            if silent == SILENT_MAX {
+                return;
+            }
+            continue;
+        };
+        silent = 0;
+        let writes = summary.gossip.map_or(0, |gossip| gossip.unreplicated);
+        if writes == 0 {
+            return;
+        }
+        if Instant::now() >= deadline {
+            let why = "stopping with acknowledged writes of eventual keyspaces that no other node is known to have";
+            return tracing::warn!(writes, "{why}");
+        }
+        if !std::mem::replace(&mut told, true) {
+            let seconds = REPLICATION_PATIENCE.as_secs();
+            tracing::info!(writes, seconds, "waiting until another node has what was taken here");
+        }
     }
 }

@@ -533,6 +533,7 @@ fn apart() -> v1::StatusReply {
     let n2 = v1::PeerConvergence {
         node: 2,
         compared: Some(compared),
+        vitality: v1::Vitality::Down.into(),
         lag_ms: 14_000,
         blocked_certificates: 1_000,
         traffic: Some(traffic),
@@ -570,8 +571,8 @@ fn cluster_status_shows_how_far_eventual_keyspaces_agree() {
         "EVENTUAL STATE UNREPLICATED LAG DELETES CONFLICTS HOLES FLAGGED"
     );
     assert_eq!(find("n2", "recovering"), "n2 recovering 0 0.0 ms 0 0 0 0");
-    assert_eq!(find("n2", "n1"), "n2 n1 14.0 s ago 2 204 3 differ 14.0 s 1 000 1.0 KiB 0 B");
-    assert_eq!(find("n3", "n1"), "n3 n1 - - - - 0.0 ms 0 0 B 0 B");
+    assert_eq!(find("n2", "n1"), "n2 n1 down 14.0 s ago 2 204 3 differ 14.0 s 1 000 1.0 KiB 0 B");
+    assert_eq!(find("n3", "n1"), "n3 n1 unknown - - - - 0.0 ms 0 0 B 0 B");
     assert_eq!(find("n1", "serving"), "n1 serving 2 14.0 s 1 000 4 5 6");
     for note in [
         "note: n1 took 2 writes that no other node is known to have\n",
@@ -586,6 +587,7 @@ fn cluster_status_shows_how_far_eventual_keyspaces_agree() {
     let said = &found["nodes"][0]["convergence"];
     assert_eq!((&said["unreplicated_writes"], &said["lag_ms"]), (&2.into(), &14_000.into()));
     assert_eq!(said["peers"][0]["name"], "n2");
+    assert_eq!(said["peers"][0]["seems"], "down");
     assert_eq!(said["peers"][0]["compared"]["lacked_there"], 2_204);
     assert_eq!(said["peers"][0]["bytes"]["rumors_sent"], 24);
     assert!(said["peers"][1]["compared"].is_null(), "{said}");

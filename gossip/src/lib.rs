@@ -17,6 +17,7 @@
 //!   records do not tell everything ([`horizon`]); then the hash tree is walked ([`tree`]).
 //! - A session brings one replica up to the position of another ([`session`]).
 //! - A [`Group`](group::Group) is one member with its replica: what it tells the others, and when ([`group`]).
+//! - Who seems to be up is for people: it decides nothing ([`liveness`]).
 //! - A read may ask several replicas and repair what they lack ([`quorum`]).
 //! - Clients carry contexts as tokens ([`token`]).
 //! - What leaves a node says what has to be durable before ([`position`]).
@@ -32,7 +33,7 @@
 //! [`replica`] has the guarantees.
 //!
 //! # Left out
-//! In [`group`], so far: dormant certificates, liveness, retirement and quorum reads.
+//! In [`group`], so far: dormant certificates, retirement and quorum reads.
 
 pub mod actor;
 pub mod batch;
@@ -47,6 +48,7 @@ pub mod group;
 pub mod hlc;
 pub mod horizon;
 pub mod items;
+pub mod liveness;
 pub mod model;
 pub mod offset;
 pub mod position;

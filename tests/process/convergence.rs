@@ -65,6 +65,8 @@ async fn who_lacks_what_is_shown_while_it_does() {
             && away["lag_ms"].as_u64().is_some_and(|lag| lag >= 1_000)
     })
     .await;
+    until("n3 is found to be down", || of_peer(&fleet, 0, 2)["seems"] == "down").await;
+    assert_eq!(of_peer(&fleet, 0, 1)["seems"], "up");
     until("nothing that n2 lacks", || {
         let said = convergence(&fleet, 0);
         said["unreplicated_writes"] == 0 && of_peer(&fleet, 0, 1)["lag_ms"] == 0
@@ -83,6 +85,7 @@ async fn who_lacks_what_is_shown_while_it_does() {
         said["certificates"] == 0
             && said["lag_ms"] == 0
             && of_peer(&fleet, 0, 2)["compared"]["roots_agree"] == true
+            && of_peer(&fleet, 0, 2)["seems"] == "up"
     })
     .await;
     until_async("no lag in the metrics", || async {

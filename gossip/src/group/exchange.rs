@@ -64,12 +64,16 @@ impl Group {
 
     /// Opens an exchange with every member that it has none with: to hear soon what they have.
     pub fn exchange_with_all(&mut self) {
-        if self.serves_flagged() {
-            return;
+        let linked: Vec<NodeId> = self.linked().collect();
+        for peer in linked {
+            self.exchange_with(peer);
         }
-        let free: Vec<NodeId> =
-            self.linked().filter(|node| !self.asking.contains_key(node)).collect();
-        for peer in free {
+    }
+
+    /// Opens an exchange with a member, unless there is one, or no link.
+    pub fn exchange_with(&mut self, peer: NodeId) {
+        let is_linked = self.members.get(&peer).is_some_and(|member| member.is_linked);
+        if is_linked && !self.asking.contains_key(&peer) && !self.serves_flagged() {
             self.counts.exchanges += 1;
             self.ask(peer, Turn::Ask);
         }

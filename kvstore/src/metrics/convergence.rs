@@ -2,10 +2,12 @@
 
 use std::sync::atomic::AtomicU64;
 
+use gossip::liveness::Vitality;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use proto::NodeId;
 
 use super::register::{Register, raise, signed};
 use crate::node::{GossipSummary, Summary};
@@ -44,6 +46,10 @@ pub(super) struct ConvergenceMetrics {
     lacked: Family<LackedLabels, Gauge>,
     roots_agree: Family<PeerLabel, Gauge>,
     blocked: Family<PeerLabel, Gauge>,
+    up: Family<PeerLabel, Gauge>,
+    downs: Counter,
+    liveness_malformed: Counter,
+    liveness_rebuilt: Counter,
 }
 
 impl ConvergenceMetrics {
@@ -85,6 +91,19 @@ impl ConvergenceMetrics {
                 "gossip_certificates_blocked",
                 "Certificates kept because a peer is not known to have them",
             ),
+            up: r.family(
+                "gossip_peer_up",
+                "1 while a peer answers, or has not been silent for long",
+            ),
+            downs: r.counter("gossip_peer_downs", "Times that a peer was found to be down"),
+            liveness_malformed: r.counter(
+                "gossip_liveness_malformed",
+                "Messages about who is up that say nothing that they may",
+            ),
+            liveness_rebuilt: r.counter(
+                "gossip_liveness_rebuilt",
+                "Times that liveness had to begin anew after an error",
+            ),
         }
     }
 
@@ -95,11 +114,20 @@ impl ConvergenceMetrics {
         self.lacked.clear();
         self.roots_agree.clear();
         self.blocked.clear();
+        self.up.clear();
         let Some(gossip) = &summary.gossip else { return };
         self.take_own(gossip);
+        let name_of = |node: NodeId| {
+            let member = summary.members.iter().find(|member| member.id == node.get());
+            member.map_or_else(|| node.to_string(), |member| member.name.clone())
+        };
+        for (node, vitality) in &gossip.liveness.members {
+            let is_up = matches!(vitality, Vitality::Up | Vitality::Suspect);
+            let label = PeerLabel { peer: name_of(*node) };
+            self.up.get_or_create(&label).set(i64::from(is_up));
+        }
         for view in &gossip.view.peers {
-            let member = summary.members.iter().find(|member| member.id == view.node.get());
-            let peer = member.map_or_else(|| view.node.to_string(), |member| member.name.clone());
+            let peer = name_of(view.node);
             let label = PeerLabel { peer: peer.clone() };
             self.lag.get_or_create(&label).set(seconds(view.lag_ms));
             self.blocked.get_or_create(&label).set(signed(view.blocks));
@@ -120,6 +148,9 @@ impl ConvergenceMetrics {
         self.actors.set(signed(gossip.view.actors));
         self.conflicts.set(signed(gossip.view.conflicts));
         raise(&self.keys_differing, gossip.counts.keys_differing);
+        raise(&self.downs, gossip.liveness.downs);
+        raise(&self.liveness_malformed, gossip.liveness.counts.malformed);
+        raise(&self.liveness_rebuilt, gossip.liveness.counts.rebuilt);
         let traffic = &gossip.counts.traffic;
         for (kind, direction, bytes) in [
             ("session", "sent", traffic.sessions_sent),

@@ -198,6 +198,8 @@ mod tests {
         let view = View { holes: 5, certificates: 6, conflicts: 8, actors: 9, peers: vec![peer] };
         let mut gossip = crate::node::GossipSummary { unreplicated: 11, ..Default::default() };
         gossip.view = view.into();
+        gossip.liveness.members = vec![(NodeId(7), ::gossip::liveness::Vitality::Down)];
+        gossip.liveness.downs = 13;
         gossip.counts.traffic.rumors_sent = 12;
         let member = v1::Member { id: 7, name: "n2".into(), ..v1::Member::default() };
         let summary = Summary { members: vec![member], gossip: Some(gossip), ..Summary::default() };
@@ -214,6 +216,8 @@ mod tests {
             "kvstore_gossip_roots_agree{peer=\"n2\"} 0",
             "kvstore_gossip_certificates_blocked{peer=\"n2\"} 4",
             "kvstore_gossip_certificates 6",
+            "kvstore_gossip_peer_up{peer=\"n2\"} 0",
+            "kvstore_gossip_peer_downs_total 13",
             "kvstore_gossip_clock_holes 5",
             "kvstore_gossip_clock_actors 9",
             "kvstore_gossip_keys_in_conflict 8",

@@ -471,4 +471,17 @@ pub struct GossipSummary {
     pub unreplicated: u64,
     /// How far it agrees with the others, up to a second old.
     pub view: Arc<gossip::group::View>,
+    /// Who seems to be up.
+    pub liveness: LivenessSummary,
+}
+
+/// Who seems to be up, as this node found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LivenessSummary {
+    /// The other members.
+    pub members: Vec<(NodeId, gossip::liveness::Vitality)>,
+    /// What has happened since the start.
+    pub counts: gossip::liveness::LivenessCounts,
+    /// How often a member was found to be down since the start.
+    pub downs: u64,
 }

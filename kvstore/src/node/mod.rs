@@ -55,7 +55,8 @@ pub use config::{
 };
 pub use io::{
     Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, GossipSummary, Input,
-    NotBuilt, RenewFailed, RenewOrder, Reply, Request, RequestId, Summary, Ticket, Ticks,
+    LivenessSummary, NotBuilt, RenewFailed, RenewOrder, Reply, Request, RequestId, Summary, Ticket,
+    Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
 pub use strain::Strain;

@@ -349,6 +349,7 @@ impl<'a> Session<'a> {
                 | Body::MoveLeader(_)
                 | Body::DiskFull(_)
                 | Body::Gossip(_)
+                | Body::Liveness(_)
                 | Body::SecretRequest(_)
                 | Body::SecretReply(_),
             ) => {
@@ -421,7 +422,7 @@ async fn write_lanes(
             Taken::Some | Taken::Nothing | Taken::Finished => {}
         }
         for queued in taken.drain(..) {
-            assert!(rest.is_empty() || queued.lane == Lane::Urgent, "one bulk message at a time");
+            assert!(rest.is_empty() || queued.lane != Lane::Bulk, "one bulk message at a time");
             put(&mut out, queued, &mut rest);
         }
         if !rest.is_empty() && out.len() < BATCH_BYTES {
@@ -444,7 +445,7 @@ fn put(out: &mut BytesMut, queued: Queued, rest: &mut Bytes) {
         return;
     }
     let kind = match queued.lane {
-        Lane::Urgent => Kind::Urgent,
+        Lane::Urgent | Lane::Probe => Kind::Urgent,
         Lane::Bulk => Kind::Bulk,
     };
     put_header(out, kind, queued.bytes);

@@ -1,9 +1,10 @@
 //! What waits to be sent to one peer.
 //!
-//! Two lanes: urgent messages (votes, heartbeats, answers, read indexes, pings) leave before bulk
-//! ones (entries, forwarded writes). Within a lane the order is kept. Both are bounded; at the
-//! bound the newest message is dropped and counted, because whoever sent it tries again: raft
-//! repeats what is not answered, and a forwarded write is repeated by its client under its id.
+//! Three lanes: urgent messages (votes, heartbeats, answers, read indexes, pings) leave before probes of
+//! liveness, and those before bulk ones (entries, forwarded writes). Within a lane the order is kept. All are bounded; at
+//! the bound the newest message is dropped and counted, because whoever sent it tries again: raft
+//! repeats what is not answered, a forwarded write is repeated by its client under its id, and probes are made to
+//! be lost.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,8 @@ use super::frame::MESSAGE_BYTES_MAX;
 
 /// Messages that wait in the urgent lane.
 pub(super) const URGENT_MAX: usize = 4_096;
+/// Probes of liveness that wait. A peer that takes none for so long is not up.
+pub(super) const PROBES_MAX: usize = 128;
 /// Bytes that wait in the bulk lane.
 pub(super) const BULK_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest urgent message. What is longer takes the bulk lane, whatever its kind, so that nothing
@@ -27,6 +30,7 @@ pub(super) const URGENT_BYTES_MAX: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     Urgent,
+    Probe,
     Bulk,
 }
 
@@ -59,6 +63,7 @@ impl Lane {
                 | Body::Gossip(_),
             )
             | None => Self::Bulk,
+            Some(Body::Liveness(_)) => Self::Probe,
             Some(
                 Body::SnapshotFetch(_)
                 | Body::Repair(_)
@@ -123,6 +128,7 @@ pub(super) enum Taken {
 struct State {
     phase: Phase,
     urgent: VecDeque<Queued>,
+    probes: VecDeque<Queued>,
     bulk: VecDeque<Queued>,
     bulk_bytes: usize,
 }
@@ -157,6 +163,7 @@ impl Lanes {
         }
         let full = match lane {
             Lane::Urgent => state.urgent.len() >= URGENT_MAX,
+            Lane::Probe => state.probes.len() >= PROBES_MAX,
             Lane::Bulk => state.bulk_bytes + bytes > BULK_BYTES_MAX || bytes > MESSAGE_BYTES_MAX,
         };
         if full {
@@ -166,6 +173,7 @@ impl Lanes {
         let queued = Queued { item: Item::Message(message), bytes, lane };
         match lane {
             Lane::Urgent => state.urgent.push_back(queued),
+            Lane::Probe => state.probes.push_back(queued),
             Lane::Bulk => {
                 state.bulk_bytes += bytes;
                 state.bulk.push_back(queued);
@@ -220,13 +228,19 @@ impl Lanes {
         *self.lock() = State::default();
     }
 
-    /// Moves items of at most about `room` bytes into `into`: urgent ones first, then, if asked,
+    /// Moves items of at most about `room` bytes into `into`: urgent ones first, then probes, then, if asked,
     /// bulk ones.
     pub(super) fn take(&self, into: &mut Vec<Queued>, room: usize, bulk: bool) -> Taken {
         let mut state = self.lock();
         let mut taken = 0;
         while taken < room
             && let Some(queued) = state.urgent.pop_front()
+        {
+            taken += queued.bytes;
+            into.push(queued);
+        }
+        while taken < room
+            && let Some(queued) = state.probes.pop_front()
         {
             taken += queued.bytes;
             into.push(queued);
@@ -242,7 +256,7 @@ impl Lanes {
         if !into.is_empty() {
             return Taken::Some;
         }
-        let idle = state.urgent.is_empty() && state.bulk.is_empty();
+        let idle = state.urgent.is_empty() && state.probes.is_empty() && state.bulk.is_empty();
         match state.phase {
             Phase::Finishing | Phase::Closed if idle => Taken::Finished,
             _ => Taken::Nothing,
@@ -317,6 +331,8 @@ mod tests {
             (Body::ReadIndexReply(Default::default()), Lane::Urgent),
             (Body::Forward(Default::default()), Lane::Bulk),
             (Body::ForwardReply(Default::default()), Lane::Urgent),
+            (Body::Gossip(Default::default()), Lane::Bulk),
+            (Body::Liveness(Default::default()), Lane::Probe),
             (Body::Ping(Default::default()), Lane::Urgent),
             (Body::Pong(Default::default()), Lane::Urgent),
         ] {
@@ -367,6 +383,28 @@ mod tests {
         assert_eq!(lanes.dropped(), (0, 6));
         lanes.push(message);
         assert_eq!(lanes.dropped(), (0, 6));
+    }
+
+    #[test]
+    fn probes_leave_between_urgent_and_bulk_and_are_dropped_when_they_are_many() {
+        let probe = || PeerMessage { group: 2, body: Some(Body::Liveness(Default::default())) };
+        let lanes = Lanes::default();
+        lanes.push(probe());
+        assert_eq!(lanes.dropped(), (1, 0), "the link is down");
+        lanes.connect();
+        lanes.open();
+        lanes.push(raft(RaftKind::Append, 10));
+        for _ in 0..PROBES_MAX + 2 {
+            lanes.push(probe());
+        }
+        lanes.push(raft(RaftKind::Heartbeat, 0));
+        assert_eq!(lanes.dropped(), (1, 2));
+        let mut taken = Vec::new();
+        assert_eq!(lanes.take(&mut taken, usize::MAX, true), Taken::Some);
+        let found: Vec<Lane> = taken.iter().map(|queued| queued.lane).collect();
+        assert_eq!(found[0], Lane::Urgent);
+        assert!(found[1..=PROBES_MAX].iter().all(|lane| *lane == Lane::Probe));
+        assert_eq!(found[PROBES_MAX + 1..], [Lane::Bulk]);
     }
 
     #[test]

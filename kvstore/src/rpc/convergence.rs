@@ -1,13 +1,18 @@
 //! How far the eventual keyspaces agree, as `kv.v1` says it.
 
 use gossip::group::{Compared, PeerView, Traffic};
+use gossip::liveness::Vitality;
 use proto::v1;
 
 use crate::node::GossipSummary;
 
 /// What this node says of itself and of its peers.
 pub(super) fn convergence(gossip: &GossipSummary) -> v1::Convergence {
-    let GossipSummary { recovering, counts, unreplicated, view, .. } = gossip;
+    let GossipSummary { recovering, counts, unreplicated, view, liveness, .. } = gossip;
+    let vitality = |node| {
+        let mut members = liveness.members.iter();
+        members.find(|(member, _)| *member == node).map_or(Vitality::Unknown, |(_, found)| *found)
+    };
     v1::Convergence {
         recovering: *recovering,
         unreplicated_writes: *unreplicated,
@@ -18,11 +23,11 @@ pub(super) fn convergence(gossip: &GossipSummary) -> v1::Convergence {
         flagged_sessions: counts.flagged,
         keys_differing: counts.keys_differing,
         traffic: Some(traffic(&counts.traffic)),
-        peers: view.peers.iter().map(peer).collect(),
+        peers: view.peers.iter().map(|view| peer(view, vitality(view.node))).collect(),
     }
 }
 
-fn peer(view: &PeerView) -> v1::PeerConvergence {
+fn peer(view: &PeerView, seems: Vitality) -> v1::PeerConvergence {
     v1::PeerConvergence {
         node: view.node.get(),
         linked: view.is_linked,
@@ -32,6 +37,13 @@ fn peer(view: &PeerView) -> v1::PeerConvergence {
         lag_ms: view.lag_ms,
         flagged_sessions: view.flagged,
         traffic: Some(traffic(&view.traffic)),
+        vitality: match seems {
+            Vitality::Unknown => v1::Vitality::Unspecified,
+            Vitality::Up => v1::Vitality::Up,
+            Vitality::Suspect => v1::Vitality::Suspect,
+            Vitality::Down => v1::Vitality::Down,
+        }
+        .into(),
     }
 }
 

@@ -147,6 +147,7 @@ fn payload_bytes(message: &peer::PeerMessage) -> usize {
         Some(Body::SnapshotOffer(offer)) => offer.encoded_len(),
         Some(Body::SnapshotChunk(chunk)) => chunk.data.len() + 64,
         Some(Body::Gossip(gossip)) => gossip.data.len() + 32,
+        Some(Body::Liveness(liveness)) => liveness.packet.len() + 32,
         Some(
             Body::ReadIndex(_)
             | Body::ReadIndexReply(_)

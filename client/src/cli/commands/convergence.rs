@@ -35,6 +35,8 @@ pub(super) struct ConvergenceJson {
 #[derive(Serialize)]
 struct PeerJson {
     name: String,
+    /// By liveness, which decides nothing.
+    seems: &'static str,
     linked: bool,
     /// Null until clocks were compared.
     compared: Option<ComparedJson>,
@@ -83,6 +85,12 @@ impl PeerJson {
     fn new(said: &v1::PeerConvergence, nodes: &[v1::NodeStatus]) -> Self {
         Self {
             name: name_of(said.node, nodes),
+            seems: match said.vitality() {
+                v1::Vitality::Unspecified => "unknown",
+                v1::Vitality::Up => "up",
+                v1::Vitality::Suspect => "suspect",
+                v1::Vitality::Down => "down",
+            },
             linked: said.linked,
             compared: said.compared.as_ref().map(|compared| ComparedJson {
                 ago_ms: compared.ago_ms,
@@ -165,6 +173,7 @@ pub(super) fn print(
     let header = [
         "OF",
         "BY",
+        "SEEMS",
         "COMPARED",
         "LACKED",
         "BY LACKED",
@@ -193,7 +202,7 @@ fn own_row(name: &str, said: &ConvergenceJson) -> [String; 8] {
     ]
 }
 
-fn peer_row(by: &str, peer: &PeerJson) -> [String; 10] {
+fn peer_row(by: &str, peer: &PeerJson) -> [String; 11] {
     let none = || "-".to_owned();
     let compared = peer.compared.as_ref();
     let values = |compared: &ComparedJson| {
@@ -203,6 +212,7 @@ fn peer_row(by: &str, peer: &PeerJson) -> [String; 10] {
     [
         one_line(&peer.name).into_owned(),
         one_line(by).into_owned(),
+        peer.seems.to_owned(),
         compared.map_or_else(none, |at| format!("{} ago", time(Duration::from_millis(at.ago_ms)))),
         compared.map_or_else(none, |at| grouped(at.lacked_there)),
         compared.map_or_else(none, |at| grouped(at.lacked_here)),

@@ -17,6 +17,7 @@
 //! - A write id is exact at this directory, within the bounds of `write_ids.rs`.
 //! - A read shows what is durable here.
 
+mod alive;
 mod gate;
 mod held;
 mod keyspaces;
@@ -42,6 +43,7 @@ use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, log, peer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::alive::Alive;
 use self::gate::Gate;
 use self::held::Held;
 use self::keyspaces::KnownKeyspaces;
@@ -134,6 +136,7 @@ struct Serving {
     reads: VecDeque<Read>,
     /// What waits for the disk.
     held: Held,
+    alive: Alive,
 }
 
 impl GossipReplica {
@@ -238,8 +241,11 @@ impl GossipReplica {
         group.learn_names(&mut names);
         let held = Held::starting(self.own.last());
         let (open, reads) = (OpenWrites::default(), VecDeque::new());
+        self.rng.fill_bytes(&mut seed);
+        let mut alive = Alive::new(self.config.node, self.own_us / 1_000, seed);
+        alive.set_members(&self.others);
         let tokens = secrets.tokens;
-        self.serving = Some(Serving { group, tokens, names, gate, ids, open, reads, held });
+        self.serving = Some(Serving { group, tokens, names, gate, ids, open, reads, held, alive });
         Ok(())
     }
 
@@ -266,6 +272,7 @@ impl GossipReplica {
         }
         if let Some(serving) = &mut self.serving {
             serving.group.set_members(&others);
+            serving.alive.set_members(&others);
         }
         self.others = others;
     }
@@ -286,13 +293,14 @@ impl GossipReplica {
     /// What is known of itself, once it serves.
     #[must_use]
     pub fn summary(&self) -> Option<GossipSummary> {
-        let group = &self.serving.as_ref()?.group;
+        let Serving { group, alive, .. } = self.serving.as_ref()?;
         Some(GossipSummary {
             recovering: self.is_recovering(),
             clocks: self.clocks()?,
             counts: group.counts(),
             unreplicated: group.unreplicated(),
             view: group.view(),
+            liveness: alive.summary(),
         })
     }
 
@@ -359,10 +367,15 @@ impl Replication for GossipReplica {
         self.now = now;
         let takes = self.takes_items();
         let ends_values = self.stays && !self.own.is_overloaded();
-        let Some(serving) = self.serving.as_mut().filter(|_| takes) else { return };
+        let Some(serving) = self.serving.as_mut() else { return };
+        serving.alive.tick(now.0 * TICK_MS);
+        if !takes {
+            return;
+        }
         let ends_values = ends_values && serving.gate.is_open();
         serving.group.set_expiring(ends_values.then_some(self.config.node));
         serving.group.tick(now.0 * TICK_MS);
+        serving.alive.try_the_dead(&mut serving.group);
         if now.0.is_multiple_of(SKEW_TICKS) {
             let now_ms = now.0 * TICK_MS;
             self.skew.look(&serving.group, self.time.apart_us(), now_ms, now);
@@ -377,9 +390,11 @@ impl Replication for GossipReplica {
 
     fn receive(&mut self, from: NodeId, body: Body, _out: &mut Outbox) {
         let takes = self.takes_items();
-        let Some(serving) = self.serving.as_mut().filter(|_| takes) else { return };
-        if let Body::Gossip(gossip) = body {
-            serving.group.receive(from, &gossip.data);
+        let Some(serving) = &mut self.serving else { return };
+        match body {
+            Body::Gossip(gossip) if takes => serving.group.receive(from, &gossip.data),
+            Body::Liveness(liveness) => serving.alive.hear(from, &liveness.packet),
+            _ => {}
         }
     }
 
@@ -424,6 +439,7 @@ impl Replication for GossipReplica {
         }
         let takes = self.takes_items();
         let Some(serving) = &mut self.serving else { return };
+        serving.alive.speak(out);
         serving.answer_reads(&self.keyspaces, &self.config, out);
         if takes && serving.group.is_clearing() {
             serving.group.clear();

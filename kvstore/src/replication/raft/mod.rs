@@ -274,7 +274,7 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
             // A matter of the node: exports are files.
             Body::SnapshotOffer(_) | Body::SnapshotFetch(_) | Body::SnapshotChunk(_) => {}
             // So is the disk. Replicas of eventual keyspaces speak of another group.
-            Body::DiskFull(_) | Body::Gossip(_) => {}
+            Body::DiskFull(_) | Body::Gossip(_) | Body::Liveness(_) => {}
             // So are secrets, which are in no log.
             Body::SecretRequest(_) | Body::SecretReply(_) => {}
         }

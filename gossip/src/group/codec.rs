@@ -5,6 +5,7 @@
 //! node     level 1 B | index
 //! below    0 | which children have something below 2 B | their digests 8 B *
 //!          1 | count | (key | digest 8 B) *
+//! dot      actor 16 B | counter
 //! ```
 //!
 //! Numbers are of variable length. A Hello and a part of a session have [bytes of their own](crate::session), which reach
@@ -12,7 +13,9 @@
 
 use super::message::{Message, Refusal, Turn};
 use super::walk::Below;
+use crate::actor::ActorId;
 use crate::clock::{FoldNumber, Folds};
+use crate::dot::Dot;
 use crate::error::DecodeError;
 use crate::record::{put_key, read_key};
 use crate::session::{Hello, Part};
@@ -33,6 +36,8 @@ const RUMOR: u8 = 9;
 const STORED: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
+const OFFER: u8 = 20;
+const FETCH: u8 = 21;
 
 const CHILDREN: u8 = 0;
 const KEYS: u8 = 1;
@@ -86,6 +91,16 @@ impl Message {
                 out.push(RUMOR);
                 put_number(&mut out, *id);
                 put_bytes(&mut out, batch);
+            }
+            Self::Offer { id, batch } => {
+                out.push(OFFER);
+                put_number(&mut out, *id);
+                put_bytes(&mut out, batch);
+            }
+            Self::Fetch { dot } => {
+                out.push(FETCH);
+                out.extend_from_slice(dot.actor.as_bytes());
+                put_number(&mut out, dot.counter);
             }
             Self::Stored { id } => {
                 out.push(STORED);
@@ -149,6 +164,8 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
             let (asked, received) = (reader.number()?, reader.number()?);
             Message::Pong { asked, received, answered: reader.number()? }
         }
+        OFFER => Message::Offer { id: reader.number()?, batch: reader.bytes()? },
+        FETCH => Message::Fetch { dot: read_dot(reader)? },
         _ => return Err(DecodeError::OutOfRange("kind of a message")),
     })
 }
@@ -181,6 +198,15 @@ fn read_all<T>(
         all.push(read(reader)?);
     }
     Ok(all)
+}
+
+/// A dot with its actor in full.
+fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, DecodeError> {
+    let actor = ActorId::from_bytes(reader.array()?);
+    match reader.number()? {
+        counter @ 1..=Dot::COUNTER_MAX => Ok(Dot::new(actor, counter)),
+        _ => Err(DecodeError::OutOfRange("counter")),
+    }
 }
 
 fn put_node(out: &mut Vec<u8>, node: NodeName) {

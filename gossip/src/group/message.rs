@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::walk::Below;
+use crate::dot::Dot;
 use crate::record::EntryKey;
 use crate::session::{Hello, Part};
 use crate::tree::NodeName;
@@ -70,9 +71,21 @@ pub enum Message {
         /// A batch of records, in its bytes.
         batch: Bytes,
     },
-    /// The writes of a rumor are durable at the sender of this.
+    /// A fresh write with a large value, without the value.
+    Offer {
+        /// Names the message, if the sender wants to hear that the write is durable; else 0.
+        id: u64,
+        /// A batch of one record with nothing for its value, in its bytes.
+        batch: Bytes,
+    },
+    /// The receiver offered this write, and the sender of this does not know it: it wants a [`Message::Rumor`].
+    Fetch {
+        /// The write.
+        dot: Dot,
+    },
+    /// The writes of a rumor or an offer are durable at the sender of this.
     Stored {
-        /// Names the rumor.
+        /// Names the rumor, or the offer.
         id: u64,
     },
     /// What time is it there? All times are of the members' own clocks, in microseconds since 1970.

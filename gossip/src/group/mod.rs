@@ -6,7 +6,8 @@
 //!
 //! # How it works
 //! - A write goes to all members at once, where there are at most [`MAILED_MEMBERS_MAX`]; in larger groups it is pushed to one
-//!   random member after the other until some of them knew it already (`rumor.rs`).
+//!   random member after the other until some of them knew it already (`rumor.rs`). Of large values only an offer
+//!   goes so, and who does not know it fetches it once (`offer.rs`).
 //! - Every [`EXCHANGE_MS`] a member opens an exchange with a random other one: two sessions, one each way. What the
 //!   mail lost comes by these. A session that is flagged walks the hash tree (`walk.rs`).
 //! - What every member is known to have is forgotten: contexts and certificates (`forgetting.rs`).
@@ -22,7 +23,7 @@
 //! - Any message may be lost, come twice, late, or from a peer that is not what it says, without harm to what is stored.
 //! - With links between all members and nothing written, all have the same after some exchanges.
 //! - What waits for peers is bounded: sessions by the number of members, their parts by [`UNTAKEN_BYTES_MAX`], rumors by
-//!   [`RUMOR_BYTES_MAX`].
+//!   [`RUMOR_BYTES_MAX`], offers by [`OFFERS_MAX`].
 
 mod acks;
 mod codec;
@@ -31,6 +32,7 @@ mod expiry;
 mod forgetting;
 mod message;
 mod names;
+mod offer;
 mod pings;
 mod rumor;
 mod view;
@@ -38,6 +40,7 @@ mod walk;
 
 pub use acks::Acked;
 pub use expiry::{EXPIRED_MAX, SETTLE_MS, TURN_MS};
+pub use offer::{FETCHES_MAX, OFFERED_BYTES, OFFERS_MAX};
 pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
 pub use view::{BLOCKED_COUNTED_MAX, Compared, PeerView, Traffic, View};
 
@@ -54,6 +57,7 @@ use self::exchange::{Asking, Served};
 use self::expiry::Expiry;
 use self::forgetting::Ages;
 use self::message::Message;
+use self::offer::Offers;
 use self::pings::Pings;
 use self::rumor::Rumors;
 use self::view::{Look, Marks};
@@ -135,6 +139,10 @@ pub struct Counts {
     pub renamed: u64,
     /// Rumors left to exchanges because too many waited.
     pub rumors_left: u64,
+    /// Large values that were fetched because a peer offered them.
+    pub fetched: u64,
+    /// Offers left to exchanges: too many waited, or the value did not come.
+    pub offers_left: u64,
     /// Contexts and certificates that were forgotten because all members had them.
     pub forgotten: u64,
     /// The same because of their age.
@@ -200,6 +208,7 @@ pub struct Group {
     /// Removed keyspaces of which something may be left.
     clearing: BTreeSet<KeyspaceId>,
     rumors: Rumors,
+    offers: Offers,
     acks: Acks,
     ages: Ages,
     expiry: Expiry,
@@ -240,6 +249,7 @@ impl Group {
             serving: BTreeMap::new(),
             clearing: BTreeSet::new(),
             rumors,
+            offers: Offers::default(),
             acks: Acks::default(),
             ages,
             expiry: Expiry::default(),
@@ -394,6 +404,7 @@ impl Group {
         self.now_ms = now_ms;
         self.ping();
         self.give_up_silent();
+        self.fetch_elsewhere();
         if now_ms >= self.next_exchange_ms {
             // Members take their turns at different times.
             let spread = self.rng.random_range(0..EXCHANGE_MS / 4);
@@ -471,6 +482,8 @@ impl Group {
             Message::Tell { session, number, keys } => self.tell(from, session, number, &keys),
             Message::Walked { session, tells } => self.walked(from, session, tells),
             Message::Rumor { id, batch } => self.rumor(from, id, &batch),
+            Message::Offer { id, batch } => self.offered(from, id, &batch),
+            Message::Fetch { dot } => self.fetched(from, dot),
             Message::Stored { id } => self.stored(from, id),
             Message::Ping { asked } => self.pinged(from, asked),
             Message::Pong { asked, received, answered } => {

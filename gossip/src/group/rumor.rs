@@ -12,7 +12,7 @@ use proto::NodeId;
 use rand::RngExt;
 
 use super::message::Message;
-use super::{Ahead, Group, MAILED_MEMBERS_MAX, RUMOR_BYTES, RUMOR_BYTES_MAX};
+use super::{Ahead, Group, MAILED_MEMBERS_MAX, RUMOR_BYTES, RUMOR_BYTES_MAX, offer};
 use crate::batch;
 use crate::dot::Dot;
 use crate::hlc::Seen;
@@ -39,12 +39,28 @@ pub(super) struct Rumors {
     told: BTreeMap<(NodeId, u64), Vec<Dot>>,
 }
 
-/// A batch that is pushed to one member after the other.
+/// What is pushed to one member after the other.
 #[derive(Debug)]
 struct Hot {
-    batch: Bytes,
+    telling: Telling,
     dots: Vec<Dot>,
     knew: u32,
+}
+
+/// Fresh writes in their bytes.
+#[derive(Clone, Debug)]
+enum Telling {
+    Whole(Bytes),
+    Offered(Bytes),
+}
+
+impl Telling {
+    fn message(self, id: u64) -> Message {
+        match self {
+            Self::Whole(batch) => Message::Rumor { id, batch },
+            Self::Offered(batch) => Message::Offer { id, batch },
+        }
+    }
 }
 
 impl Rumors {
@@ -73,6 +89,12 @@ impl Group {
     pub(super) fn mail(&mut self) {
         let fresh = std::mem::take(&mut self.rumors.fresh);
         let through = self.members.values().map(|member| member.folds).min().unwrap_or_default();
+        let (large, fresh): (Vec<Record>, Vec<Record>) =
+            fresh.into_iter().partition(offer::is_large);
+        for record in &large {
+            let offer = offer::encode(record, through);
+            self.spread_batch(Telling::Offered(offer), vec![record.dot]);
+        }
         let (mut left, mut bytes) = (&fresh[..], 0);
         while !left.is_empty() {
             let (batch, count) = batch::encode(left, RUMOR_BYTES, through);
@@ -84,14 +106,14 @@ impl Group {
                 break;
             }
             let dots: Vec<Dot> = told.iter().map(|record| record.dot).collect();
-            self.spread_batch(batch.into(), dots);
+            self.spread_batch(Telling::Whole(batch.into()), dots);
         }
     }
 
-    fn spread_batch(&mut self, batch: Bytes, dots: Vec<Dot>) {
+    fn spread_batch(&mut self, telling: Telling, dots: Vec<Dot>) {
         let is_waited = dots.iter().any(|dot| self.acks.waits(*dot));
         if self.size() > MAILED_MEMBERS_MAX && !is_waited {
-            self.rumors.hot.push_front(Hot { batch, dots, knew: 0 });
+            self.rumors.hot.push_front(Hot { telling, dots, knew: 0 });
             if let Some(left) = self.rumors.hot.get(HOT_MAX) {
                 self.counts.rumors_left += left.dots.len() as u64;
                 self.rumors.hot.truncate(HOT_MAX);
@@ -105,7 +127,7 @@ impl Group {
                 id = self.rumors.next_id();
                 self.rumors.told.insert((peer, id), dots.clone());
             }
-            self.send(peer, Message::Rumor { id, batch: batch.clone() });
+            self.send(peer, telling.clone().message(id));
         }
     }
 
@@ -125,8 +147,7 @@ impl Group {
             let knew = hot.dots.iter().all(|dot| member.clock.contains(*dot));
             hot.knew += u32::from(knew);
             if !knew {
-                let batch = hot.batch.clone();
-                self.sends.push((peer, Message::Rumor { id: 0, batch }));
+                self.sends.push((peer, hot.telling.clone().message(0)));
             }
         }
         self.rumors.hot.retain(|hot| hot.knew < KNEW_MAX);
@@ -158,7 +179,7 @@ impl Group {
     }
 
     /// Applies a record of a peer; false if that could not be done.
-    fn apply(&mut self, record: &Record) -> bool {
+    pub(super) fn apply(&mut self, record: &Record) -> bool {
         use crate::replica::{NotApplied, Outcome};
         self.note_stamp(record);
         match self.replica.apply(record) {
@@ -173,6 +194,7 @@ impl Group {
                     _ => self.counts.known += 1,
                 }
                 self.spread(applied.collapse);
+                self.offer_done(record.dot);
                 true
             }
             Err(why) => {

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod cluster;
+mod offer;
 mod view;
 
 use std::collections::BTreeSet;

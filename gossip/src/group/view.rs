@@ -116,7 +116,10 @@ impl Traffic {
 
 const fn is_rumor(message: &Message) -> bool {
     match message {
-        Message::Rumor { .. } | Message::Stored { .. } => true,
+        Message::Rumor { .. }
+        | Message::Offer { .. }
+        | Message::Fetch { .. }
+        | Message::Stored { .. } => true,
         Message::Hello { .. }
         | Message::Refused { .. }
         | Message::Part(_)

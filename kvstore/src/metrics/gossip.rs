@@ -39,6 +39,8 @@ pub(super) struct GossipMetrics {
     minted: Counter,
     renamed: Counter,
     rumors_left: Counter,
+    fetched: Counter,
+    offers_left: Counter,
     forgotten: Counter,
     aged: Counter,
     expired: Counter,
@@ -88,6 +90,11 @@ impl GossipMetrics {
             rumors_left: r.counter(
                 "gossip_rumors_left",
                 "Writes left to exchanges because too many waited to be spread",
+            ),
+            fetched: r.counter("gossip_values_fetched", "Large values fetched after an offer"),
+            offers_left: r.counter(
+                "gossip_offers_left",
+                "Large values left to exchanges: too many were offered, or they did not come",
             ),
             forgotten: r.counter(
                 "gossip_certificates_forgotten",
@@ -140,6 +147,8 @@ impl GossipMetrics {
             (&self.minted, counts.minted),
             (&self.renamed, counts.renamed),
             (&self.rumors_left, counts.rumors_left),
+            (&self.fetched, counts.fetched),
+            (&self.offers_left, counts.offers_left),
             (&self.forgotten, counts.forgotten),
             (&self.aged, counts.aged),
             (&self.expired, counts.expired),

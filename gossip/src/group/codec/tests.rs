@@ -4,9 +4,7 @@ use proptest::prelude::*;
 use proto::{KeyspaceId, NodeId};
 
 use super::*;
-use crate::actor::ActorId;
 use crate::clock::Clock;
-use crate::dot::Dot;
 use crate::horizon::Horizon;
 use crate::record::EntryKey;
 use crate::session::{Beat, PartBody};
@@ -59,6 +57,8 @@ fn messages() -> Vec<Message> {
         Message::Tell { session: 1, number: 0, keys: vec![key] },
         Message::Walked { session: 1, tells: 1 },
         Message::Rumor { id: 4, batch: "batch".into() },
+        Message::Offer { id: 4, batch: "offer".into() },
+        Message::Fetch { dot: dot(3, Dot::COUNTER_MAX) },
         Message::Stored { id: 4 },
         Message::Ping { asked: 1_700_000_000_000_000 },
         Message::Pong { asked: 1_700_000_000_000_000, received: 5, answered: u64::MAX },

@@ -115,6 +115,11 @@ impl Cluster {
         self.link();
     }
 
+    /// From now on so many of a hundred messages are lost.
+    pub(super) fn lose(&mut self, percent: u32) {
+        self.lost = percent;
+    }
+
     /// All links are up and nothing gets lost any more.
     pub(super) fn heal(&mut self) {
         self.cut.clear();

@@ -41,6 +41,6 @@ mod wire;
 
 pub use checker::{Checker, Verdict, Violation};
 pub use error::LabError;
-pub use operation::{Call, Function, Operation, Outcome};
+pub use operation::{Call, Causal, Function, Operation, Outcome};
 pub use recorder::Recorder;
 pub use value::Value;

@@ -119,12 +119,26 @@ pub struct Operation {
     pub node: Option<String>,
     /// The error, of what did not succeed.
     pub error: Option<String>,
-    /// Of a read the level it asked for, such as `linearizable` or `bounded=500ms`.
+    /// Of a read the level it asked for, such as `linearizable` or `bounded=500ms`; of a write to an eventual
+    /// keyspace how many replicas had to have it: `one`, `quorum` or `all`.
     pub level: Option<String>,
     /// Of a write the revision it was given; of a read the revision of the item it returned.
     pub revision: Option<u64>,
     /// Of a read the revision of the keyspace it looked at.
     pub at_revision: Option<u64>,
+    /// What the replies of eventual keyspaces say besides.
+    pub causal: Option<Box<Causal>>,
+}
+
+/// What the replies of eventual keyspaces say besides, and what became of a write later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Causal {
+    /// Of a write the dot that it was given, of a read those of the siblings, in their order.
+    pub dots: Vec<String>,
+    /// The causal token of the reply, in base64; `None` where there is none.
+    pub context: Option<String>,
+    /// The only disk that certainly had this write was lost, and the write perhaps with it.
+    pub lost: bool,
 }
 
 impl Operation {
@@ -144,6 +158,7 @@ impl Operation {
             level: None,
             revision: None,
             at_revision: None,
+            causal: None,
         }
     }
 

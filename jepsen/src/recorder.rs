@@ -150,6 +150,13 @@ pub struct Open<'p> {
 }
 
 impl Open<'_> {
+    /// Notes what is known however it ends, such as who is asked.
+    pub fn note(&mut self, note: impl FnOnce(&mut Operation)) {
+        if let Some(operation) = &mut self.operation {
+            note(operation);
+        }
+    }
+
     /// Records success. `complete` fills in what was returned.
     pub fn ok(mut self, complete: impl FnOnce(&mut Operation)) {
         self.finish(Outcome::Ok, complete);

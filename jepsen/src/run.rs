@@ -14,11 +14,12 @@
 //! as well: what was seen until then is judged, and the verdict is at best unknown.
 //!
 //! - `parameters`: what a run is, and the command that repeats it. `clocks`: what it leaves out.
-//!   `report`: the files. `progress`: what is said meanwhile. `keyspace`: where clients of a given cluster
+//!   `report`: the files. `progress`: what is said meanwhile. `lost`: what nemeses excuse. `keyspace`: where clients of a given cluster
 //!   work.
 
 mod clocks;
 mod keyspace;
+mod lost;
 mod parameters;
 mod progress;
 mod report;
@@ -291,7 +292,8 @@ async fn conclude(
     failure: Option<LabError>,
 ) -> Result<RunResult, LabError> {
     let Course { recorder, faults, clocks, interrupted, begun, server_sha256, keyspace } = course;
-    let history = recorder.take();
+    let mut history = recorder.take();
+    lost::mark(&mut history, &faults.list());
     let summary = RegisterSummary::of(&history);
     let path = options.dir.join("history.jsonl");
     write_file(&path, |out| history::write(out, &history))?;

@@ -26,7 +26,7 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
     }
 
     /// Takes one event.
-    pub(super) fn add(&mut self, line: u64, event: Event<'_>) -> Result<(), String> {
+    pub(super) fn add(&mut self, line: u64, mut event: Event<'_>) -> Result<(), String> {
         let time = self.time(line, event.time)?;
         let outcome = match event.kind {
             Kind::Invoke => return self.invoke(time, event),
@@ -35,6 +35,7 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
             Kind::Info => Outcome::Info,
         };
         let process = event.process;
+        let causal = event.causal()?;
         let Some((place, mut operation)) = self.open.remove(&process) else {
             return Err(format!("process {process} completes an operation it did not invoke"));
         };
@@ -45,6 +46,7 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
         }
         operation.return_ns = Some(time);
         operation.outcome = outcome;
+        operation.causal = causal;
         if outcome == Outcome::Ok {
             match operation.function {
                 Function::Read => {
@@ -78,8 +80,9 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
         }
     }
 
-    fn invoke(&mut self, time: u64, event: Event<'_>) -> Result<(), String> {
+    fn invoke(&mut self, time: u64, mut event: Event<'_>) -> Result<(), String> {
         let process = event.process;
+        let causal = event.causal()?;
         let Some(function) = event.function else {
             return Err("an invocation needs `f`".to_owned());
         };
@@ -116,6 +119,7 @@ impl<E: FnMut(usize, Operation)> Assembly<E> {
         operation.error = event.error.map(|error| error.into_owned());
         operation.revision = event.revision;
         operation.at_revision = event.at_revision;
+        operation.causal = causal;
         if self.open.insert(process, (self.calls, operation)).is_some() {
             return Err(format!("process {process} invokes while its last operation is open"));
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::operation::Function;
+use crate::operation::{Causal, Function};
 use crate::value::Value;
 
 /// The kinds of events.
@@ -98,6 +98,9 @@ pub(super) struct Event<'a> {
     pub(super) level: Option<Cow<'a, str>>,
     pub(super) revision: Option<u64>,
     pub(super) at_revision: Option<u64>,
+    pub(super) dots: Option<Value>,
+    pub(super) context: Option<Cow<'a, str>>,
+    pub(super) lost: bool,
 }
 
 impl Event<'_> {
@@ -116,7 +119,30 @@ impl Event<'_> {
             level: None,
             revision: None,
             at_revision: None,
+            dots: None,
+            context: None,
+            lost: false,
         }
+    }
+}
+
+impl Event<'_> {
+    /// What only eventual keyspaces say; `None` if this event says nothing of it.
+    pub(super) fn causal(&mut self) -> Result<Option<Box<Causal>>, String> {
+        if self.dots.is_none() && self.context.is_none() && !self.lost {
+            return Ok(None);
+        }
+        let dots = match self.dots.take() {
+            None => Vec::new(),
+            Some(Value::List(list)) => {
+                let text = |dot: Option<Value>| Some(dot?.as_text()?.to_owned());
+                let dots: Option<Vec<String>> = list.into_iter().map(text).collect();
+                dots.ok_or("a dot is text")?
+            }
+            Some(_) => return Err("`dots` is a list".to_owned()),
+        };
+        let context = self.context.take().map(Cow::into_owned);
+        Ok(Some(Box::new(Causal { dots, context, lost: self.lost })))
     }
 }
 

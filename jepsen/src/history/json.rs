@@ -39,6 +39,9 @@ pub(super) fn event(line: &str) -> Result<Option<Event<'_>>, String> {
                 "level" => event.level = json.text()?,
                 "rev" => event.revision = json.whole("rev")?,
                 "at_rev" => event.at_revision = json.whole("at_rev")?,
+                "dots" => event.dots = json.datum()?.map(Datum::into_value),
+                "context" => event.context = json.text()?,
+                "lost" => event.lost = json.datum()? == Some(Datum::Other("true".into())),
                 _ => {
                     json.datum()?;
                 }

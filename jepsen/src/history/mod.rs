@@ -21,6 +21,8 @@
 //!   their digits.
 //! - `error`, `rev` and `at_rev` count in a completion. Of an operation that has none they count in
 //!   its invocation.
+//! - Replies of eventual keyspaces have `dots` (a list), `context` (base64), and perhaps `lost`: see
+//!   [`Causal`](crate::operation::Causal).
 //! - Lines that begin with `#`, `;` or `//` are comments.
 //!
 //! # EDN
@@ -238,7 +240,7 @@ fn take_until(input: &mut impl BufRead, stop: u8, out: &mut Vec<u8>) -> Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::{Call, Outcome};
+    use crate::operation::{Call, Causal, Outcome};
 
     fn parse(text: &str) -> Result<Vec<Operation>, String> {
         read(text.as_bytes(), &ReadOptions::default()).map_err(|error| error.to_string())
@@ -261,6 +263,9 @@ mod tests {
         read_back.value = Some("b".into());
         read_back.revision = Some(4);
         read_back.at_revision = Some(7);
+        let dots = vec!["ab:1".to_owned(), "cd:2".to_owned()];
+        let causal = Causal { dots, context: Some("AbC=".to_owned()), lost: true };
+        read_back.causal = Some(Box::new(causal));
         let open = Operation::invoked(2, Call::delete("k"), 10);
         let operations = vec![done, failed, read_back, open];
         let mut file = Vec::new();

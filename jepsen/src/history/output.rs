@@ -24,7 +24,8 @@ pub fn write(out: &mut impl Write, operations: &[Operation]) -> io::Result<()> {
     Ok(())
 }
 
-/// Like [`write()`], but as Jepsen's EDN. If some operation has a key, every value is `[key value]`.
+/// Like [`write()`], but as Jepsen's EDN. If some operation has a key, every value is `[key value]`. What only
+/// replies of eventual keyspaces say is left out.
 ///
 /// # Errors
 ///
@@ -80,6 +81,12 @@ struct Line<'a> {
     revision: Option<u64>,
     #[serde(rename = "at_rev", skip_serializing_if = "Option::is_none")]
     at_revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dots: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lost: bool,
 }
 
 impl<'a> Line<'a> {
@@ -94,6 +101,7 @@ impl<'a> Line<'a> {
         // What became known in the end stands in the last line about it, be it the first one.
         let last = returned || operation.return_ns.is_none();
         let done = |value: Option<u64>| value.filter(|_| last);
+        let causal = operation.causal.as_deref().filter(|_| last);
         Self {
             time: Some(time),
             process: operation.process,
@@ -107,6 +115,9 @@ impl<'a> Line<'a> {
             level: operation.level.as_deref(),
             revision: done(operation.revision),
             at_revision: done(operation.at_revision),
+            dots: causal.map(|causal| &causal.dots[..]),
+            context: causal.and_then(|causal| causal.context.as_deref()),
+            lost: causal.is_some_and(|causal| causal.lost),
         }
     }
 

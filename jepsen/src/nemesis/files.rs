@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::{Instant, sleep};
 
 use super::field::{Field, LOOK};
-use super::members::{replace, wait_serving};
+use super::members::{replace, wait_brought_up, wait_serving};
 use super::strike::Strike;
 use crate::error::LabError;
 
@@ -48,6 +48,7 @@ pub async fn strike(strike: &mut Strike<'_>) -> Result<(), LabError> {
         place.push_str("; it could not repair itself and was replaced");
         replace(field, victim).await?;
     }
+    wait_brought_up(field, victim).await?;
     let noticed = noticed(&log, before);
     field.faults.place(fault, place);
     strike.over(fault, Some(noticed));

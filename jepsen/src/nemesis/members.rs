@@ -25,6 +25,7 @@ pub async fn strike(strike: &mut Strike<'_>) -> Result<(), LabError> {
     let Some(_claim) = field.claim_lossy(victim) else { return Ok(()) };
     let fault = strike.note("replace", &[victim], "requests to the cluster, an empty directory");
     replace(field, victim).await?;
+    wait_brought_up(field, victim).await?;
     strike.over(fault, Some(1));
     Ok(())
 }
@@ -101,6 +102,39 @@ async fn wait_gone(field: &Field, name: &str, deadline: Instant) {
         {
             return;
         }
+        sleep(LOOK * 4).await;
+    }
+}
+
+/// Waits until a node that may have lost its data answers reads of eventual keyspaces, if there are any: then every
+/// other member has brought it up, and another node may lose something.
+pub async fn wait_brought_up(field: &Field, node: usize) -> Result<(), LabError> {
+    let deadline = Instant::now() + REPLACE_MAX;
+    let endpoint = field.cluster.lock().await.endpoint(node);
+    let client = field.cluster.lock().await.client(vec![endpoint], REQUEST_MAX)?;
+    loop {
+        if let Ok(keyspaces) = field.client.keyspaces().list(None, &options()).await {
+            let mut all = keyspaces.into_iter().filter_map(|view| view.keyspace);
+            let Some(keyspace) = all.find(|one| one.kind() == v1::keyspace::Kind::Eventual) else {
+                return Ok(());
+            };
+            let key = "brought-up".into();
+            let request =
+                v1::GetRequest { keyspace: keyspace.name, key, ..v1::GetRequest::default() };
+            if client.get(request, &options()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let mut cluster = field.cluster.lock().await;
+        cluster.check_node(node)?;
+        if Instant::now() >= deadline {
+            return Err(LabError::Node {
+                node: field.names[node].clone(),
+                why: format!("does not read eventual keyspaces after {REPLACE_MAX:?}"),
+                log: cluster.log(node).to_owned(),
+            });
+        }
+        drop(cluster);
         sleep(LOOK * 4).await;
     }
 }

@@ -66,6 +66,9 @@ impl Parameters {
             }
         }
         match &self.system {
+            System::Given(_) if self.workload == WorkloadKind::Eventual => {
+                refused(format!("workload {} needs a cluster of the lab's own", self.workload))
+            }
             System::Given(given) if given.endpoints.is_empty() => {
                 refused("a given cluster has at least one endpoint".to_owned())
             }

@@ -14,6 +14,7 @@ pub mod register;
 mod bank;
 mod cas;
 mod counter;
+mod eventual;
 mod list_append;
 mod load;
 mod script;
@@ -58,11 +59,13 @@ pub enum WorkloadKind {
     ListAppend,
     /// Clients that move between replicas.
     Session,
+    /// Eventual keyspaces.
+    Eventual,
 }
 
 impl WorkloadKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Register,
         Self::Cas,
         Self::Bank,
@@ -70,6 +73,7 @@ impl WorkloadKind {
         Self::Counter,
         Self::ListAppend,
         Self::Session,
+        Self::Eventual,
     ];
 
     /// The word of the command line.
@@ -83,6 +87,7 @@ impl WorkloadKind {
             Self::Counter => "counter",
             Self::ListAppend => "list-append",
             Self::Session => "session",
+            Self::Eventual => "eventual",
         }
     }
 
@@ -97,6 +102,7 @@ impl WorkloadKind {
             Self::Counter => "adds by read and cas, reads",
             Self::ListAppend => "transactions that append to several lists and read them",
             Self::Session => "clients that move between replicas and never go back",
+            Self::Eventual => "puts, deletes and reads of eventual keyspaces at single nodes",
         }
     }
 
@@ -117,6 +123,7 @@ impl WorkloadKind {
                 "writes-follow-reads",
                 "sequential",
             ],
+            (Self::Eventual, _) => &["convergence"],
         }
     }
 
@@ -211,6 +218,7 @@ impl Work {
             WorkloadKind::Counter => Box::new(counter::Counter { keys }),
             WorkloadKind::ListAppend => Box::new(list_append::ListAppend { keys, next }),
             WorkloadKind::Session => Box::new(session::Session { keys, next, seen: 0 }),
+            WorkloadKind::Eventual => Box::new(eventual::Eventual::new(keys, next)),
         }
     }
 }

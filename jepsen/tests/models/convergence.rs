@@ -259,3 +259,74 @@ fn anomalies_have_their_sentences() {
     unknown(&checker, &history("0 w k a \n 0 w k a"), "is written twice");
     unknown(&checker, &history("0 add k a"), "the model knows no such operation");
 }
+
+#[test]
+fn what_went_with_a_disk_is_excused_and_nothing_else() {
+    let checker = ConvergenceChecker;
+    let says = |script: &str, sentence: &str| invalid(&checker, &history(script), sentence);
+    let fine = |script: &str| valid(&checker, &history(script));
+    // It is gone although somebody saw it, or it is not.
+    fine("0 w k a expected=[] lost \n 1 r k [a] node=x \n 2 r k []");
+    fine("0 w k a expected=[] lost \n 2 r k [a]");
+    fine(
+        "0 w k a expected=[] info lost \n 1 r k [a] \n 0 w j b expected=[] \n 2 r k [] \n 2 r j [b]",
+    );
+    // What it had replaced is there again, or is not.
+    let replaced = "0 w k a expected=[] \n 1 w k b expected=[a] lost \n 2 r k";
+    for shown in ["[a]", "[b]"] {
+        fine(&format!("{replaced} {shown}"));
+    }
+    says(&format!("{replaced} []"), "lost: nothing replaced write k \"a\"");
+    says(&format!("{replaced} [a,b]"), "false siblings");
+    let deleted = "0 w k a expected=[] \n 1 del k - expected=[a] lost \n 2 r k";
+    for shown in ["[a]", "[]"] {
+        fine(&format!("{deleted} {shown}"));
+    }
+    // One that took place had seen it: then it took place as well.
+    let seen = "0 w k a expected=[] \n 1 w k b expected=[a] lost \n 1 w k c expected=[b] \n 2 r k";
+    fine(&format!("{seen} [c]"));
+    says(&format!("{seen} [a]"), "\"a\" came back: write k \"b\"");
+    says(&format!("{seen} []"), "lost: nothing replaced write k \"c\"");
+    // A delete that may have gone ends what it had seen, and what that had replaced.
+    let chain =
+        "0 w k a expected=[] \n 1 w k b expected=[a] lost \n 1 del k - expected=[b] lost \n 2 r k";
+    for shown in ["[a]", "[b]", "[]"] {
+        fine(&format!("{chain} {shown}"));
+    }
+}
+
+#[test]
+fn the_last_writer_wins_where_keys_say_so() {
+    let checker = ConvergenceChecker;
+    let says = |script: &str, sentence: &str| invalid(&checker, &history(script), sentence);
+    let two = "0 w lww/k a expected=[] \n 1 w lww/k b expected=[] \n 2 r lww/k";
+    for shown in ["[a]", "[b]"] {
+        valid(&checker, &history(&format!("{two} {shown}")));
+    }
+    says(&format!("{two} [a,b]"), "several values, though the last writer wins");
+    says(&format!("{two} []"), "lost: nothing was deleted");
+    let known = "0 w lww/k a expected=[] \n 1 w lww/k b expected=[a] \n 2 r lww/k";
+    valid(&checker, &history(&format!("{known} [b]")));
+    says(&format!("{known} [a]"), "\"a\" came back");
+    // A delete that did not know of it may win as well.
+    let deleted = "0 w lww/k a expected=[] \n 1 del lww/k - expected=[] \n 2 r lww/k";
+    for shown in ["[a]", "[]"] {
+        valid(&checker, &history(&format!("{deleted} {shown}")));
+    }
+    says("0 w lww/k a \n 2 r lww/k [a] node=x \n 2 r lww/k [] node=y", "do not agree");
+}
+
+#[test]
+fn a_dot_names_one_write() {
+    let checker = ConvergenceChecker;
+    let says = |script: &str| invalid(&checker, &history(script), "stands for two writes");
+    let good =
+        "0 w k a expected=[] dots=x:1 \n 1 w k b expected=[] dots=x:2 \n 2 r k [b,a] dots=x:2,x:1";
+    valid(&checker, &history(good));
+    // What was written anew has another one.
+    valid(&checker, &history("0 w k a expected=[] dots=x:1 \n 2 r k [a] dots=y:1"));
+    says("0 w k a expected=[] dots=x:1 \n 1 w k b expected=[a] dots=x:1 \n 2 r k [b]");
+    says("0 w k a expected=[] dots=x:1 \n 1 w j b expected=[] dots=x:1 \n 2 r k [a] \n 2 r j [b]");
+    says("0 w k a expected=[] dots=x:1 \n 1 del k - expected=[a] dots=x:1 \n 2 r k []");
+    says("0 w k a expected=[] \n 1 w k b expected=[] \n 2 r k [a,b] dots=x:1,x:1");
+}

@@ -6,7 +6,7 @@ use jepsen::{Call, Function, Operation, Outcome, Value};
 pub const STEP_NS: u64 = 10;
 
 /// Operations that follow one another, one a line: process, function, key, value, and then any of
-/// `rev=3`, `at=3`, `node=a`, `level=l`, `expected=v`, `info`, `fail`, `from=10`, `to=20`. A value
+/// `rev=3`, `at=3`, `node=a`, `level=l`, `expected=v`, `dots=a:1,b:2`, `info`, `fail`, `lost`, `from=10`, `to=20`. A value
 /// `-` is absence, `[1,2]` is a list.
 pub fn history(script: &str) -> Vec<Operation> {
     script.lines().map(str::trim).filter(|line| !line.is_empty()).zip(0..).map(operation).collect()
@@ -40,6 +40,11 @@ fn operation((line, number): (&str, u64)) -> Operation {
             ("to", time) => operation.return_ns = Some(time.parse().unwrap()),
             ("info", _) => operation.outcome = Outcome::Info,
             ("fail", _) => operation.outcome = Outcome::Fail,
+            ("lost", _) => operation.causal.get_or_insert_default().lost = true,
+            ("dots", dots) => {
+                operation.causal.get_or_insert_default().dots =
+                    dots.split(',').map(str::to_owned).collect();
+            }
             _ => panic!("no such word: {word}"),
         }
     }

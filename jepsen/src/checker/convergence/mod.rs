@@ -21,16 +21,33 @@
 //! 5. **Nothing is lost**: a value of a write that took place is there unless some operation
 //!    replaced it, be it a delete with an unknown outcome.
 //!
+//! And once more always:
+//!
+//! 6. **A dot names one write.** Where replies say dots, none stands for two values, or for a value and a
+//!    delete.
+//!
+//! **Lost disks.** A write or delete that says so ([`Causal::lost`](crate::operation::Causal)) was acknowledged by
+//! one replica alone, whose disk was lost afterwards. It may have gone with it, though clients saw it: then what it
+//! had replaced is rightly there again. It took place for certain if its value is there in the end, or if a
+//! write that took place had seen it.
+//!
+//! **Last writer wins.** Where the name of a key begins with [`LWW_PREFIX`], replicas keep the newest of
+//! several values. Instead of rules 2 and 5: a read shows one value at most, and in the end there is one if
+//! something was written and nothing deleted.
+//!
 //! Cost: O(n log n + the values in all reads and contexts), but for false siblings, where the
 //! ancestors of each pair of values are walked through as far as they are no older than the older
 //! value; after [`ANCESTORS_MAX`] steps: unknown. Unknown as well if a key that was written has no
 //! last read.
 
 mod ancestry;
+mod dots;
+mod taken;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use self::ancestry::Ancestry;
+use self::taken::Taken;
 use super::set::by_key;
 use super::stop::Stop;
 use super::{Checker, Verdict};
@@ -38,6 +55,9 @@ use crate::operation::{Function, Operation, Outcome};
 use crate::value::Value;
 
 pub use ancestry::ANCESTORS_MAX;
+
+/// What the names of keys begin with whose last writer wins.
+pub const LWW_PREFIX: &str = "lww/";
 
 /// Checks that the replicas of an eventual keyspace converge and lose nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +76,9 @@ impl Checker for ConvergenceChecker {
         }
         let ends = history.iter().filter(|operation| operation.function.writes());
         let settled = ends.map(|write| write.return_ns.unwrap_or(write.invoke_ns)).max();
+        if let Err(reused) = dots::check(history) {
+            return Stop::verdict(Err(reused), history);
+        }
         let mut unjudged = Ok(());
         for (key, places) in by_key(history) {
             let judged = Key::new(history, key, &places)
@@ -77,6 +100,15 @@ struct Change<'h> {
     value: Option<&'h Value>,
     /// What it replaces; `None`: not known.
     replaces: Option<Vec<&'h Value>>,
+    /// It may have gone with a disk.
+    lost: bool,
+}
+
+impl<'h> Change<'h> {
+    /// What it replaces, as far as that is known.
+    fn replaced(&self) -> impl Iterator<Item = &'h Value> {
+        self.replaces.iter().flatten().copied()
+    }
 }
 
 struct Read<'h> {
@@ -132,7 +164,8 @@ impl<'h> Key<'h> {
             {
                 return Err(Stop::Unjudged(format!("key {key:?}: {value} is written twice")));
             }
-            all.changes.push(Change { place, value, replaces });
+            let lost = operation.causal.as_ref().is_some_and(|causal| causal.lost);
+            all.changes.push(Change { place, value, replaces, lost });
         }
         Ok(all)
     }
@@ -141,11 +174,15 @@ impl<'h> Key<'h> {
         for read in &self.reads {
             self.check_written(read)?;
         }
-        self.check_siblings()?;
+        let newest_only = self.key.starts_with(LWW_PREFIX);
+        if newest_only {
+            self.check_single()?;
+        } else {
+            self.check_siblings()?;
+        }
         let last = self.last_reads(settled);
         let Some((first, others)) = last.split_first() else {
-            let acknowledged = |change: &Change<'_>| self.happened(change);
-            if self.changes.iter().any(acknowledged) {
+            if self.changes.iter().any(|change| self.is_certain(change)) {
                 let key = self.key;
                 let why = format!("key {key:?} is not read after all writes returned");
                 return Err(Stop::Unjudged(why));
@@ -160,8 +197,13 @@ impl<'h> Key<'h> {
             let why = format!("nodes do not agree in the end: {}{one}, {}{two}", at(one), at(two));
             return Err(self.broken(why, [first.place, other.place]));
         }
-        self.check_replaced(first, &shown)?;
-        self.check_kept(first, &shown)
+        let taken = Taken::new(self, &shown);
+        self.check_replaced(first, &shown, &taken)?;
+        if newest_only {
+            self.check_any(first, &taken)
+        } else {
+            self.check_kept(first, &shown, &taken)
+        }
     }
 
     /// Rule 1.
@@ -195,8 +237,7 @@ impl<'h> Key<'h> {
     /// Rule 2.
     fn check_siblings(&self) -> Result<(), Stop> {
         let parents = self.changes.iter().map(|change| {
-            let replaces = change.replaces.iter().flatten();
-            replaces.filter_map(|value| self.writers.get(value).copied()).collect()
+            change.replaced().filter_map(|value| self.writers.get(value).copied()).collect()
         });
         let mut ancestry = Ancestry::new(parents.collect());
         for read in &self.reads {
@@ -243,26 +284,44 @@ impl<'h> Key<'h> {
         last.into_values().collect()
     }
 
-    /// Whether a change certainly took place.
-    fn happened(&self, change: &Change<'h>) -> bool {
-        self.history[change.place].outcome == Outcome::Ok
-            || change.value.is_some_and(|value| self.seen.contains(value))
+    /// Rule 2 where the last writer wins.
+    fn check_single(&self) -> Result<(), Stop> {
+        let Some(read) = self.reads.iter().find(|read| read.siblings.len() > 1) else {
+            return Ok(());
+        };
+        let why =
+            format!("several values, though the last writer wins: {}", self.history[read.place]);
+        let writers = read.siblings.iter().map(|value| self.changes[self.writers[value]].place);
+        Err(self.broken(why, writers.chain([read.place])))
+    }
+
+    /// Whether a change took place by what it says itself, or by what clients saw.
+    fn is_certain(&self, change: &Change<'h>) -> bool {
+        let seen = || change.value.is_some_and(|value| self.seen.contains(value));
+        !change.lost && (self.history[change.place].outcome == Outcome::Ok || seen())
     }
 
     /// What shows that a change took place, if it does not say so itself.
     fn proof(&self, change: &Change<'h>) -> Option<usize> {
         let value = change.value.filter(|_| self.history[change.place].outcome != Outcome::Ok)?;
         let read = self.reads.iter().find(|read| read.siblings.contains(&value));
-        let replaces = |other: &&Change<'h>| other.replaces.iter().flatten().any(|v| *v == value);
+        let replaces = |other: &&Change<'h>| other.replaced().any(|replaced| replaced == value);
         let replaced = || self.changes.iter().find(replaces).map(|change| change.place);
         read.map(|read| read.place).or_else(replaced)
     }
 
     /// Rule 4.
-    fn check_replaced(&self, last: &Read<'h>, there: &HashSet<&Value>) -> Result<(), Stop> {
-        for change in self.changes.iter().filter(|change| self.happened(change)) {
-            let replaced = change.replaces.iter().flatten().find(|value| there.contains(*value));
-            let Some(replaced) = replaced else { continue };
+    fn check_replaced(
+        &self,
+        last: &Read<'h>,
+        there: &HashSet<&'h Value>,
+        taken: &Taken,
+    ) -> Result<(), Stop> {
+        for number in taken.numbers() {
+            let change = &self.changes[number];
+            let Some(replaced) = change.replaced().find(|value| there.contains(value)) else {
+                continue;
+            };
             let operation = &self.history[change.place];
             let did = if change.value.is_some() { "replaced" } else { "deleted" };
             let why = format!(
@@ -270,22 +329,28 @@ impl<'h> Key<'h> {
                 at(&self.history[last.place]),
                 self.history[last.place]
             );
-            let write = self.writers.get(*replaced).map(|&number| self.changes[number].place);
-            let others = write.into_iter().chain(self.proof(change));
-            return Err(self.broken(why, others.chain([change.place, last.place])));
+            let write = self.writers.get(replaced).map(|&number| self.changes[number].place);
+            let others = write.into_iter().chain(taken.grounds(self, number));
+            return Err(self.broken(why, others.chain([last.place])));
         }
         Ok(())
     }
 
     /// Rule 5.
-    fn check_kept(&self, last: &Read<'h>, there: &HashSet<&'h Value>) -> Result<(), Stop> {
-        let replaced = self.replaced(there);
+    fn check_kept(
+        &self,
+        last: &Read<'h>,
+        there: &HashSet<&'h Value>,
+        taken: &Taken,
+    ) -> Result<(), Stop> {
+        let replaced = taken.replaced(self, there);
         // Without a context, anything called before its return may have been replaced.
         let blind = self.changes.iter().filter(|change| change.replaces.is_none());
         let blind = blind.map(|change| (self.history[change.place].end_ns(), change.place));
         let mut blind: Vec<(u64, usize)> = blind.collect();
         blind.sort_unstable();
-        for change in self.changes.iter().filter(|change| self.happened(change)) {
+        for number in taken.numbers() {
+            let change = &self.changes[number];
             let operation = &self.history[change.place];
             let Some(value) = change.value else { continue };
             let by_blind = blind
@@ -299,24 +364,26 @@ impl<'h> Key<'h> {
             let read = &self.history[last.place];
             let why =
                 format!("lost: nothing replaced {operation}, but in the end {}{read}", at(read));
-            let proof = self.proof(change).into_iter();
-            return Err(self.broken(why, proof.chain([change.place, last.place])));
+            return Err(
+                self.broken(why, taken.grounds(self, number).into_iter().chain([last.place]))
+            );
         }
         Ok(())
     }
 
-    /// What may have been replaced, given what is there in the end: by all that happened, and by
-    /// deletes with an unknown outcome that can have happened. A *write* with an unknown outcome
-    /// whose value nobody saw cannot: its value would be there, or somebody would have replaced it.
-    fn replaced(&self, there: &HashSet<&'h Value>) -> HashSet<&'h Value> {
-        let spares = |change: &Change<'h>| {
-            !change.replaces.iter().flatten().any(|value| there.contains(value))
-        };
-        let counts = |change: &&Change<'h>| {
-            self.happened(change) || (change.value.is_none() && spares(change))
-        };
-        let changes = self.changes.iter().filter(counts);
-        changes.flat_map(|change| change.replaces.iter().flatten().copied()).collect()
+    /// Rule 5 where the last writer wins.
+    fn check_any(&self, last: &Read<'h>, taken: &Taken) -> Result<(), Stop> {
+        let deleted = self.changes.iter().any(|change| change.value.is_none());
+        if deleted || !last.siblings.is_empty() {
+            return Ok(());
+        }
+        let Some(number) = taken.numbers().next() else { return Ok(()) };
+        let (write, read) = (&self.history[self.changes[number].place], &self.history[last.place]);
+        let why = format!(
+            "lost: nothing was deleted, also not {write}, but in the end {}{read}",
+            at(read)
+        );
+        Err(self.broken(why, taken.grounds(self, number).into_iter().chain([last.place])))
     }
 
     fn broken(&self, why: String, places: impl IntoIterator<Item = usize>) -> Stop {

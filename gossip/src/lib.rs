@@ -33,7 +33,7 @@
 //! [`replica`] has the guarantees.
 //!
 //! # Left out
-//! In [`group`], so far: dormant certificates, retirement and quorum reads.
+//! In [`group`], so far: dormant certificates and retirement.
 
 pub mod actor;
 pub mod batch;

@@ -4,7 +4,7 @@
 //! answer    of one replica: what it stores live of the key, and eff(k)
 //! join      a value stays unless one of the answers has its dot in eff(k) and not the value
 //! token     all of eff(k) together
-//! repair    to each that lacks a value of the join: its record, if one answer has its context
+//! repair    to each that lacks a value or a delete of the join: its record, if one answer has its context
 //! ```
 //!
 //! # Guarantees
@@ -30,6 +30,8 @@ use crate::token::Token;
 pub struct Answer {
     /// Its values, also those past their deadline.
     pub live: BTreeMap<Dot, Sibling>,
+    /// Its certificates that do not sleep.
+    pub certificates: BTreeMap<Dot, Sibling>,
     /// eff(k): what it stores or knows to be obsolete, and at least the highest stamp of that.
     pub seen: Token,
 }
@@ -39,6 +41,8 @@ pub struct Answer {
 pub struct Joined {
     /// The values, with a context where one of the answers has it.
     pub live: BTreeMap<Dot, Sibling>,
+    /// All certificates, likewise. What they superseded is not among the values.
+    pub certificates: BTreeMap<Dot, Sibling>,
     /// The token of the read.
     pub seen: Token,
 }
@@ -47,10 +51,10 @@ impl Answer {
     /// What the replica says of the key now.
     #[must_use]
     pub fn of(replica: &Replica, key: &EntryKey) -> Leaving<Self> {
-        let live = replica.entry(key).into_iter().flat_map(Entry::live);
-        let live = live.map(|(dot, sibling)| (dot, sibling.clone())).collect();
+        let siblings = replica.entry(key).map(Entry::siblings).cloned().unwrap_or_default();
+        let (live, certificates) = siblings.into_iter().partition(|(_, sibling)| sibling.is_live());
         let Leaving { after, what: seen } = replica.token(key);
-        Leaving { after, what: Self { live, seen } }
+        Leaving { after, what: Self { live, certificates, seen } }
     }
 
     /// Whether the replica knows the dot to be obsolete.
@@ -63,6 +67,7 @@ impl Answer {
 #[must_use]
 pub fn join(answers: &[Answer]) -> Joined {
     let mut live: BTreeMap<Dot, Sibling> = BTreeMap::new();
+    let mut certificates: BTreeMap<Dot, Sibling> = BTreeMap::new();
     let mut context = Clock::default();
     let mut stamp = Stamp::ZERO;
     for answer in answers {
@@ -72,13 +77,20 @@ pub fn join(answers: &[Answer]) -> Joined {
             if answers.iter().any(|other| other.refuses(*dot)) {
                 continue;
             }
-            let known = live.entry(*dot).or_insert_with(|| sibling.clone());
-            if known.context.is_none() {
-                known.context.clone_from(&sibling.context);
-            }
+            take(&mut live, *dot, sibling);
+        }
+        for (dot, certificate) in &answer.certificates {
+            take(&mut certificates, *dot, certificate);
         }
     }
-    Joined { live, seen: Token { context: Arc::new(context), stamp } }
+    Joined { live, certificates, seen: Token { context: Arc::new(context), stamp } }
+}
+
+fn take(into: &mut BTreeMap<Dot, Sibling>, dot: Dot, sibling: &Sibling) {
+    let known = into.entry(dot).or_insert_with(|| sibling.clone());
+    if known.context.is_none() {
+        known.context.clone_from(&sibling.context);
+    }
 }
 
 impl Joined {
@@ -89,6 +101,26 @@ impl Joined {
         let lacks = |dot: &Dot| !answer.seen.context.contains(*dot);
         let values = self.live.iter().filter(|(dot, _)| lacks(dot));
         values.filter_map(|(dot, sibling)| sibling.record(key, *dot)).collect()
+    }
+
+    /// The certificates that who gave this answer does not know of and that can be sent, likewise.
+    #[must_use]
+    pub fn unknown_deletes(&self, key: &EntryKey, answer: &Answer) -> Vec<Record> {
+        let is_unknown = |dot: &Dot| !answer.seen.context.contains(*dot);
+        let unknown = self.certificates.iter().filter(|(dot, _)| is_unknown(dot));
+        unknown.filter_map(|(dot, certificate)| certificate.record(key, *dot)).collect()
+    }
+
+    /// What an `lww` keyspace shows: the value with the highest place, if it is not past its deadline, and if no
+    /// delete has that place or a higher one. A replica that holds both ends the value (`Entry::collapse`); here one
+    /// may have the value and the other the delete.
+    #[must_use]
+    pub fn winner(&self, now: Stamp) -> Option<(Dot, &Sibling)> {
+        let highest = self.live.iter().max_by_key(|(dot, sibling)| (sibling.place(), **dot));
+        let ended = self.certificates.values().map(Sibling::place).max();
+        let (dot, sibling) = highest?;
+        let wins = ended.is_none_or(|ended| sibling.place() > ended) && sibling.is_shown(now);
+        wins.then_some((*dot, sibling))
     }
 }
 
@@ -153,6 +185,23 @@ mod tests {
         let after = join(&[Answer::of(&a, &key()).what, Answer::of(&b, &key()).what]);
         assert_eq!(after.live.len(), 1, "it is an answer all the same");
         assert_eq!(after.lacking(&key(), &Answer::of(&b, &key()).what), []);
+    }
+
+    #[test]
+    fn a_delete_that_one_knows_of_is_told_and_ends_what_is_older() {
+        let (mut a, mut b) = (replica(1), replica(2));
+        let value_of_a = put(&mut a, value(), Basis::Held, 5);
+        let delete = put(&mut b, Body::Certificate, Basis::Held, 9);
+        let answers = [Answer::of(&a, &key()).what, Answer::of(&b, &key()).what];
+        let joined = join(&answers);
+        assert_eq!(joined.live.len(), 1, "neither knew of the other: the value stays a sibling");
+        assert_eq!(joined.winner(Stamp(10)), None, "the last writer deleted");
+        assert_eq!(joined.unknown_deletes(&key(), &answers[0]), [delete]);
+        assert_eq!(joined.unknown_deletes(&key(), &answers[1]), []);
+        let later = put(&mut a, value(), Basis::Held, 11);
+        let joined = join(&[Answer::of(&a, &key()).what, answers[1].clone()]);
+        assert_eq!(joined.winner(Stamp(12)).map(|(dot, _)| dot), Some(later.dot));
+        assert_ne!(later.dot, value_of_a.dot);
     }
 
     #[test]

@@ -76,6 +76,88 @@ async fn b55_a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
     all_have(&fleet, &[0, 1, 2], "a", &[]).await;
 }
 
+/// A node hears of nothing while it is away; a read through it sees what the other two acknowledged all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quorum_read_sees_what_a_majority_acknowledged_through_any_node() {
+    let mut fleet = Fleet::boot(3, 0).await;
+    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
+    done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "old", "--ack", "all"]);
+    let quorum = |kv: &Kv, key: &str| {
+        let args = ["-k", "carts", "get", key, "--consistency", "quorum", "-o", "json"];
+        json(&done(kv, &args))
+    };
+    for (round, away) in [2, 0, 1].into_iter().enumerate() {
+        fleet.cluster.kill(away);
+        let (at, value) = ((away + 1) % 3, format!("v{round}"));
+        let there = fleet.kv_at(at);
+        done(&there, &["-k", "carts", "put", "a", &value, "--ack", "quorum"]);
+        done(&there, &["-k", "carts", "put", &value, "v", "--ack", "quorum"]);
+        fleet.start(away).await;
+        for node in 0..3 {
+            let reply = quorum(&fleet.kv_at(node), "a");
+            assert_eq!(reply["value"], value.as_str(), "at {node}: {reply}");
+            assert_eq!(reply["level"], "quorum");
+            assert!(reply["answered_by"].as_array().is_some_and(|by| by.len() >= 2), "{reply}");
+        }
+        let back = fleet.kv_at(away);
+        let listed = done(&back, &["-k", "carts", "ls", "--keys-only", "--consistency", "quorum"]);
+        assert_eq!(listed.lines().count(), 2 + round, "{listed}");
+    }
+    // Alone there is no majority.
+    for node in [1, 2] {
+        fleet.cluster.kill(node);
+    }
+    let alone = fleet.kv_at(0);
+    let read = ["-k", "carts", "get", "a", "--consistency", "quorum", "--timeout", "3s"];
+    let mut last = String::new();
+    until("a read without a majority is refused", || {
+        let (code, _, err) = alone.outcome(&read);
+        last = err;
+        code == 5 && (last.contains("KV1407") || last.contains("KV1205"))
+    })
+    .await;
+    assert_eq!(values(&alone, "a").unwrap(), ["v2"], "what it has it shows: {last}");
+}
+
+/// A member comes and another one goes; majorities are those of the members that there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn majorities_follow_the_members() {
+    let mut fleet = Fleet::boot(3, 1).await;
+    let kv = fleet.kv();
+    done(&kv, &["keyspace", "create", "carts", "--kind", "eventual"]);
+    done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "three", "--ack", "quorum"]);
+    done(&kv, &["cluster", "add", &format!("n4={}", fleet.cluster.peer_address(3))]);
+    fleet.start(3).await;
+    until("promotion", || fleet.role("n4") == "voter").await;
+    let fourth = fleet.kv_at(3);
+    let read = ["-k", "carts", "get", "a", "--consistency", "quorum", "-o", "json"];
+    let answered_by = |kv: &Kv| {
+        let (code, out, _) = kv.outcome(&read);
+        (code == 0).then(|| json(&out)["answered_by"].as_array().map_or(0, Vec::len))
+    };
+    until("a majority of four", || answered_by(&fourth) == Some(3)).await;
+    done(&fourth, &["-k", "carts", "put", "a", "four", "--ack", "all"]);
+    // Two of four are none.
+    for node in [0, 1] {
+        fleet.cluster.kill(node);
+    }
+    let (code, _, err) = fourth.outcome(&["-k", "carts", "put", "a", "x", "--ack", "quorum"]);
+    assert!(code == 5 && err.contains("KV1407"), "{code} {err}");
+    for node in [0, 1] {
+        fleet.start(node).await;
+    }
+    // One change after the other is carried out.
+    for gone in ["n4", "n3"] {
+        let remove = ["cluster", "remove", gone, "--yes"];
+        until(&format!("{gone} is removed"), || kv.outcome(&remove).0 == 0).await;
+        until(&format!("{gone} has left"), || fleet.role(gone).is_empty()).await;
+    }
+    let first = fleet.kv_at(0);
+    until("a majority of two", || answered_by(&first) == Some(2)).await;
+    done(&first, &["-k", "carts", "put", "a", "two", "--ack", "all"]);
+    assert_eq!(values(&fleet.kv_at(1), "a").unwrap(), ["two"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_all_nodes_were_killed() {
     let mut fleet = Fleet::boot(3, 0).await;

@@ -1,10 +1,10 @@
 //! Writes that wait until enough members have them durably.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proto::NodeId;
 
-use super::Group;
+use super::{Configuration, Group, Need};
 use crate::dot::Dot;
 
 /// A write that enough members have.
@@ -24,17 +24,32 @@ pub(super) struct Acks {
 
 #[derive(Debug)]
 struct Open {
-    /// Other members that have to have it.
-    wanted: usize,
-    by: BTreeSet<NodeId>,
+    need: Need,
+    /// Who said that it has it durably, and which configuration it followed then.
+    by: BTreeMap<NodeId, u64>,
+}
+
+impl Open {
+    /// The other members that count.
+    fn counted(&self, configuration: &Configuration) -> impl Iterator<Item = NodeId> {
+        let counts = |(node, epoch): &(&NodeId, &u64)| {
+            **epoch == configuration.epoch && configuration.others.contains(node)
+        };
+        self.by.iter().filter(counts).map(|(node, _)| *node)
+    }
+
+    fn is_complete(&self, configuration: &Configuration) -> bool {
+        let own = usize::from(configuration.counts_itself);
+        self.counted(configuration).count() + own >= configuration.need(self.need)
+    }
 }
 
 impl Acks {
-    /// Waits until `wanted` members have the write, of which the own one is one.
-    pub(super) fn open(&mut self, dot: Dot, wanted: usize) {
-        if wanted > 1 {
-            let open = self.open.entry(dot).or_insert(Open { wanted: 0, by: BTreeSet::new() });
-            open.wanted = open.wanted.max(wanted - 1);
+    /// Waits until so many members have the write, of which the own one is one.
+    pub(super) fn open(&mut self, dot: Dot, need: Need) {
+        if need > Need::One {
+            let open = self.open.entry(dot).or_insert(Open { need, by: BTreeMap::new() });
+            open.need = open.need.max(need);
         }
     }
 
@@ -42,17 +57,18 @@ impl Acks {
         self.open.contains_key(&dot)
     }
 
-    pub(super) fn durable(&mut self, dot: Dot, at: NodeId) {
+    pub(super) fn durable(&mut self, dot: Dot, at: NodeId, epoch: u64) {
         if let Some(open) = self.open.get_mut(&dot) {
-            open.by.insert(at);
+            let said = open.by.entry(at).or_insert(epoch);
+            *said = epoch.max(*said);
         }
     }
 }
 
 impl Group {
     /// Waits again for acknowledgements of a write that was taken before.
-    pub fn wait_for(&mut self, dot: Dot, wanted: usize) {
-        self.acks.open(dot, wanted);
+    pub fn wait_for(&mut self, dot: Dot, need: Need) {
+        self.acks.open(dot, need);
         self.settle_acks();
     }
 
@@ -60,7 +76,7 @@ impl Group {
     #[must_use]
     pub fn holders(&self, dot: Dot) -> Vec<NodeId> {
         let open = self.acks.open.get(&dot);
-        open.map(|open| open.by.iter().copied().collect()).unwrap_or_default()
+        open.map(|open| open.by.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Nobody waits for the acknowledgements of a write any more. Answers the members that have it durably so far,
@@ -69,7 +85,7 @@ impl Group {
         let open = self.acks.open.remove(&dot);
         let acks = &self.acks;
         self.rumors.forget(|dot| acks.waits(dot));
-        open.map(|open| open.by.into_iter().collect()).unwrap_or_default()
+        open.map(|open| open.by.into_keys().collect()).unwrap_or_default()
     }
 
     /// Takes note of what a member's clock says that it has: it says so only of what is durable there.
@@ -77,17 +93,20 @@ impl Group {
         for (dot, open) in &mut self.acks.open {
             for (node, member) in &self.members {
                 if member.clock.contains(*dot) {
-                    open.by.insert(*node);
+                    let said = open.by.entry(*node).or_insert(member.clock_epoch);
+                    *said = member.clock_epoch.max(*said);
                 }
             }
-            open.by.retain(|node| self.members.contains_key(node));
+            open.by.retain(|node, _| self.members.contains_key(node));
         }
-        let complete = |open: &Open| open.by.len() >= open.wanted;
-        let done: Vec<Dot> =
-            self.acks.open.iter().filter(|(_, open)| complete(open)).map(|(dot, _)| *dot).collect();
+        let configuration = &self.configuration;
+        let complete = self.acks.open.iter().filter(|(_, open)| open.is_complete(configuration));
+        let done: Vec<Dot> = complete.map(|(dot, _)| *dot).collect();
         for dot in done {
-            let by = self.give_up(dot);
-            self.acked.push(Acked { dot, by });
+            let open = self.acks.open.get(&dot);
+            let by = open.map(|open| open.counted(&self.configuration).collect());
+            self.give_up(dot);
+            self.acked.push(Acked { dot, by: by.unwrap_or_default() });
         }
     }
 }

@@ -11,6 +11,9 @@
 //! Numbers are of variable length. A Hello and a part of a session have [bytes of their own](crate::session), which reach
 //! to the end. What is not in this form is refused; memory is taken in proportion to the bytes.
 
+mod answer;
+
+use super::answer::Unread;
 use super::message::{Message, Refusal, Turn};
 use super::walk::Below;
 use crate::actor::ActorId;
@@ -38,6 +41,10 @@ const PING: u8 = 11;
 const PONG: u8 = 12;
 const OFFER: u8 = 20;
 const FETCH: u8 = 21;
+const EPOCH: u8 = 13;
+const READ: u8 = 14;
+const ANSWER: u8 = 15;
+const REPAIR: u8 = 16;
 
 const CHILDREN: u8 = 0;
 const KEYS: u8 = 1;
@@ -48,6 +55,8 @@ const NOTHING: [u8; 8] = [0; 8];
 const TURNS: [Turn; 3] = [Turn::Ask, Turn::Same, Turn::Serve];
 const REFUSALS: [Refusal; 4] =
     [Refusal::Unknown, Refusal::OtherData, Refusal::Damaged, Refusal::Minted];
+const UNREAD: [Unread; 4] =
+    [Unread::OtherEpoch, Unread::Recovering, Unread::Damaged, Unread::TooLong];
 
 impl Message {
     /// The bytes of this message, for a peer that knows the folds up to `through`.
@@ -55,9 +64,10 @@ impl Message {
     pub fn encode(&self, through: FoldNumber) -> Vec<u8> {
         let mut out = vec![FORMAT];
         match self {
-            Self::Hello { hello, turn } => {
+            Self::Hello { hello, turn, epoch } => {
                 out.push(HELLO);
                 put_choice(&mut out, &TURNS, turn);
+                put_number(&mut out, *epoch);
                 out.extend_from_slice(&hello.encode(through));
             }
             Self::Refused { session, why } => {
@@ -102,9 +112,31 @@ impl Message {
                 out.extend_from_slice(dot.actor.as_bytes());
                 put_number(&mut out, dot.counter);
             }
-            Self::Stored { id } => {
-                out.push(STORED);
-                put_number(&mut out, *id);
+            Self::Stored { id, epoch } => put_two(&mut out, STORED, *id, *epoch),
+            Self::Epoch { epoch } => {
+                out.push(EPOCH);
+                put_number(&mut out, *epoch);
+            }
+            Self::Read { id, epoch, range } => {
+                put_two(&mut out, READ, *id, *epoch);
+                answer::put_range(&mut out, range);
+            }
+            Self::Answer { id, epoch, told } => {
+                put_two(&mut out, ANSWER, *id, *epoch);
+                match told {
+                    Ok(told) => {
+                        out.push(0);
+                        answer::put_told(&mut out, told, through);
+                    }
+                    Err(why) => {
+                        out.push(1);
+                        put_choice(&mut out, &UNREAD, why);
+                    }
+                }
+            }
+            Self::Repair { batch } => {
+                out.push(REPAIR);
+                put_bytes(&mut out, batch);
             }
             Self::Ping { asked } => {
                 out.push(PING);
@@ -135,7 +167,8 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
     Ok(match reader.byte()? {
         HELLO => {
             let turn = read_choice(reader, &TURNS)?;
-            Message::Hello { hello: Hello::decode(reader.rest(), folds)?, turn }
+            let epoch = reader.number()?;
+            Message::Hello { hello: Hello::decode(reader.rest(), folds)?, turn, epoch }
         }
         REFUSED => {
             let session = reader.number()?;
@@ -158,7 +191,6 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
         }
         WALKED => Message::Walked { session: reader.number()?, tells: reader.number()? },
         RUMOR => Message::Rumor { id: reader.number()?, batch: reader.bytes()? },
-        STORED => Message::Stored { id: reader.number()? },
         PING => Message::Ping { asked: reader.number()? },
         PONG => {
             let (asked, received) = (reader.number()?, reader.number()?);
@@ -166,6 +198,22 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
         }
         OFFER => Message::Offer { id: reader.number()?, batch: reader.bytes()? },
         FETCH => Message::Fetch { dot: read_dot(reader)? },
+        STORED => Message::Stored { id: reader.number()?, epoch: reader.number()? },
+        EPOCH => Message::Epoch { epoch: reader.number()? },
+        READ => {
+            let (id, epoch) = (reader.number()?, reader.number()?);
+            Message::Read { id, epoch, range: answer::read_range(reader)? }
+        }
+        ANSWER => {
+            let (id, epoch) = (reader.number()?, reader.number()?);
+            let told = match reader.byte()? {
+                0 => Ok(answer::read_told(reader, folds)?),
+                1 => Err(read_choice(reader, &UNREAD)?),
+                _ => return Err(DecodeError::OutOfRange("kind of an answer")),
+            };
+            Message::Answer { id, epoch, told }
+        }
+        REPAIR => Message::Repair { batch: reader.bytes()? },
         _ => return Err(DecodeError::OutOfRange("kind of a message")),
     })
 }

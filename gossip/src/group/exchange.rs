@@ -101,10 +101,11 @@ impl Group {
             self.asking.insert(peer, asking);
         }
         let hello = Hello::of(&self.replica, session, self.epoch, Vec::new()).what;
-        self.send(peer, Message::Hello { hello, turn });
+        let epoch = self.configuration.epoch;
+        self.send(peer, Message::Hello { hello, turn, epoch });
     }
 
-    pub(super) fn hello(&mut self, from: NodeId, hello: Hello, turn: Turn) {
+    pub(super) fn hello(&mut self, from: NodeId, hello: Hello, (turn, epoch): (Turn, u64)) {
         let meeting = meet(&self.replica, self.epoch, &hello);
         let refused = match meeting {
             Meeting::Same | Meeting::Differs => None,
@@ -131,6 +132,7 @@ impl Group {
             if is_other || !member.clock.covers(&hello.clock) {
                 member.clock = hello.clock.clone();
             }
+            member.clock_epoch = if is_other { epoch } else { epoch.max(member.clock_epoch) };
             member.folds = hello.folds;
         }
         self.settle_acks();

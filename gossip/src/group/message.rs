@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::answer::{ReadRange, Told, Unread};
 use super::walk::Below;
 use crate::dot::Dot;
 use crate::record::EntryKey;
@@ -17,6 +18,8 @@ pub enum Message {
         hello: Hello,
         /// What is wanted of the receiver.
         turn: Turn,
+        /// The configuration that the sender follows.
+        epoch: u64,
     },
     /// R to S and back: the session does not go on, for this reason.
     Refused {
@@ -87,6 +90,8 @@ pub enum Message {
     Stored {
         /// Names the rumor, or the offer.
         id: u64,
+        /// The configuration that the sender follows.
+        epoch: u64,
     },
     /// What time is it there? All times are of the members' own clocks, in microseconds since 1970.
     Ping {
@@ -101,6 +106,34 @@ pub enum Message {
         received: u64,
         /// When this was answered.
         answered: u64,
+    },
+    /// The sender follows this configuration from now on.
+    Epoch {
+        /// Its number.
+        epoch: u64,
+    },
+    /// What is there of these keys?
+    Read {
+        /// Names the read.
+        id: u64,
+        /// The configuration that the sender follows. Who follows another one refuses.
+        epoch: u64,
+        /// The keys.
+        range: ReadRange,
+    },
+    /// Answers a [`Message::Read`].
+    Answer {
+        /// Names the read.
+        id: u64,
+        /// The configuration that the sender follows.
+        epoch: u64,
+        /// What it has, or why that does not count.
+        told: Result<Told, Unread>,
+    },
+    /// Writes that the receiver's answer to a read lacked.
+    Repair {
+        /// A batch of records, in its bytes.
+        batch: Bytes,
     },
 }
 

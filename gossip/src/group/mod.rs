@@ -13,6 +13,8 @@
 //! - What every member is known to have is forgotten: contexts and certificates (`forgetting.rs`).
 //! - Members ask each other for the time, and stamp with the median of their clocks (`pings.rs`).
 //! - Values whose time is over end (`expiry.rs`).
+//! - A read may ask a majority of the members, and tells them what they lack (`reads.rs`). Who counts for that, and for
+//!   writes that are to be acknowledged by others, says the configuration (`configuration.rs`).
 //!
 //! # Order of things
 //! [`Group::poll`] gives out items and messages together. The items become durable first, all of them as one; then
@@ -23,10 +25,12 @@
 //! - Any message may be lost, come twice, late, or from a peer that is not what it says, without harm to what is stored.
 //! - With links between all members and nothing written, all have the same after some exchanges.
 //! - What waits for peers is bounded: sessions by the number of members, their parts by [`UNTAKEN_BYTES_MAX`], rumors by
-//!   [`RUMOR_BYTES_MAX`], offers by [`OFFERS_MAX`].
+//!   [`RUMOR_BYTES_MAX`], offers by [`OFFERS_MAX`], reads by [`READS_MAX`] and [`READ_BYTES_MAX`].
 
 mod acks;
+mod answer;
 mod codec;
+mod configuration;
 mod exchange;
 mod expiry;
 mod forgetting;
@@ -34,14 +38,18 @@ mod message;
 mod names;
 mod offer;
 mod pings;
+mod reads;
 mod rumor;
 mod view;
 mod walk;
 
 pub use acks::Acked;
+pub use answer::{ANSWER_VALUES_MAX, ReadRange, ReadValues, Unread, ValuePlace, value_place};
+pub use configuration::{Configuration, Need};
 pub use expiry::{EXPIRED_MAX, SETTLE_MS, TURN_MS};
 pub use offer::{FETCHES_MAX, OFFERED_BYTES, OFFERS_MAX};
 pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
+pub use reads::{Gathered, Missed, READ_BYTES_MAX, READS_MAX};
 pub use view::{BLOCKED_COUNTED_MAX, Compared, PeerView, Traffic, View};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +67,7 @@ use self::forgetting::Ages;
 use self::message::Message;
 use self::offer::Offers;
 use self::pings::Pings;
+use self::reads::Reads;
 use self::rumor::Rumors;
 use self::view::{Look, Marks};
 use crate::actor::ActorId;
@@ -153,6 +162,8 @@ pub struct Counts {
     pub expired_for_others: u64,
     /// Keys that walks of hash trees found to differ.
     pub keys_differing: u64,
+    /// Records that a read found missing at a member that was asked, sent there or stored here.
+    pub repaired: u64,
     /// What was said and heard.
     pub traffic: Traffic,
 }
@@ -176,6 +187,10 @@ struct Member {
     actor: Option<ActorId>,
     /// Its clock, as it said last.
     clock: Clock,
+    /// The configuration that it followed then.
+    clock_epoch: u64,
+    /// The configuration that it follows, as it said last.
+    epoch: Option<u64>,
     /// It knows the folds up to this one.
     folds: FoldNumber,
     /// It has brought this replica up since the start, or was found equal.
@@ -199,8 +214,11 @@ pub struct Group {
     /// The node's corrected clock.
     wall_ms: u64,
     next_ping_ms: u64,
-    /// The others.
+    /// The others that are talked to.
     members: BTreeMap<NodeId, Member>,
+    /// Who of them counts.
+    configuration: Configuration,
+    is_recovering: bool,
     next_exchange_ms: u64,
     sessions: u64,
     asking: BTreeMap<NodeId, Asking>,
@@ -210,6 +228,7 @@ pub struct Group {
     rumors: Rumors,
     offers: Offers,
     acks: Acks,
+    reads: Reads,
     ages: Ages,
     expiry: Expiry,
     ahead: Option<Ahead>,
@@ -233,6 +252,7 @@ impl Group {
         // What peers still say to an earlier life of this member is not to be taken for an answer.
         let sessions = rng.random::<u64>() >> 1;
         let rumors = Rumors::starting(rng.random::<u64>() >> 1);
+        let reads = Reads::starting(rng.random::<u64>() >> 1);
         Self {
             hlc: Hlc::starting(replica.state().highest()),
             replica,
@@ -243,6 +263,8 @@ impl Group {
             wall_ms: 0,
             next_ping_ms: 0,
             members: BTreeMap::new(),
+            configuration: Configuration::default(),
+            is_recovering: false,
             next_exchange_ms: 0,
             sessions,
             asking: BTreeMap::new(),
@@ -251,6 +273,7 @@ impl Group {
             rumors,
             offers: Offers::default(),
             acks: Acks::default(),
+            reads,
             ages,
             expiry: Expiry::default(),
             ahead: None,
@@ -338,28 +361,20 @@ impl Group {
         self.counts
     }
 
-    /// The other members, from now on.
-    pub fn set_members(&mut self, others: &BTreeSet<NodeId>) {
-        self.members.retain(|node, _| others.contains(node));
-        for node in others {
-            self.members.entry(*node).or_default();
-        }
-        self.asking.retain(|node, _| others.contains(node));
-        self.serving.retain(|node, _| others.contains(node));
-        self.settle_acks();
-    }
-
     /// The link to a peer is up or down.
     pub fn link(&mut self, node: NodeId, is_up: bool) {
         let Some(member) = self.members.get_mut(&node) else { return };
-        if member.is_linked != is_up {
+        let was_up = std::mem::replace(&mut member.is_linked, is_up);
+        if was_up != is_up {
             // It may have another clock when it comes back.
             member.pings = Pings::default();
         }
-        member.is_linked = is_up;
         if !is_up {
             self.asking.remove(&node);
             self.serving.remove(&node);
+        } else if !was_up {
+            let epoch = self.configuration.epoch;
+            self.send(node, Message::Epoch { epoch });
         }
     }
 
@@ -383,15 +398,8 @@ impl Group {
         }
     }
 
-    /// Members with a link, this one among them.
-    #[must_use]
-    pub fn reachable(&self) -> usize {
-        1 + self.linked().count()
-    }
-
-    /// All members, this one among them.
-    #[must_use]
-    pub fn size(&self) -> usize {
+    /// All that are talked to, this one among them.
+    fn size(&self) -> usize {
         1 + self.members.len()
     }
 
@@ -415,13 +423,14 @@ impl Group {
         self.forget();
         self.push();
         self.look();
+        self.tick_reads();
     }
 
-    /// Takes a write of a client that wants `wanted` members to have it durably, this one among them.
+    /// Takes a write of a client that wants so many members to have it durably, this one among them.
     ///
     /// # Errors
     /// [`WriteRefused`]; nothing changed.
-    pub fn write(&mut self, write: &Write, wanted: usize) -> Result<(Dot, Stamp), WriteRefused> {
+    pub fn write(&mut self, write: &Write, need: Need) -> Result<(Dot, Stamp), WriteRefused> {
         let mut written = self.replica.write(write, &mut self.hlc, self.wall_ms);
         if matches!(written, Err(WriteRefused::OwnActorAhead)) {
             self.mint();
@@ -429,7 +438,7 @@ impl Group {
         }
         let written = written?;
         let (dot, stamp) = (written.record.dot, written.record.stamp);
-        self.acks.open(dot, wanted);
+        self.acks.open(dot, need);
         self.rumors.add(written.record);
         self.spread(written.collapse);
         Ok((dot, stamp))
@@ -473,7 +482,10 @@ impl Group {
 
     fn hear(&mut self, from: NodeId, message: Message) {
         match message {
-            Message::Hello { hello, turn } => self.hello(from, hello, turn),
+            Message::Hello { hello, turn, epoch } => {
+                self.heard_epoch(from, epoch);
+                self.hello(from, hello, (turn, epoch));
+            }
             Message::Refused { session, .. } => self.refused(from, session),
             Message::Part(part) => self.part(from, part),
             Message::Taken { session, number } => self.taken(from, session, number),
@@ -484,11 +496,18 @@ impl Group {
             Message::Rumor { id, batch } => self.rumor(from, id, &batch),
             Message::Offer { id, batch } => self.offered(from, id, &batch),
             Message::Fetch { dot } => self.fetched(from, dot),
-            Message::Stored { id } => self.stored(from, id),
             Message::Ping { asked } => self.pinged(from, asked),
             Message::Pong { asked, received, answered } => {
                 self.ponged(from, asked, received, answered);
             }
+            Message::Stored { id, epoch } => {
+                self.heard_epoch(from, epoch);
+                self.stored(from, id, epoch);
+            }
+            Message::Epoch { epoch } => self.heard_epoch(from, epoch),
+            Message::Read { id, epoch, range } => self.asked_to_read(from, id, epoch, &range),
+            Message::Answer { id, epoch, told } => self.answered(from, id, epoch, told),
+            Message::Repair { batch } => self.repaired(&batch),
         }
     }
 
@@ -503,6 +522,7 @@ impl Group {
     pub fn poll(&mut self) -> Output {
         self.mail();
         self.serve();
+        self.reads.polled();
         let mut sends = self.take_urgent();
         let decided = std::mem::take(&mut self.sends);
         sends.extend(self.encoded(decided));

@@ -63,6 +63,7 @@ mod tests {
 
     use super::*;
     use crate::Replica;
+    use crate::group::Need;
     use crate::record::{Body, EntryKey};
     use crate::replica::{Basis, Policy, Standing, Write};
     use crate::state::State;
@@ -85,7 +86,8 @@ mod tests {
         group.set_members(&[NodeId(2)].into());
         let key = EntryKey::new(KEYSPACE, "k");
         let body = Body::Value("v".into());
-        group.write(&Write { key, body, deadline: None, basis: Basis::Held }, 1).unwrap();
+        let write = Write { key, body, deadline: None, basis: Basis::Held };
+        group.write(&write, Need::One).unwrap();
         group
     }
 

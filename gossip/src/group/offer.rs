@@ -70,7 +70,8 @@ impl Group {
         }
         // Its value would not be stored.
         if self.apply(&offer) && id != 0 {
-            self.send(from, Message::Stored { id });
+            let epoch = self.configuration.epoch;
+            self.send(from, Message::Stored { id, epoch });
         }
     }
 
@@ -125,8 +126,9 @@ impl Group {
     pub(super) fn offer_done(&mut self, dot: Dot) {
         let Some(sources) = self.offers.open.remove(&dot) else { return };
         self.counts.fetched += u64::from(self.offers.asked.remove(&dot).is_some());
+        let epoch = self.configuration.epoch;
         for (node, id) in sources.into_iter().filter(|(_, id)| *id != 0) {
-            self.send(node, Message::Stored { id });
+            self.send(node, Message::Stored { id, epoch });
         }
         self.fetch_more();
     }

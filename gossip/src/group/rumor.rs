@@ -163,7 +163,8 @@ impl Group {
             is_stored &= self.apply(record);
         }
         if id != 0 && is_stored {
-            self.send(from, Message::Stored { id });
+            let epoch = self.configuration.epoch;
+            self.send(from, Message::Stored { id, epoch });
         }
     }
 
@@ -207,10 +208,10 @@ impl Group {
         }
     }
 
-    pub(super) fn stored(&mut self, from: NodeId, id: u64) {
+    pub(super) fn stored(&mut self, from: NodeId, id: u64, epoch: u64) {
         let Some(dots) = self.rumors.told.remove(&(from, id)) else { return };
         for dot in dots {
-            self.acks.durable(dot, from);
+            self.acks.durable(dot, from, epoch);
         }
         self.settle_acks();
     }

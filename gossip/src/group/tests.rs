@@ -3,13 +3,14 @@
 mod catalogue;
 mod cluster;
 mod offer;
+mod reads;
 mod view;
 
 use std::collections::BTreeSet;
 
 use proto::NodeId;
 
-use self::cluster::{Cluster, KEYSPACE};
+use self::cluster::{Cluster, KEYSPACE, configuration};
 use super::message::Refusal;
 use super::*;
 use crate::record::Body;
@@ -153,7 +154,7 @@ fn who_has_met_all_has_what_all_had() {
     assert!(cluster.group(2).has_met_all());
     // A member that comes was not met.
     let others: BTreeSet<NodeId> = [1, 2, 9].map(NodeId).into();
-    cluster.group_mut(2).set_members(&others);
+    cluster.group_mut(2).configure(&others, configuration(&others, 1));
     assert!(!cluster.group(2).has_met_all());
 }
 
@@ -187,7 +188,9 @@ fn strange_messages_change_nothing() {
         Message::Taken { session: 9, number: u64::MAX },
         Message::Walked { session: 9, tells: 0 },
         Message::Tell { session: 9, number: 0, keys: vec![EntryKey::new(KEYSPACE, "k")] },
-        Message::Stored { id: 7 },
+        Message::Stored { id: 7, epoch: 0 },
+        Message::Answer { id: 7, epoch: 0, told: Err(Unread::Damaged) },
+        Message::Repair { batch: "strange".into() },
         Message::Rumor { id: 7, batch: "strange".into() },
         Message::Refused { session: 9, why: Refusal::Unknown },
         Message::Ask { session: 9, nodes: Vec::new() },
@@ -199,7 +202,7 @@ fn strange_messages_change_nothing() {
         group.receive(NodeId(77), &bytes);
         group.receive(node, &bytes[..bytes.len() - 1]);
     }
-    assert_eq!(group.counts().malformed, 9);
+    assert_eq!(group.counts().malformed, 12);
     assert_eq!(*group.replica().state(), before);
 }
 
@@ -233,7 +236,7 @@ fn random_schedules_converge() {
 fn large_groups_push_rumors() {
     let mut cluster = Cluster::new(6, 20);
     let others: BTreeSet<NodeId> = (2..=20).map(NodeId).collect();
-    cluster.group_mut(0).set_members(&others);
+    cluster.group_mut(0).configure(&others, configuration(&others, 0));
     cluster.write(0, "k", put("v", Basis::Held), 1);
     cluster.run_ms(15_000);
     cluster.assert_equal();

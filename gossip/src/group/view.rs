@@ -119,7 +119,8 @@ const fn is_rumor(message: &Message) -> bool {
         Message::Rumor { .. }
         | Message::Offer { .. }
         | Message::Fetch { .. }
-        | Message::Stored { .. } => true,
+        | Message::Stored { .. }
+        | Message::Repair { .. } => true,
         Message::Hello { .. }
         | Message::Refused { .. }
         | Message::Part(_)
@@ -128,6 +129,9 @@ const fn is_rumor(message: &Message) -> bool {
         | Message::Below { .. }
         | Message::Tell { .. }
         | Message::Walked { .. }
+        | Message::Epoch { .. }
+        | Message::Read { .. }
+        | Message::Answer { .. }
         | Message::Ping { .. }
         | Message::Pong { .. } => false,
     }

@@ -36,6 +36,7 @@ mod taking;
 use proto::NodeId;
 
 pub use codec::MESSAGE_BYTES_MAX;
+pub(crate) use parcel::clock_bytes;
 pub use serving::{ASKED_MAX, Serving};
 pub use taking::{Ended, NotClosed, Taken, Taking};
 

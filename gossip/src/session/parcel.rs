@@ -66,7 +66,7 @@ impl Parcel {
 }
 
 /// Bytes that a clock takes at most, with the names of its actors.
-fn clock_bytes(clock: &Clock) -> usize {
+pub(crate) fn clock_bytes(clock: &Clock) -> usize {
     let track = |spans: usize| TRACK_BYTES + SPAN_BYTES * spans;
     clock.tracks().map(|(_, tracked)| track(tracked.above().len())).sum()
 }

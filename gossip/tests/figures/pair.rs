@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gossip::group::{EXCHANGE_MS, Group};
+use gossip::group::{EXCHANGE_MS, Group, Need};
 use gossip::items::Item;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::{Basis, Policy, Replica, Standing, Write};
@@ -143,7 +143,7 @@ impl Pair {
 
     pub fn write(&mut self, at: usize, number: usize, body: Body, basis: Basis) -> Dot {
         let write = Write { key: key(number), body, deadline: None, basis };
-        self.members[at].write(&write, 1).expect("nothing stands against it").0
+        self.members[at].write(&write, Need::One).expect("nothing stands against it").0
     }
 
     /// A value of 16 bytes.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use gossip::Dot;
+use gossip::group::Need;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::{Basis, Write};
 use proto::NodeId;
@@ -198,7 +199,7 @@ impl<'a> World<'a> {
         let body = if delete { Body::Certificate } else { Body::Value(value.clone()) };
         let write = Write { key: name.clone(), body, deadline: None, basis };
         self.set_wall(at);
-        let Ok((dot, _)) = self.members[at].group.write(&write, 1) else {
+        let Ok((dot, _)) = self.members[at].group.write(&write, Need::One) else {
             self.counts.count(Event::WriteRefused);
             return Ok(());
         };

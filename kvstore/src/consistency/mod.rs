@@ -6,6 +6,7 @@
 
 mod eventual;
 mod linearizable;
+mod quorum;
 
 use proto::v1::Level;
 use proto::{Code, Failure};
@@ -17,6 +18,8 @@ pub enum ReadPlan {
     ConfirmIndex,
     /// Answer from what this replica has applied.
     Local,
+    /// Join the answers of a majority of the members.
+    AskMajority,
 }
 
 /// How a read at `level` is served in a linearizable keyspace.
@@ -46,9 +49,10 @@ pub fn plan(level: Level) -> Result<(Level, ReadPlan), Failure> {
 pub fn plan_eventual(level: Level) -> Result<(Level, ReadPlan), Failure> {
     match level {
         Level::Unspecified | Level::Eventual => Ok((Level::Eventual, eventual::PLAN)),
-        Level::Linearizable | Level::Quorum | Level::Bounded | Level::Session => {
+        Level::Quorum => Ok((Level::Quorum, quorum::PLAN)),
+        Level::Linearizable | Level::Bounded | Level::Session => {
             let why = format!(
-                "an eventual keyspace is read at level eventual; {} is not offered by this version",
+                "an eventual keyspace is read at level eventual or quorum; {} is not offered by this version",
                 name(level)
             );
             Err(Failure::new(Code::LevelNotOffered, "read", why))
@@ -85,6 +89,17 @@ mod tests {
         ];
         for (level, expected) in cases {
             assert_eq!(plan(level).ok(), expected, "{level:?}");
+        }
+        let eventual = [
+            (Level::Unspecified, Some((Level::Eventual, ReadPlan::Local))),
+            (Level::Linearizable, None),
+            (Level::Quorum, Some((Level::Quorum, ReadPlan::AskMajority))),
+            (Level::Eventual, Some((Level::Eventual, ReadPlan::Local))),
+            (Level::Bounded, None),
+            (Level::Session, None),
+        ];
+        for (level, expected) in eventual {
+            assert_eq!(plan_eventual(level).ok(), expected, "{level:?}");
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) struct GossipMetrics {
     correction: Gauge<f64, AtomicU64>,
     offset: PeerSeconds,
     round_trip: PeerSeconds,
+    repaired: Counter,
 }
 
 impl GossipMetrics {
@@ -101,6 +102,10 @@ impl GossipMetrics {
                 "Contexts and death certificates dropped because every member has them",
             ),
             aged: r.counter("gossip_certificates_aged", "The same because of their age"),
+            repaired: r.counter(
+                "gossip_records_repaired",
+                "Writes that quorum reads found missing at a replica that was asked",
+            ),
             expired: r.counter("gossip_values_expired", "Values ended here, their time being over"),
             expired_for_others: r.counter(
                 "gossip_values_expired_for_others",
@@ -153,6 +158,7 @@ impl GossipMetrics {
             (&self.aged, counts.aged),
             (&self.expired, counts.expired),
             (&self.expired_for_others, counts.expired_for_others),
+            (&self.repaired, counts.repaired),
         ] {
             raise(counter, value);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use gossip::group::Configuration;
 use gossip::token::TokenKeys;
 use gossip::tree::TreeKey;
 use proto::v1::keyspace::Kind;
@@ -69,7 +70,26 @@ impl Node {
         let stays = members.iter().any(|member| member.id() == Some(own));
         // A node that has just joined does not know of itself yet.
         let is_unknown = members.with_id(own).is_none() && !members.removed().contains(&own);
-        self.eventual.set_members(others, stays || is_unknown);
+        let counted = members.iter().filter_map(super::Member::id).filter(|id| *id != own);
+        let configuration = Configuration {
+            epoch: members.change_number(),
+            others: counted.collect(),
+            counts_itself: stays,
+        };
+        self.eventual.set_members(others, configuration, stays || is_unknown);
+    }
+
+    /// Whether members may change again: a majority of those that counted before the open change follows it. Else two
+    /// that know of neither of two changes could go on acknowledging among themselves what others do not see (model:
+    /// `EpochNotAdopted`). Without eventual keyspaces nobody counts on it: who knows one that is created later
+    /// follows all changes before.
+    pub(super) fn is_change_followed(&self) -> bool {
+        let catalogue = self.meta.machine();
+        let has_eventual = catalogue.keyspaces().iter().any(|k| k.kind() == Kind::Eventual);
+        let mut former = catalogue.members().counted_before();
+        let with_own = former.remove(&self.config.id);
+        let is_told = self.told_replica.catalogue == Some(self.meta.applied());
+        !has_eventual || (is_told && self.eventual.is_followed_by(&former, with_own))
     }
 }
 

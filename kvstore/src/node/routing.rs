@@ -267,8 +267,10 @@ impl Node {
 
     fn reply(&self, id: RequestId, answered: Answered) -> Reply {
         match answered {
-            Answered::Read { found, level, revision } => {
-                let proof = Some(self.proof(level, revision.get()));
+            Answered::Read { found, level, revision, answered_by } => {
+                let mut proof = self.proof(level, revision.get());
+                proof.answered_by = answered_by.into_iter().map(NodeId::get).collect();
+                let proof = Some(proof);
                 match found {
                     Found::Siblings(reply) => Reply::Get(v1::GetReply { proof, ..*reply }),
                     Found::Entries(reply) => Reply::Range(v1::RangeReply { proof, ..*reply }),

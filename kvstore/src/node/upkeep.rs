@@ -123,7 +123,7 @@ impl Node {
         }
         let done = membership::carried_out(&self.meta.conf_state(), &wanted)
             && membership::carried_out(&self.data.conf_state(), &wanted);
-        if open && done && leads {
+        if open && done && leads && self.is_change_followed() {
             self.submit_meta(log::command::Body::ChangeDone(log::ChangeDone { change }));
         }
         self.tell_members();

@@ -19,6 +19,8 @@ pub enum Answered {
         level: Level,
         /// The revision of the keyspace at which the answer holds.
         revision: Revision,
+        /// The members whose answers a quorum read of an eventual keyspace joined; else none.
+        answered_by: Vec<NodeId>,
     },
     /// A write was executed, now or before.
     Write {

@@ -245,9 +245,9 @@ catalogue! {
         check "kv get KEY shows them.",
         fix "Read the key and write with the context of that read, which replaces all that was read.";
     ReplicasMissing = 1407, Unavailable, exit 5, "fewer replicas connected than asked for",
-        cause "The node that was asked has no connection to so many replicas. Nothing was applied.",
+        cause "The node that was asked has no connection to so many replicas; or, at a read of level quorum, too few are left whose answers count: those that are recovering do not. Nothing was applied.",
         check "kv cluster status",
-        fix "Ask with --ack one, or bring nodes back.";
+        fix "Write with --ack one, read with --consistency eventual, or bring nodes back.";
     Recovering = 1408, Unavailable, exit 5, "replica does not know enough yet",
         cause "The replica lost its data, or has not got the secrets of the cluster yet. It never answers from an empty store. Nothing was applied.",
         check "kv cluster status",

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proto::{Code, Failure, v1};
 use serde::Serialize;
 
+use super::put::names;
 use super::values::{Values, is_eventual};
 use crate::cli::args::GetArgs;
 use crate::cli::errors::CliError;
@@ -45,6 +46,9 @@ pub(super) struct ReadProof<'a> {
     at_rev: Option<u64>,
     level: &'static str,
     pub(super) node: &'a str,
+    /// The members whose answers a quorum read of an eventual keyspace joined.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answered_by: Vec<String>,
     took_us: u64,
 }
 
@@ -95,11 +99,13 @@ pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError
         at_rev: (!eventual).then_some(proof.revision),
         level: level_name(proof.level),
         node: &proof.node,
+        answered_by: names(&client, &proof.answered_by),
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     };
-    let ReadProof { at_rev, level, node, .. } = &read;
+    let ReadProof { at_rev, level, node, answered_by, .. } = &read;
     let at = at_rev.map_or_else(String::new, |revision| format!(" at revision {revision}"));
-    run.detail(&format!("{level}{at} by {node} in {}", output::time(took)));
+    let joined = joined_text(answered_by);
+    run.detail(&format!("{level}{at} by {node}{joined} in {}", output::time(took)));
     if eventual {
         return Values::new(key, reply).print(read, &args, run);
     }
@@ -112,6 +118,14 @@ pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError
             }
             if args.missing_ok { Ok(()) } else { Err(absent("read", &key, proof.revision)) }
         }
+    }
+}
+
+/// Whose answers were joined, as the end of a sentence.
+pub(super) fn joined_text(answered_by: &[String]) -> String {
+    match answered_by {
+        [] => String::new(),
+        names => format!(", answered by {}", names.join(" ")),
     }
 }
 

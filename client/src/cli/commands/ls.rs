@@ -4,11 +4,13 @@ use proto::v1;
 use proto::v1::keyspace::Kind;
 use serde::Serialize;
 
+use super::get::joined_text;
+use super::put::names;
 use crate::cli::args::LsArgs;
 use crate::cli::errors::CliError;
 use crate::cli::output::{
     Form, JsonItem, JsonKey, JsonSibling, SCHEMA, bytes_of, escaped, grouped, json_line, json_row,
-    size, table, token_text,
+    level_name, size, table, token_text,
 };
 use crate::cli::run::Run;
 use crate::pages::{Pages, prefix_end};
@@ -120,6 +122,10 @@ pub(super) async fn ls(args: LsArgs, run: &mut Run<'_>) -> Result<(), CliError> 
     let mut listing = Listing { schema: SCHEMA, at_rev: None, items: vec![], more: false };
     let mut people = Rows::default();
     while let Some(page) = pages.next().await? {
+        if let Some(proof) = &page.proof {
+            let joined = joined_text(&names(&client, &proof.answered_by));
+            run.detail(&format!("{} by {}{joined}", level_name(proof.level), proof.node));
+        }
         listing.at_rev = page.proof.and_then(|proof| some_revision(proof.revision));
         listing.more = page.more;
         people.eventual |= !page.entries.is_empty();

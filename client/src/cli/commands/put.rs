@@ -85,7 +85,7 @@ fn print(
     run: &mut Run<'_>,
 ) -> Result<(), CliError> {
     let proof = reply.proof.unwrap_or_default();
-    let acknowledged_by = names(client, &proof);
+    let acknowledged_by = names(client, &proof.acknowledged_by);
     let eventual = reply.written.as_ref();
     let form = run.form;
     match form {
@@ -169,10 +169,10 @@ fn named(failure: Failure, key: &[u8]) -> CliError {
     failure.subject(format!("write to \"{}\"", escaped(key))).into()
 }
 
-/// The names of the voters that hold a write.
-pub(super) fn names(client: &Client, proof: &v1::Proof) -> Vec<String> {
+/// The names of members: of the voters that hold a write, or of those that answered a read.
+pub(super) fn names(client: &Client, ids: &[u64]) -> Vec<String> {
     let name = |id: &u64| client.member_name(*id).unwrap_or_else(|| format!("#{id:016x}"));
-    let mut names: Vec<String> = proof.acknowledged_by.iter().map(name).collect();
+    let mut names: Vec<String> = ids.iter().map(name).collect();
     names.sort();
     names
 }

@@ -1,12 +1,20 @@
 //! Messages there and back, cut, changed and arbitrary.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 use proto::{KeyspaceId, NodeId};
 
+use super::super::answer::{ReadRange, ReadValues, Told, ToldKey};
 use super::*;
 use crate::clock::Clock;
+use crate::context::Context;
+use crate::entry::Sibling;
+use crate::hlc::Stamp;
 use crate::horizon::Horizon;
-use crate::record::EntryKey;
+use crate::record::{Body, EntryKey};
 use crate::session::{Beat, PartBody};
 
 fn dot(actor: u8, counter: u64) -> Dot {
@@ -28,6 +36,37 @@ fn part(body: PartBody) -> Message {
     Message::Part(Part { session: 300, number: 5, body })
 }
 
+/// A value, one that is left out, and a certificate without its context.
+fn told() -> Told {
+    let sibling = |body: Body| Sibling {
+        stamp: Stamp(400),
+        rank: dot(1, 9),
+        body,
+        deadline: Some(Stamp(900)),
+        context: Some(Context::with_own(Arc::new(clock()), dot(7, 2))),
+    };
+    let certificate = Sibling { context: None, ..sibling(Body::Certificate) };
+    let siblings = [
+        (dot(1, 9), sibling(Body::Value("v".into()))),
+        (dot(4, 1), sibling(Body::Value(Bytes::new()))),
+        (dot(5, 1), certificate),
+    ];
+    let key = ToldKey {
+        key: "key".into(),
+        pending: clock(),
+        stamp: Stamp(500),
+        siblings: siblings.into(),
+        left_out: [(dot(4, 1), 1_000_000)].into(),
+    };
+    let other = ToldKey { key: "other".into(), left_out: BTreeMap::new(), ..key.clone() };
+    Told {
+        clock: Arc::new(clock()),
+        highest: Stamp(1_000),
+        keys: vec![key, other],
+        next: Some("z".into()),
+    }
+}
+
 /// One message of each kind.
 fn messages() -> Vec<Message> {
     let key = EntryKey::new(KeyspaceId(7), "key");
@@ -47,8 +86,11 @@ fn messages() -> Vec<Message> {
     let mut few = [[0; 8]; FAN];
     (few[3], few[15]) = ([1; 8], [9; 8]);
     let few = (node, Below::Children(Box::new(few)));
+    let of_read = key.clone();
+    let values = ReadValues::From((Stamp(400), dot(1, 9), dot(4, 1)));
+    let from = ReadRange { to: Bytes::new(), limit: 500, ..ReadRange::of_key(&key, values) };
     vec![
-        Message::Hello { hello, turn: Turn::Serve },
+        Message::Hello { hello, turn: Turn::Serve, epoch: 300 },
         Message::Refused { session: 1, why: Refusal::Minted },
         part(PartBody::Opening { is_flagged: true }),
         Message::Taken { session: 1, number: 2 },
@@ -59,9 +101,15 @@ fn messages() -> Vec<Message> {
         Message::Rumor { id: 4, batch: "batch".into() },
         Message::Offer { id: 4, batch: "offer".into() },
         Message::Fetch { dot: dot(3, Dot::COUNTER_MAX) },
-        Message::Stored { id: 4 },
         Message::Ping { asked: 1_700_000_000_000_000 },
         Message::Pong { asked: 1_700_000_000_000_000, received: 5, answered: u64::MAX },
+        Message::Stored { id: 4, epoch: 7 },
+        Message::Epoch { epoch: 7 },
+        Message::Read { id: 4, epoch: 7, range: ReadRange::of_key(&of_read, ReadValues::All) },
+        Message::Read { id: 4, epoch: 7, range: from },
+        Message::Answer { id: 4, epoch: 7, told: Err(Unread::Recovering) },
+        Message::Answer { id: 4, epoch: 7, told: Ok(told()) },
+        Message::Repair { batch: "batch".into() },
     ]
 }
 
@@ -100,7 +148,7 @@ fn changed_bytes_are_refused_or_are_those_of_a_message() {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(kind in 0..14_u8, bytes: Vec<u8>) {
+    fn arbitrary_bytes_never_panic(kind in 0..24_u8, bytes: Vec<u8>) {
         let mut message = vec![FORMAT, kind];
         message.extend(bytes);
         let _ = Message::decode(&message, &Folds::default());

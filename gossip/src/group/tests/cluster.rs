@@ -52,6 +52,11 @@ fn member(disk: BTreeMap<Bytes, Bytes>, rng: &mut ChaCha8Rng) -> Member {
     Member { group: Group::new(replica, 1, seed), disk, acked: Vec::new() }
 }
 
+/// The configuration of a member that has these others.
+pub(super) fn configuration(others: &BTreeSet<NodeId>, epoch: u64) -> Configuration {
+    Configuration { epoch, others: others.clone(), counts_itself: true }
+}
+
 impl Cluster {
     pub(super) fn new(seed: u64, size: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -76,7 +81,7 @@ impl Cluster {
     fn join(&mut self, at: usize) {
         let others = (0..self.size()).filter(|other| *other != at);
         let others: BTreeSet<NodeId> = others.map(|other| NodeId(other as u64 + 1)).collect();
-        self.members[at].group.set_members(&others);
+        self.members[at].group.configure(&others, configuration(&others, 0));
         self.link();
     }
 
@@ -137,7 +142,10 @@ impl Cluster {
         let key = EntryKey::new(KEYSPACE, key.to_owned());
         let write = Write { key, body, deadline: None, basis };
         self.look_at_the_clock(at);
-        self.members[at].group.write(&write, wanted).unwrap().0
+        let group = &mut self.members[at].group;
+        let asks_for = |need: &Need| group.configuration().need(*need) == wanted;
+        let need = [Need::One, Need::Majority, Need::All].into_iter().find(asks_for);
+        group.write(&write, need.expect("one, a majority or all")).unwrap().0
     }
 
     /// A write that ends after some seconds.
@@ -145,7 +153,8 @@ impl Cluster {
         let key = EntryKey::new(KEYSPACE, key.to_owned());
         let ends_ms = self.members[at].group.now().ms() + self.rng.random_range(0..20_000);
         let (body, deadline) = (Body::Value("short".into()), Some(Stamp::at_ms(ends_ms)));
-        self.members[at].group.write(&Write { key, body, deadline, basis }, 1).unwrap();
+        let write = Write { key, body, deadline, basis };
+        self.members[at].group.write(&write, Need::One).unwrap();
     }
 
     pub(super) fn values(&self, at: usize, key: &str) -> Vec<Bytes> {
@@ -191,6 +200,28 @@ impl Cluster {
 
     fn chance(&mut self, percent: u32) -> bool {
         percent > 0 && self.rng.random_range(0..100) < percent
+    }
+
+    /// Reads a key with a majority, within some seconds.
+    pub(super) fn read(&mut self, at: usize, key: &str) -> Result<Gathered, Missed> {
+        let key = EntryKey::new(KEYSPACE, key.to_owned());
+        self.read_range(at, ReadRange::of_key(&key, ReadValues::All))
+    }
+
+    pub(super) fn read_range(&mut self, at: usize, range: ReadRange) -> Result<Gathered, Missed> {
+        let id = self.members[at].group.read(range);
+        for round in 0..100 {
+            if let Some((done, read)) = self.members[at].group.take_read() {
+                assert_eq!(done, id);
+                return read;
+            }
+            self.settle(1);
+            if round > 4 {
+                self.run_ms(STEP_MS);
+            }
+        }
+        let missed = self.members[at].group.give_up_read(id);
+        Err(missed.expect("it has not ended"))
     }
 
     /// Lets messages go to and fro until none is left, at one moment.

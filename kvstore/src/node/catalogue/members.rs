@@ -116,6 +116,21 @@ impl Members {
         self.open.as_ref()
     }
 
+    /// Ids of those that were members before the change that is being carried out.
+    #[must_use]
+    pub fn counted_before(&self) -> BTreeSet<NodeId> {
+        let mut ids: BTreeSet<NodeId> = self.by_name.values().filter_map(Member::id).collect();
+        let Some(open) = &self.open else { return ids };
+        if let Some(leaving) = open.leaving.as_ref().and_then(Member::id) {
+            ids.insert(leaving);
+        } else if Kind::try_from(open.change.kind) == Ok(Kind::Add)
+            && let Some(added) = self.named(&open.change.name).and_then(Member::id)
+        {
+            ids.remove(&added);
+        }
+        ids
+    }
+
     /// What the groups shall consist of.
     #[must_use]
     pub fn wanted(&self) -> Wanted {

@@ -110,6 +110,26 @@ fn a_member_is_added_bound_promoted_and_removed_for_good() {
     assert!(catalogue.members().removed().contains(&NodeId(3)));
 }
 
+/// Those that acknowledge and answer in the configuration before the open change.
+#[test]
+fn those_that_counted_before_a_change_are_known_until_it_is_done() {
+    let mut catalogue = catalogue();
+    let before = |catalogue: &Catalogue| -> Vec<u64> {
+        catalogue.members().counted_before().into_iter().map(NodeId::get).collect()
+    };
+    assert_eq!(before(&catalogue), [1, 2]);
+    change(&mut catalogue, Kind::Add, "n3").unwrap();
+    assert_eq!(before(&catalogue), [1, 2]);
+    done(&mut catalogue, 1);
+    bind(&mut catalogue, "n3", 3).unwrap();
+    assert_eq!(before(&catalogue), [1, 2], "the third is the change");
+    // It is taken back before anybody has followed: it may have acknowledged something.
+    change(&mut catalogue, Kind::Remove, "n3").unwrap();
+    assert_eq!(before(&catalogue), [1, 2, 3]);
+    done(&mut catalogue, 3);
+    assert_eq!(before(&catalogue), [1, 2]);
+}
+
 #[test]
 fn b20_a_removed_id_never_comes_back() {
     let mut catalogue = catalogue();

@@ -15,12 +15,13 @@
 //! - A write is answered once it is durable here and, as far as was asked for, elsewhere. If that does not come in
 //!   time the error says that it is applied, and where.
 //! - A write id is exact at this directory, within the bounds of `write_ids.rs`.
-//! - A read shows what is durable here.
+//! - A read shows what is durable here, one of level `quorum` what a majority of the members has answered (`quorum.rs`).
 
 mod alive;
 mod gate;
 mod held;
 mod keyspaces;
+mod quorum;
 mod reads;
 mod skew;
 mod tokens;
@@ -32,7 +33,7 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gossip::group::{Group, PeerClock};
+use gossip::group::{Configuration, Group, PeerClock};
 use gossip::items::restore;
 use gossip::timekeeper::Timekeeper;
 use gossip::token::{ActorNames, TokenKeys};
@@ -47,6 +48,7 @@ use self::alive::Alive;
 use self::gate::Gate;
 use self::held::Held;
 use self::keyspaces::KnownKeyspaces;
+use self::quorum::OpenReads;
 use self::skew::SkewAlarm;
 use self::write_ids::WriteIds;
 use self::writes::OpenWrites;
@@ -106,6 +108,7 @@ pub struct GossipReplica {
     rng: ChaCha8Rng,
     keyspaces: KnownKeyspaces,
     others: BTreeSet<NodeId>,
+    configuration: Configuration,
     links: BTreeSet<NodeId>,
     now: Ticks,
     time: Timekeeper,
@@ -134,6 +137,8 @@ struct Serving {
     open: OpenWrites,
     /// Reads that were not answered yet.
     reads: VecDeque<Read>,
+    /// Reads that other members are asked for.
+    quorum_reads: OpenReads,
     /// What waits for the disk.
     held: Held,
     alive: Alive,
@@ -151,6 +156,7 @@ impl GossipReplica {
             rng,
             keyspaces: KnownKeyspaces::default(),
             others: BTreeSet::new(),
+            configuration: Configuration::default(),
             links: BTreeSet::new(),
             now: Ticks(0),
             time: Timekeeper::default(),
@@ -232,7 +238,7 @@ impl GossipReplica {
         self.rng.fill_bytes(&mut seed);
         let mut group = Group::new(replica, self.config.epoch, seed);
         group.set_clock(self.own_us);
-        group.set_members(&self.others);
+        group.configure(&self.others, self.configuration.clone());
         for node in &self.links {
             group.link(*node, true);
         }
@@ -241,11 +247,23 @@ impl GossipReplica {
         group.learn_names(&mut names);
         let held = Held::starting(self.own.last());
         let (open, reads) = (OpenWrites::default(), VecDeque::new());
+        let quorum_reads = OpenReads::default();
         self.rng.fill_bytes(&mut seed);
         let mut alive = Alive::new(self.config.node, self.own_us / 1_000, seed);
         alive.set_members(&self.others);
         let tokens = secrets.tokens;
-        self.serving = Some(Serving { group, tokens, names, gate, ids, open, reads, held, alive });
+        self.serving = Some(Serving {
+            group,
+            tokens,
+            names,
+            gate,
+            ids,
+            open,
+            reads,
+            quorum_reads,
+            held,
+            alive,
+        });
         Ok(())
     }
 
@@ -264,17 +282,36 @@ impl GossipReplica {
         }
     }
 
-    /// The members of the cluster, this one apart, and one that is leaving; whether this one stays.
-    pub fn set_members(&mut self, others: BTreeSet<NodeId>, stays: bool) {
+    /// The members of the cluster, this one apart, and one that is leaving; who of them counts, and in which
+    /// configuration; whether this one stays.
+    pub fn set_members(
+        &mut self,
+        others: BTreeSet<NodeId>,
+        configuration: Configuration,
+        stays: bool,
+    ) {
         self.stays = stays;
-        if self.others == others {
+        if self.others == others && self.configuration == configuration {
             return;
         }
+        (self.others, self.configuration) = (others, configuration);
         if let Some(serving) = &mut self.serving {
-            serving.group.set_members(&others);
-            serving.alive.set_members(&others);
+            serving.group.configure(&self.others, self.configuration.clone());
+            for node in &self.links {
+                serving.group.link(*node, true);
+            }
+            serving.alive.set_members(&self.others);
         }
-        self.others = others;
+    }
+
+    /// Whether a majority of these members, this one among them if `with_own`, follows the configuration that was said
+    /// last.
+    #[must_use]
+    pub fn is_followed_by(&self, others: &BTreeSet<NodeId>, with_own: bool) -> bool {
+        let size = others.len() + usize::from(with_own);
+        let serving = self.serving.as_ref();
+        let followers = serving.map_or(0, |serving| serving.group.followers(others));
+        followers + usize::from(with_own) > size / 2
     }
 
     /// It is that late, in microseconds: by a clock that never jumps, since any moment; by the wall clock, since 1970.
@@ -413,7 +450,8 @@ impl Replication for GossipReplica {
         let applied = self.own.applied();
         let serving = self.serving.as_mut()?;
         serving.reads.retain(|read| read.id != id);
-        serving.give_up(id, applied)
+        let read = serving.give_up_read(id, &self.config);
+        read.or_else(|| serving.give_up(id, applied))
     }
 
     fn link(&mut self, node: NodeId, up: bool, _out: &mut Outbox) {
@@ -440,7 +478,9 @@ impl Replication for GossipReplica {
         let takes = self.takes_items();
         let Some(serving) = &mut self.serving else { return };
         serving.alive.speak(out);
-        serving.answer_reads(&self.keyspaces, &self.config, out);
+        serving.group.set_recovering(!serving.gate.is_open());
+        serving.answer_reads(&self.keyspaces, takes, &self.config, out);
+        serving.finish_quorum_reads(&self.config, out);
         if takes && serving.group.is_clearing() {
             serving.group.clear();
             out.again |= serving.group.is_clearing();

@@ -1,9 +1,11 @@
 //! Reads of eventual keyspaces: what this replica has, with a token of it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gossip::entry::{Entry, Sibling};
+use gossip::group::{ValuePlace, value_place};
 use gossip::hlc::Stamp;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::Policy;
@@ -17,6 +19,7 @@ use storage::mvcc::RangeQuery;
 use super::keyspaces::KnownKeyspaces;
 use super::tokens::shown;
 use super::{GossipConfig, RECOVERING_RETRY, Serving};
+use crate::consistency::ReadPlan;
 use crate::replication::{Answered, Found, Outbox, Query, Read};
 
 /// Keys that one page looks at, at most; deleted ones take time and no room.
@@ -26,17 +29,25 @@ const PAGE_LOOKS_MAX: usize = 10_000;
 const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an answer takes beside what it shows.
-const ANSWER_BYTES: usize = 128;
+pub(super) const ANSWER_BYTES: usize = 128;
 
 /// What a client waits while too many answers wait.
 const HELD_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// What of a key goes into an answer.
 #[derive(Debug, Default)]
-struct Shown {
-    siblings: Vec<v1::Sibling>,
-    more: u32,
-    bytes: usize,
+pub(super) struct Shown {
+    pub(super) siblings: Vec<v1::Sibling>,
+    pub(super) more: u32,
+    pub(super) bytes: usize,
+}
+
+impl Shown {
+    /// The entry of a page.
+    pub(super) fn entry(self, key: &EntryKey, context: Bytes) -> v1::Entry {
+        let Self { siblings, more, .. } = self;
+        v1::Entry { key: key.key.clone(), siblings, context, more }
+    }
 }
 
 impl Serving {
@@ -44,6 +55,7 @@ impl Serving {
     pub(super) fn answer_reads(
         &mut self,
         keyspaces: &KnownKeyspaces,
+        hears: bool,
         config: &GossipConfig,
         out: &mut Outbox,
     ) {
@@ -54,10 +66,17 @@ impl Serving {
                 out.answer(read.id, Err(failure));
                 continue;
             }
+            if read.plan == ReadPlan::AskMajority {
+                if let Err(failure) = self.begin_quorum_read(&read, keyspaces, hears, config) {
+                    out.answer(read.id, Err(failure));
+                }
+                continue;
+            }
             let found = self.answer(&read, keyspaces, config);
             let bytes = found.as_ref().map_or(0, Found::bytes);
             let (level, revision) = (Level::Eventual, Revision(0));
-            let answer = found.map(|found| Answered::Read { found, level, revision });
+            let answered_by = Vec::new();
+            let answer = found.map(|found| Answered::Read { found, level, revision, answered_by });
             // It tells of all that was taken so far, which may not be durable yet.
             self.held.answer_read(read.id, answer, bytes + ANSWER_BYTES);
             out.reply_bytes_left = out.reply_bytes_left.saturating_sub(bytes);
@@ -80,9 +99,7 @@ impl Serving {
             return Err(Failure::new(Code::Recovering, "", why).retry_after(RECOVERING_RETRY));
         }
         match &read.query {
-            Query::Get { at: Some(_), .. } | Query::History { .. } => Err(not_offered(
-                "eventual keyspaces have no revisions: reads show what the replica has now",
-            )),
+            Query::Get { at: Some(_), .. } | Query::History { .. } => Err(no_revisions()),
             Query::Get { key, at: None } => self.get(keyspace, policy, key, None, config),
             Query::Siblings { key, after } => {
                 self.get(keyspace, policy, key, dot_of(after), config)
@@ -108,26 +125,11 @@ impl Serving {
         }
         let now = self.group.now();
         let shown = match self.group.entry(&key) {
-            Some(entry) => show(entry, policy, now, after, false),
+            Some(entry) => show_entry(entry, policy, now, after, false),
             None => Shown::default(),
         };
-        let is_single = shown.more == 0 && after.is_none();
-        let item = match &shown.siblings[..] {
-            [only] if is_single => Some(v1::Item {
-                key: key.key.clone(),
-                value: only.value.clone(),
-                value_size: only.value_size,
-                ..v1::Item::default()
-            }),
-            _ => None,
-        };
-        Ok(Found::Siblings(Box::new(v1::GetReply {
-            proof: None,
-            item,
-            siblings: shown.siblings,
-            context: self.read_token(&key, config),
-            more: shown.more,
-        })))
+        let context = self.read_token(&key, config);
+        Ok(Found::Siblings(Box::new(reply_of_key(&key, shown, after.is_none(), context))))
     }
 
     fn page(
@@ -138,7 +140,7 @@ impl Serving {
         config: &GossipConfig,
     ) -> Result<Found, Failure> {
         if range.at.is_some() {
-            return Err(not_offered("eventual keyspaces have no revisions"));
+            return Err(no_revisions());
         }
         let now = self.group.now();
         let mut reply = v1::RangeReply::default();
@@ -157,7 +159,7 @@ impl Serving {
             }
             looks += 1;
             let keys_only = range.keys_only || range.count_only;
-            let shown = show(entry, policy, now, None, keys_only);
+            let shown = show_entry(entry, policy, now, None, keys_only);
             if shown.siblings.is_empty() {
                 continue;
             }
@@ -170,23 +172,55 @@ impl Serving {
             }
             let context = if range.keys_only { Bytes::new() } else { self.read_token(key, config) };
             bytes += key.key.len() + shown.bytes + context.len();
-            reply.entries.push(v1::Entry {
-                key: key.key.clone(),
-                siblings: shown.siblings,
-                context,
-                more: shown.more,
-            });
+            reply.entries.push(shown.entry(key, context));
         }
         Ok(Found::Entries(Box::new(reply)))
     }
 }
 
-/// The values of a key that a read shows, the newest first.
-fn show(entry: &Entry, policy: Policy, now: Stamp, after: Option<Dot>, keys_only: bool) -> Shown {
-    let mut live: Vec<(Dot, &Sibling)> = match policy {
+/// The answer to a read of one key; `is_first`: of its values from the first one on.
+pub(super) fn reply_of_key(
+    key: &EntryKey,
+    shown: Shown,
+    is_first: bool,
+    context: Bytes,
+) -> v1::GetReply {
+    let item = match &shown.siblings[..] {
+        [only] if shown.more == 0 && is_first => Some(v1::Item {
+            key: key.key.clone(),
+            value: only.value.clone(),
+            value_size: only.value_size,
+            ..v1::Item::default()
+        }),
+        _ => None,
+    };
+    v1::GetReply { proof: None, item, siblings: shown.siblings, context, more: shown.more }
+}
+
+/// The values of a key of this replica that a read shows, the newest first.
+fn show_entry(
+    entry: &Entry,
+    policy: Policy,
+    now: Stamp,
+    after: Option<Dot>,
+    keys_only: bool,
+) -> Shown {
+    let live: Vec<(Dot, &Sibling)> = match policy {
         Policy::Siblings => entry.live().filter(|(_, sibling)| sibling.is_shown(now)).collect(),
         Policy::Lww => entry.winner(now).into_iter().collect(),
     };
+    let shown = show(live, after, keys_only, &BTreeMap::new());
+    shown.expect("a replica has all values that it shows")
+}
+
+/// The same of these values. Those that are left out are known by their lengths only; if the first to be shown is one of
+/// them, its place is the error.
+pub(super) fn show(
+    mut live: Vec<(Dot, &Sibling)>,
+    after: Option<Dot>,
+    keys_only: bool,
+    left_out: &BTreeMap<Dot, u64>,
+) -> Result<Shown, ValuePlace> {
     live.sort_by_key(|(dot, sibling)| Reverse((sibling.place(), *dot)));
     // What the reader had before it, it knows; where that is gone meanwhile, it begins anew.
     let skipped = after.and_then(|after| live.iter().position(|(dot, _)| *dot == after));
@@ -197,13 +231,20 @@ fn show(entry: &Entry, policy: Policy, now: Stamp, after: Option<Dot>, keys_only
             Body::Value(value) => value.clone(),
             Body::Certificate => continue,
         };
+        let is_left_out = left_out.get(dot).copied();
+        if is_left_out.is_some() && !keys_only {
+            if shown.siblings.is_empty() {
+                return Err(value_place(*dot, sibling));
+            }
+            break;
+        }
         let bytes = if keys_only { 0 } else { value.len() };
         if !shown.siblings.is_empty() && shown.bytes + bytes > SIBLINGS_BYTES_MAX {
             break;
         }
         shown.bytes += bytes + SIBLING_BYTES;
         shown.siblings.push(v1::Sibling {
-            value_size: value.len() as u64,
+            value_size: is_left_out.unwrap_or(value.len() as u64),
             value: if keys_only { Bytes::new() } else { value },
             dot: Some(self::shown(*dot)),
             written_ms: sibling.stamp.ms(),
@@ -211,15 +252,20 @@ fn show(entry: &Entry, policy: Policy, now: Stamp, after: Option<Dot>, keys_only
         });
     }
     shown.more = u32::try_from(rest.len() - shown.siblings.len()).unwrap_or(u32::MAX);
-    shown
+    Ok(shown)
 }
 
 /// What a sibling takes beside its value.
 const SIBLING_BYTES: usize = 48;
 
-fn dot_of(dot: &v1::Dot) -> Option<Dot> {
+pub(super) fn dot_of(dot: &v1::Dot) -> Option<Dot> {
     let actor = dot.actor[..].try_into().ok().map(ActorId::from_bytes)?;
     Some(Dot { actor, counter: dot.counter })
+}
+
+/// The error for a read of a past moment.
+pub(super) fn no_revisions() -> Failure {
+    not_offered("eventual keyspaces have no revisions: reads show what the replica has now")
 }
 
 pub(super) fn not_offered(why: &str) -> Failure {

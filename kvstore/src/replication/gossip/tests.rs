@@ -1,6 +1,7 @@
 //! Some replicas, their logs in memory, their clocks, and the messages between them.
 
 mod expiry;
+mod quorum;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -78,6 +79,10 @@ fn others(node: NodeId) -> BTreeSet<NodeId> {
     (1..=NODES).map(NodeId).filter(|other| *other != node).collect()
 }
 
+fn configuration(node: NodeId, epoch: u64) -> Configuration {
+    Configuration { epoch, others: others(node), counts_itself: true }
+}
+
 impl One {
     /// A node whose directory began before there was any keyspace; `is_late`: after that.
     fn new(node: NodeId, start: u8, is_late: bool) -> Self {
@@ -106,7 +111,7 @@ impl One {
         let config = GossipConfig { node, name: format!("n{node}"), epoch: 0, seed };
         let mut replica = GossipReplica::new(config, own);
         replica.set_time(0, wall_us);
-        replica.set_members(others(node), true);
+        replica.set_members(others(node), configuration(node, 0), true);
         for other in others(node) {
             replica.link(other, true, &mut out);
         }
@@ -273,19 +278,25 @@ impl Bench {
         written(self.answer(id).unwrap())
     }
 
-    fn read(&mut self, node: u64, keyspace: &str, query: Query) -> Result<Found, Failure> {
+    /// Hands a read to a replica.
+    fn ask(
+        &mut self,
+        node: u64,
+        keyspace: &str,
+        query: Query,
+        (level, plan): (Level, ReadPlan),
+    ) -> RequestId {
         self.requests += 1;
         let id = RequestId(self.requests + 1_000);
-        let read = Read {
-            id,
-            keyspace: keyspace.to_owned(),
-            query,
-            level: Level::Eventual,
-            plan: ReadPlan::Local,
-        };
+        let read = Read { id, keyspace: keyspace.to_owned(), query, level, plan };
         let mut out = Outbox::new(Ticket(0));
         self.one(node).replica.read(read, &mut out);
         self.answers.extend(out.answers);
+        id
+    }
+
+    fn read(&mut self, node: u64, keyspace: &str, query: Query) -> Result<Found, Failure> {
+        let id = self.ask(node, keyspace, query, (Level::Eventual, ReadPlan::Local));
         match self.answer(id)? {
             Answered::Read { found, .. } => Ok(found),
             other => panic!("{other:?}"),
@@ -470,7 +481,8 @@ fn a_write_taken_just_before_the_disk_was_full_is_answered_when_there_is_room() 
 #[test]
 fn a_member_that_is_leaving_takes_no_writes() {
     let mut bench = Bench::new();
-    bench.one(3).replica.set_members(others(NodeId(3)), false);
+    let leaving = Configuration { counts_itself: false, ..configuration(NodeId(3), 1) };
+    bench.one(3).replica.set_members(others(NodeId(3)), leaving, false);
     let id = bench.send(3, SIBLINGS.0, put("k", "a"), EventualOptions::default());
     let reply = bench.answer(id);
     assert_eq!(refusal(reply), (Code::NotReady, Some(Applied::No)));

@@ -20,7 +20,7 @@ impl Serving {
     }
 
     /// The bytes of a token. Empty where it would be too long: sessions close the holes that make it so.
-    fn issue(&self, key: &EntryKey, token: &Token, config: &GossipConfig) -> Bytes {
+    pub(super) fn issue(&self, key: &EntryKey, token: &Token, config: &GossipConfig) -> Bytes {
         self.scope(config).issue(key, token).map(Bytes::from).unwrap_or_default()
     }
 

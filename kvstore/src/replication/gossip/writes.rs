@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gossip::Dot;
-use gossip::group::Acked;
+use gossip::group::{Acked, Need};
 use gossip::hlc::Stamp;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::{Basis, Write, WriteRefused};
@@ -147,17 +147,20 @@ impl Serving {
         now: Ticks,
     ) -> Result<(), Failure> {
         let key = EntryKey::new(wanted.keyspace, wanted.key);
-        let size = self.group.size();
-        let ack = match wanted.options.ack {
-            Ack::Unspecified | Ack::One => 1,
-            Ack::Quorum => size / 2 + 1,
-            Ack::All => size,
+        let need = match wanted.options.ack {
+            Ack::Unspecified | Ack::One => Need::One,
+            Ack::Quorum => Need::Majority,
+            Ack::All => Need::All,
         };
+        let configuration = self.group.configuration();
+        let (size, ack) = (configuration.size(), configuration.need(need));
+        // Alone it is the majority, and all.
+        let need = if ack == 1 && configuration.counts_itself { Need::One } else { need };
         match wanted.id.as_ref().map_or(Earlier::None, |id| self.ids.earlier(id)) {
             Earlier::Taken(dot) => {
                 let deleted = wanted.value.is_none().then_some(0);
-                self.wait(id, &key, dot, (ack, deleted, true), config);
-                self.group.wait_for(dot, ack);
+                self.wait(id, &key, dot, (need, deleted, true), config);
+                self.group.wait_for(dot, need);
                 return Ok(());
             }
             Earlier::Gone => {
@@ -168,7 +171,7 @@ impl Serving {
             Earlier::None => {}
         }
         let reachable = self.group.reachable();
-        if reachable < ack {
+        if need > Need::One && reachable < ack {
             let why = format!(
                 "{} has connections to {reachable} of {size} replicas, itself counted; {ack} were asked for",
                 config.name
@@ -198,12 +201,12 @@ impl Serving {
                 .then(|| Stamp::at_ms(self.group.now().ms() + wanted.options.ttl_ms)),
             key: key.clone(),
         };
-        let (dot, _) = self.group.write(&write, ack).map_err(write_refused)?;
+        let (dot, _) = self.group.write(&write, need).map_err(write_refused)?;
         if let Some(id) = &wanted.id {
             self.ids.take(id, dot, now);
         }
         let deleted = is_delete.then(|| u64::from(lived && !self.lives(&key)));
-        self.wait(id, &key, dot, (ack, deleted, false), config);
+        self.wait(id, &key, dot, (need, deleted, false), config);
         Ok(())
     }
 
@@ -220,19 +223,20 @@ impl Serving {
         id: RequestId,
         key: &EntryKey,
         dot: Dot,
-        (wanted, deleted, replayed): (usize, Option<u64>, bool),
+        (need, deleted, replayed): (Need, Option<u64>, bool),
         config: &GossipConfig,
     ) {
         let context = self.write_token(key, dot, config);
         let newest = self.held.newest();
         let written = v1::Written { dot: Some(shown(dot)), context };
         let answer = Answer { node: config.node, written, deleted, replayed };
-        if wanted <= 1 {
+        if need == Need::One {
             self.held.answer([(id, Ok(answer.by(&[])))]);
         } else {
             // It becomes part of the next entry, unless it was given out before.
             let durable_at =
                 if !replayed || self.ids.is_fresh(dot) { newest.next() } else { newest };
+            let wanted = self.group.configuration().need(need);
             let open = Open { id, wanted, durable_at, answer };
             self.open.by_dot.entry(dot).or_default().push(open);
             self.open.dots.insert(id, dot);

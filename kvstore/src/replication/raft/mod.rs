@@ -304,7 +304,10 @@ impl<S: StateMachine> Replication for RaftReplica<S> {
     fn read(&mut self, read: Read, _out: &mut Outbox) {
         match read.plan {
             ReadPlan::Local => self.released.push_back(read),
-            ReadPlan::ConfirmIndex => self.reads.wait(Reader::Local(read)),
+            // A majority of these members has agreed already on what the leader confirms.
+            ReadPlan::ConfirmIndex | ReadPlan::AskMajority => {
+                self.reads.wait(Reader::Local(read));
+            }
         }
     }
 

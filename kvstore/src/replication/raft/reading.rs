@@ -129,8 +129,12 @@ impl<S: StateMachine> RaftReplica<S> {
         if let Ok((found, _)) = &answer {
             out.reply_bytes_left = out.reply_bytes_left.saturating_sub(found.bytes());
         }
-        let answer =
-            answer.map(|(found, revision)| Answered::Read { found, level: read.level, revision });
+        let answer = answer.map(|(found, revision)| Answered::Read {
+            found,
+            level: read.level,
+            revision,
+            answered_by: Vec::new(),
+        });
         out.answer(read.id, answer);
     }
 }

@@ -1,5 +1,6 @@
 //! Who issues dots.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use proto::Hex;
@@ -22,7 +23,7 @@ pub type ActorPrefix = ActorBytes<6>;
 /// So many bytes that name an actor: all of them ([`ActorId`]) or the first few ([`ActorPrefix`]).
 ///
 /// Ordered by its bytes; the order means nothing but is the same everywhere.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ActorBytes<const N: usize>([u8; N]);
 
 impl<const N: usize> ActorBytes<N> {
@@ -39,6 +40,25 @@ impl<const N: usize> ActorBytes<N> {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; N] {
         &self.0
+    }
+}
+
+impl<const N: usize> Ord for ActorBytes<N> {
+    /// All indexes of dots compare actors first, so sixteen bytes are compared as one number.
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.0.first_chunk(), other.0.first_chunk()) {
+            (Some(mine), Some(theirs)) => {
+                let order = u128::from_be_bytes(*mine).cmp(&u128::from_be_bytes(*theirs));
+                order.then_with(|| self.0.cmp(&other.0))
+            }
+            _ => self.0.cmp(&other.0),
+        }
+    }
+}
+
+impl<const N: usize> PartialOrd for ActorBytes<N> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -75,7 +95,7 @@ impl<const N: usize> fmt::Debug for ActorBytes<N> {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
@@ -88,5 +108,22 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(first.to_string().len(), 32);
         assert!(first.to_string().starts_with(&first.prefix().to_string()));
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_bytes() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for _ in 0..1_000 {
+            let mut other = *ActorId::mint(&mut rng).as_bytes();
+            let one = ActorId::from_bytes(other);
+            other[rng.random_range(0..ActorId::BYTES)] ^= 1 << rng.random_range(0..8);
+            let two = ActorId::from_bytes(other);
+            assert_eq!(one.cmp(&two), one.as_bytes().cmp(two.as_bytes()));
+            assert_eq!(one.cmp(&one), Ordering::Equal);
+            assert_eq!(
+                one.prefix().cmp(&two.prefix()),
+                one.prefix().as_bytes().cmp(two.prefix().as_bytes())
+            );
+        }
     }
 }

@@ -89,7 +89,7 @@ impl Event {
             Self::MessageLost => "messages_lost",
             Self::MessageDoubled => "messages_doubled",
             Self::MessageDelayed => "messages_delayed",
-            Self::MessageFromThePast => "messages_from_the_past",
+            Self::MessageFromThePast => "messages_replayed",
             Self::CutOff => "members_cut_off",
             Self::CutPair => "pairs_cut",
             Self::Restart => "restarts",

@@ -114,7 +114,7 @@ impl Network {
     }
 
     /// A message of long ago, if there is one.
-    pub fn from_the_past(&mut self, pick: usize) -> Option<Sent> {
+    pub fn replayed(&mut self, pick: usize) -> Option<Sent> {
         if self.past.is_empty() {
             return None;
         }

@@ -170,7 +170,7 @@ impl<'a> World<'a> {
                     self.replace_disk(at, Some(copy))?;
                 }
             }
-            Step::FromThePast { pick } => self.hear_from_the_past(pick),
+            Step::FromThePast { pick } => self.hear_replayed(pick),
         }
         Ok(())
     }
@@ -292,8 +292,8 @@ impl<'a> World<'a> {
         self.members[sent.to].group.receive(node(sent.from), &sent.bytes);
     }
 
-    fn hear_from_the_past(&mut self, pick: usize) {
-        if let Some(sent) = self.network.from_the_past(pick) {
+    fn hear_replayed(&mut self, pick: usize) {
+        if let Some(sent) = self.network.replayed(pick) {
             self.counts.count(Event::MessageFromThePast);
             self.deliver(&sent);
         }
@@ -367,7 +367,7 @@ impl<'a> World<'a> {
         for at in 0..self.members.len() {
             self.restart(at)?;
         }
-        while let Some(sent) = self.network.from_the_past(0) {
+        while let Some(sent) = self.network.replayed(0) {
             self.deliver(&sent);
             self.settle()?;
         }

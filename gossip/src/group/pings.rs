@@ -112,10 +112,20 @@ impl Group {
     /// all: then it may judge what is due. A clock that is off agrees with no majority, and who is cut off has none in
     /// contact.
     pub(super) fn agreeing(&self) -> Option<BTreeSet<NodeId>> {
-        let near = self.peer_clocks().filter(|clock| is_near(&clock.estimate));
+        let near = self.counted_clocks().filter(|clock| is_near(&clock.estimate));
         let near: BTreeSet<NodeId> = near.map(|clock| clock.node).collect();
         let is_right = self.correction_us.unsigned_abs() <= OFF_MAX_US;
-        (is_right && near.len() + 1 > self.size() / 2).then_some(near)
+        (is_right && self.is_majority(near.len())).then_some(near)
+    }
+
+    /// What is known of the clocks of those in contact that count: who is leaving does not.
+    fn counted_clocks(&self) -> impl Iterator<Item = PeerClock> {
+        self.peer_clocks().filter(|clock| self.configuration.others.contains(&clock.node))
+    }
+
+    /// Whether so many others that count and this member are a majority.
+    fn is_majority(&self, others: usize) -> bool {
+        others + usize::from(self.configuration.counts_itself) >= self.configuration.majority()
     }
 
     /// Asks all for their time, if it is time to.
@@ -134,8 +144,8 @@ impl Group {
 
     /// Corrects the clock, if a majority says what it should be.
     fn correct(&mut self) {
-        let offsets: Vec<i64> = self.peer_clocks().map(|clock| clock.estimate.offset).collect();
-        if offsets.len() + 1 > self.size() / 2 {
+        let offsets: Vec<i64> = self.counted_clocks().map(|clock| clock.estimate.offset).collect();
+        if self.is_majority(offsets.len()) {
             self.correction_us = correction(&offsets, self.correction_us);
         }
     }

@@ -1,6 +1,6 @@
 //! Exchanges: two sessions, one each way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use proto::NodeId;
 use rand::RngExt;
@@ -16,8 +16,9 @@ use crate::tree::{Leaf, NodeName};
 /// Keys in one message of a walk.
 const TELL_KEYS: usize = 256;
 
-/// Keys that are asked for at a time, and one message more. The sender remembers 4,096.
-const OPEN_KEYS_MAX: usize = 2_048;
+/// Keys that are asked for at a time, and one message more. The sender remembers 4,096: also those that it has just told
+/// by itself, which are no more than what may be on its way.
+const OPEN_KEYS_MAX: usize = 1_536;
 
 /// A session in which this member is brought up to the position of another.
 #[derive(Debug)]
@@ -30,7 +31,9 @@ pub(super) struct Asking {
     walk: Option<Walk>,
     tells: u64,
     /// Keys that were asked for and have not come.
-    open_keys: usize,
+    open_keys: BTreeSet<EntryKey>,
+    /// Keys that have come, asked for or not.
+    told_keys: BTreeSet<EntryKey>,
     heard_ms: u64,
 }
 
@@ -95,7 +98,8 @@ impl Group {
                 is_walking: false,
                 walk: None,
                 tells: 0,
-                open_keys: 0,
+                open_keys: BTreeSet::new(),
+                told_keys: BTreeSet::new(),
                 heard_ms: self.now_ms,
             };
             self.asking.insert(peer, asking);
@@ -240,7 +244,10 @@ impl Group {
 
     pub(super) fn part(&mut self, from: NodeId, part: Part) {
         let (session, number) = (part.session, part.number);
-        let is_whole = matches!(&part.body, PartBody::Entry(staged) if staged.is_whole);
+        let whole = match &part.body {
+            PartBody::Entry(staged) if staged.is_whole => Some(staged.key.clone()),
+            _ => None,
+        };
         let Some(mut asking) = self.asking.remove(&from) else {
             return self.send(from, Message::Refused { session, why: Refusal::Unknown });
         };
@@ -249,7 +256,10 @@ impl Group {
             return self.send(from, Message::Refused { session, why: Refusal::Unknown });
         }
         asking.heard_ms = self.now_ms;
-        asking.open_keys = asking.open_keys.saturating_sub(usize::from(is_whole));
+        if let Some(key) = whole {
+            asking.open_keys.remove(&key);
+            asking.told_keys.insert(key);
+        }
         if let PartBody::Records(records) = &part.body {
             records.iter().for_each(|record| self.note_stamp(record));
         }
@@ -280,15 +290,20 @@ impl Group {
     fn go_on_walking(&mut self, from: NodeId, asking: &mut Asking) {
         let Some(walk) = &mut asking.walk else { return };
         let session = asking.session;
-        while asking.open_keys < OPEN_KEYS_MAX {
-            let keys = walk.differing(TELL_KEYS);
+        while asking.open_keys.len() < OPEN_KEYS_MAX {
+            let mut keys = walk.differing(TELL_KEYS);
             if keys.is_empty() {
                 break;
             }
+            self.counts.keys_differing += keys.len() as u64;
+            // What was told already, because it is listed, is not asked for again.
+            keys.retain(|key| !asking.told_keys.contains(key));
+            if keys.is_empty() {
+                continue;
+            }
             let number = asking.tells;
             asking.tells += 1;
-            asking.open_keys += keys.len();
-            self.counts.keys_differing += keys.len() as u64;
+            asking.open_keys.extend(keys.iter().cloned());
             self.sends.push((from, Message::Tell { session, number, keys }));
         }
         loop {

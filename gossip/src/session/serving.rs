@@ -1,6 +1,6 @@
 //! The sender's side.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::parcel::Parcel;
 use super::{Hello, MESSAGE_BYTES_MAX, Part, PartBody};
@@ -33,6 +33,8 @@ pub struct Serving {
     listed: VecDeque<(EntryKey, Dot)>,
     /// Keys that the receiver asked for, and not told yet.
     asked: VecDeque<EntryKey>,
+    /// Keys that the receiver asked for, and that were told.
+    told: BTreeSet<EntryKey>,
     /// Made and not handed out.
     ready: VecDeque<PartBody>,
 }
@@ -60,6 +62,7 @@ impl Serving {
             has_staged: false,
             listed: dots.into_iter().map(key_of).collect(),
             asked: VecDeque::new(),
+            told: BTreeSet::new(),
             ready: VecDeque::new(),
         };
         if serving.is_flagged {
@@ -106,13 +109,15 @@ impl Serving {
             let is_flagged = self.is_flagged;
             return Some(self.part(replica, PartBody::Opening { is_flagged }));
         }
-        if self.ready.is_empty() {
-            self.read_listed(replica, bytes_max);
-        }
+        // What is asked for goes first, so that no more of it waits here than the receiver waits for.
         if self.ready.is_empty()
             && let Some(key) = self.asked.pop_front()
         {
             self.stage(replica, &key, bytes_max);
+            self.told.insert(key);
+        }
+        if self.ready.is_empty() {
+            self.read_listed(replica, bytes_max);
         }
         if let Some(body) = self.ready.pop_front() {
             return Some(self.part(replica, body));
@@ -173,6 +178,10 @@ impl Serving {
                 break;
             }
             let Some(record) = sibling.and_then(|sibling| sibling.record(key, *dot)) else {
+                if self.told.contains(key) {
+                    self.listed.pop_front();
+                    continue;
+                }
                 // What goes before it leaves first; its key is told as it is when its turn comes.
                 if parcel.is_empty() {
                     let key = key.clone();

@@ -534,6 +534,8 @@ fn apart() -> v1::StatusReply {
         node: 2,
         compared: Some(compared),
         vitality: v1::Vitality::Down.into(),
+        offset_us: Some(-1_500),
+        round_trip_us: Some(400),
         lag_ms: 14_000,
         blocked_certificates: 1_000,
         traffic: Some(traffic),
@@ -571,8 +573,11 @@ fn cluster_status_shows_how_far_eventual_keyspaces_agree() {
         "EVENTUAL STATE UNREPLICATED LAG DELETES CONFLICTS HOLES FLAGGED"
     );
     assert_eq!(find("n2", "recovering"), "n2 recovering 0 0.0 ms 0 0 0 0");
-    assert_eq!(find("n2", "n1"), "n2 n1 down 14.0 s ago 2 204 3 differ 14.0 s 1 000 1.0 KiB 0 B");
-    assert_eq!(find("n3", "n1"), "n3 n1 unknown - - - - 0.0 ms 0 0 B 0 B");
+    assert_eq!(
+        find("n2", "n1"),
+        "n2 n1 down 14.0 s ago 2 204 3 differ 14.0 s -1.5 ms 1 000 1.0 KiB 0 B"
+    );
+    assert_eq!(find("n3", "n1"), "n3 n1 unknown - - - - 0.0 ms - 0 0 B 0 B");
     assert_eq!(find("n1", "serving"), "n1 serving 2 14.0 s 1 000 4 5 6");
     for note in [
         "note: n1 took 2 writes that no other node is known to have\n",
@@ -588,6 +593,8 @@ fn cluster_status_shows_how_far_eventual_keyspaces_agree() {
     assert_eq!((&said["unreplicated_writes"], &said["lag_ms"]), (&2.into(), &14_000.into()));
     assert_eq!(said["peers"][0]["name"], "n2");
     assert_eq!(said["peers"][0]["seems"], "down");
+    assert_eq!(said["peers"][0]["offset_us"], -1_500);
+    assert!(said["peers"][1]["offset_us"].is_null(), "{said}");
     assert_eq!(said["peers"][0]["compared"]["lacked_there"], 2_204);
     assert_eq!(said["peers"][0]["bytes"]["rumors_sent"], 24);
     assert!(said["peers"][1]["compared"].is_null(), "{said}");

@@ -2,17 +2,23 @@
 
 use gossip::group::{Compared, PeerView, Traffic};
 use gossip::liveness::Vitality;
+use gossip::offset::Estimate;
 use proto::v1;
 
 use crate::node::GossipSummary;
 
 /// What this node says of itself and of its peers.
 pub(super) fn convergence(gossip: &GossipSummary) -> v1::Convergence {
-    let GossipSummary { recovering, counts, unreplicated, view, liveness, .. } = gossip;
+    let GossipSummary { recovering, counts, unreplicated, view, liveness, clocks } = gossip;
     let vitality = |node| {
         let mut members = liveness.members.iter();
         members.find(|(member, _)| *member == node).map_or(Vitality::Unknown, |(_, found)| *found)
     };
+    let clock_of = |node| {
+        let mut clocks = clocks.peers.iter();
+        clocks.find(|clock| clock.node == node).map(|clock| &clock.estimate)
+    };
+    let said = |view: &PeerView| peer(view, vitality(view.node), clock_of(view.node));
     v1::Convergence {
         recovering: *recovering,
         unreplicated_writes: *unreplicated,
@@ -23,11 +29,11 @@ pub(super) fn convergence(gossip: &GossipSummary) -> v1::Convergence {
         flagged_sessions: counts.flagged,
         keys_differing: counts.keys_differing,
         traffic: Some(traffic(&counts.traffic)),
-        peers: view.peers.iter().map(|view| peer(view, vitality(view.node))).collect(),
+        peers: view.peers.iter().map(said).collect(),
     }
 }
 
-fn peer(view: &PeerView, seems: Vitality) -> v1::PeerConvergence {
+fn peer(view: &PeerView, seems: Vitality, clock: Option<&Estimate>) -> v1::PeerConvergence {
     v1::PeerConvergence {
         node: view.node.get(),
         linked: view.is_linked,
@@ -44,6 +50,8 @@ fn peer(view: &PeerView, seems: Vitality) -> v1::PeerConvergence {
             Vitality::Down => v1::Vitality::Down,
         }
         .into(),
+        offset_us: clock.map(|clock| clock.offset),
+        round_trip_us: clock.map(|clock| clock.round_trip),
     }
 }
 

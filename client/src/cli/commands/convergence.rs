@@ -43,6 +43,9 @@ struct PeerJson {
     level_ms: Option<u64>,
     blocked_certificates: u64,
     lag_ms: u64,
+    /// Null while it does not answer.
+    offset_us: Option<i64>,
+    round_trip_us: Option<u64>,
     flagged_sessions: u64,
     bytes: BytesJson,
 }
@@ -101,6 +104,8 @@ impl PeerJson {
             level_ms: said.level_ms,
             blocked_certificates: said.blocked_certificates,
             lag_ms: said.lag_ms,
+            offset_us: said.offset_us,
+            round_trip_us: said.round_trip_us,
             flagged_sessions: said.flagged_sessions,
             bytes: BytesJson::new(said.traffic.as_ref()),
         }
@@ -179,6 +184,7 @@ pub(super) fn print(
         "BY LACKED",
         "VALUES",
         "LAG",
+        "OFFSET",
         "BLOCKS",
         "SENT",
         "RECEIVED",
@@ -202,7 +208,7 @@ fn own_row(name: &str, said: &ConvergenceJson) -> [String; 8] {
     ]
 }
 
-fn peer_row(by: &str, peer: &PeerJson) -> [String; 11] {
+fn peer_row(by: &str, peer: &PeerJson) -> [String; 12] {
     let none = || "-".to_owned();
     let compared = peer.compared.as_ref();
     let values = |compared: &ComparedJson| {
@@ -218,8 +224,15 @@ fn peer_row(by: &str, peer: &PeerJson) -> [String; 11] {
         compared.map_or_else(none, |at| grouped(at.lacked_here)),
         compared.map_or_else(none, values),
         time(Duration::from_millis(peer.lag_ms)),
+        peer.offset_us.map_or_else(none, offset),
         grouped(peer.blocked_certificates),
         size(peer.bytes.sent()),
         size(peer.bytes.received()),
     ]
+}
+
+/// By how much a clock is ahead, or behind: `+0.3 ms`, `-2.5 s`.
+fn offset(offset_us: i64) -> String {
+    let sign = if offset_us < 0 { '-' } else { '+' };
+    format!("{sign}{}", time(Duration::from_micros(offset_us.unsigned_abs())))
 }

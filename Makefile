@@ -4,12 +4,13 @@ SEEDS ?= 1000
 FIRST ?= 0
 KILLS ?= 30
 MINUTES ?= 30
+APART ?= 10
 SCHEDULES ?= 100000000
 CORE_SCHEDULES ?= 1000000
 FOLLOWED ?= 1000000
 SEED ?= 4
 
-.PHONY: verify fix format lint docs test release lab-verify lab-matrix sim sim-gossip mutants lab-server power-loss process failover soak overload limits licences
+.PHONY: verify fix format lint docs test release lab-verify lab-matrix sim sim-gossip mutants lab-server power-loss process failover soak overload eventual ratios limits licences
 
 verify: format lint docs test
 
@@ -94,6 +95,18 @@ soak:
 overload:
 	cargo build --release --locked --bin kvstore
 	cargo run --release --locked -p tests --bin overload
+
+# Eventual keyspaces: each of five nodes alone for APART minutes, then kills, lost disks, old images and copied directories.
+# A quarter of an hour with the build, both cores at little load.
+eventual:
+	cargo build --release --locked --bin kvstore
+	cargo run --release --locked -p tests --bin eventual -- --minutes $(APART)
+
+# Puts and gets of an eventual keyspace beside a linearizable one and a server that does nothing. Three minutes, both
+# cores.
+ratios:
+	cargo build --release --locked --bin kvstore
+	cargo run --release --locked -p tests --bin ratios
 
 # Memory, restarts, a lost node, the exactly-once table. Ten minutes, both cores, 10 GiB of disk.
 limits:

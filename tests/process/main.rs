@@ -1,6 +1,7 @@
 //! Real processes on loopback: kill -9, bad input, floods, the command line; members that come and go,
 //! backup and recovery, damage, and the page for operators.
 
+mod apart;
 mod backup;
 mod bad_input;
 mod command_line;

@@ -266,7 +266,7 @@ fn what_went_with_a_disk_is_excused_and_nothing_else() {
     let says = |script: &str, sentence: &str| invalid(&checker, &history(script), sentence);
     let fine = |script: &str| valid(&checker, &history(script));
     // It is gone although somebody saw it, or it is not.
-    fine("0 w k a expected=[] lost \n 1 r k [a] node=x \n 2 r k []");
+    fine("0 w k a expected=[] lost \n 1 r k [a] \n 2 r k []");
     fine("0 w k a expected=[] lost \n 2 r k [a]");
     fine(
         "0 w k a expected=[] info lost \n 1 r k [a] \n 0 w j b expected=[] \n 2 r k [] \n 2 r j [b]",

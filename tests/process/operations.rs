@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, until_async};
 use crate::programs;
 
 const PAGE: &str = include_str!("../../docs/operations.md");
@@ -98,6 +98,12 @@ async fn every_metric_of_the_page_for_operators_exists() {
     let mut fleet = Fleet::boot(2, 0).await;
     fleet.fill("k", 3, 10).await;
     let leader = fleet.leader().await;
+    // What is said of a peer is there once both have compared what they have.
+    until_async("the replicas have compared", || async {
+        let (_, text) = fleet.probe(leader, "/metrics").await.unwrap();
+        text.contains("kvstore_gossip_roots_agree{")
+    })
+    .await;
     let (_, one) = fleet.probe(leader, "/metrics").await.unwrap();
     // Some metrics are there once there was such an event, such as a write without a majority.
     fleet.cluster.kill(1 - leader);

@@ -69,6 +69,8 @@ pub struct Schedule {
     pub doubled: u32,
     /// So many come later than those after them.
     pub delayed: u32,
+    /// No write says what its client had seen, so siblings pile up.
+    pub blind: bool,
     /// How far the wall clock of each member is ahead, in milliseconds.
     pub ahead_ms: Vec<i64>,
     /// What happens, in order.
@@ -94,6 +96,7 @@ impl Schedule {
             lost: plan.loss.unwrap_or(loss),
             doubled: [0, 5, 20][rng.random_range(0..3)],
             delayed: [0, 5, 30][rng.random_range(0..3)],
+            blind: rng.random_range(0..10) == 0,
             ahead_ms: Vec::new(),
             steps: Vec::new(),
         };
@@ -126,7 +129,8 @@ impl Schedule {
             0 | 12 => {
                 let delete = rng.random_range(0..3) == 0;
                 let over = [Over::Held, Over::Held, Over::Nothing, Over::Seen, Over::Seen];
-                let over = over[rng.random_range(0..over.len())];
+                let over =
+                    if self.blind { Over::Nothing } else { over[rng.random_range(0..over.len())] };
                 let killed = match rng.random_range(0..40) {
                     0 => Some(Killed::BeforeSync),
                     1 => Some(Killed::AfterSync),

@@ -17,7 +17,7 @@ use crate::config::{CallOptions, Config, Retry, TIMEOUT_MAX};
 use crate::contexts::Contexts;
 use crate::error::ClientError;
 use crate::keyspaces::Keyspaces;
-use crate::kinds::Kinds;
+use crate::kinds::{self, Kinds};
 use crate::members::Members;
 use crate::node::NodeClient;
 use crate::retry;
@@ -301,6 +301,14 @@ impl Client {
         self.kind_of(&keyspace, &self.budget(options)).await
     }
 
+    /// The same for who cannot do without it: waits as long as for any call, and says why it is not known.
+    pub(crate) async fn sure_kind(&self, options: &CallOptions) -> Result<Kind, ClientError> {
+        let mut keyspace = String::new();
+        self.fill_keyspace(&mut keyspace, options);
+        let budget = self.budget(options);
+        self.ask_kind(&keyspace, &budget, budget.timeout / 2).await
+    }
+
     /// The level that a read of this keyspace has, if its options name `asked`.
     pub(crate) async fn level(&self, asked: v1::Level, options: &CallOptions) -> v1::Level {
         match asked {
@@ -468,33 +476,49 @@ impl Client {
     /// The kind of a keyspace, asked for unless it is known. A node that takes long to say it holds no
     /// call up for long: what is not known is treated so that nothing can go wrong.
     async fn kind_of(&self, keyspace: &str, budget: &Budget) -> Option<Kind> {
-        if let Some(kind) = self.inner.kinds.get(keyspace) {
-            return Some(kind);
-        }
         let timeout = KIND_PATIENCE_MAX.min(budget.timeout / 4);
+        self.ask_kind(keyspace, budget, timeout).await.ok()
+    }
+
+    /// The kind of a keyspace, from the first of two questions that says it. Each has this time.
+    async fn ask_kind(
+        &self,
+        keyspace: &str,
+        budget: &Budget,
+        timeout: Duration,
+    ) -> Result<Kind, ClientError> {
+        if let Some(kind) = self.inner.kinds.get(keyspace) {
+            return Ok(kind);
+        }
         let patience =
             || Budget { timeout, deadline: budget.deadline.min(Instant::now() + timeout) };
         let request = v1::ListKeyspacesRequest { name: keyspace.to_owned() };
         let kind = match self.execute(&Read(request), &patience()).await {
             Ok(reply) => {
-                let mut found = reply.keyspaces.into_iter().filter_map(|view| view.keyspace);
-                found.find(|found| found.name == keyspace)?.kind()
+                let mut all = reply.keyspaces.into_iter().filter_map(|view| view.keyspace);
+                let found = all.find(|found| found.name == keyspace);
+                found.ok_or_else(|| kinds::no_keyspace(keyspace))?.kind()
             }
+            Err(error) if error.code() == Code::KeyspaceNotFound => return Err(error),
             // The list needs a leader. A node that is cut off from it answers a read.
             Err(_) => {
                 let level = v1::Level::Eventual as i32;
                 let (keyspace, key) = (keyspace.to_owned(), Bytes::from_static(&[0]));
                 let request = v1::GetRequest { keyspace, key, level, ..Default::default() };
-                let reply = self.execute(&Read(request), &patience()).await.ok()?;
+                let reply = self.execute(&Read(request), &patience()).await?;
                 // A linearizable keyspace begins at revision 1, an eventual one has none.
-                match reply.proof?.revision {
-                    0 => Kind::Eventual,
-                    _ => Kind::Linearizable,
+                match reply.proof.map(|proof| proof.revision) {
+                    Some(0) => Kind::Eventual,
+                    Some(_) => Kind::Linearizable,
+                    None => Kind::Unspecified,
                 }
             }
         };
+        if kind == Kind::Unspecified {
+            return Err(kinds::no_kind(keyspace));
+        }
         self.inner.kinds.learn(keyspace, kind);
-        self.inner.kinds.get(keyspace)
+        Ok(kind)
     }
 
     async fn read<C: Call>(&self, call: C, budget: &Budget) -> Result<C::Reply, ClientError> {
@@ -545,9 +569,10 @@ impl Client {
         Write<R>: Call,
     {
         // Hello comes first, as it brings a connection up: that is no time to wait for the kind.
-        if let Err(error) = self.identity(budget).await {
-            return Err(nothing_written(error, request.subject()));
-        }
+        let identity = match self.identity(budget).await {
+            Ok(identity) => identity,
+            Err(error) => return Err(nothing_written(error, request.subject())),
+        };
         let kind = self.kind_of(request.keyspace(), budget).await;
         let keyspace = request.keyspace().to_owned();
         let remembers = kind != Some(Kind::Linearizable) && self.remembers(options);
@@ -566,7 +591,7 @@ impl Client {
                 Repeat::There
             }
         };
-        let outcome = self.write_once(request, repeat, budget).await;
+        let outcome = self.write_once(request, repeat, identity, budget).await;
         match &outcome {
             Ok(reply) => match Write::<R>::learned(reply).written {
                 Some(written) => {
@@ -604,23 +629,20 @@ impl Client {
         }
     }
 
-    /// Carries out a write under the current identity. When the cluster no longer keeps outcomes
+    /// Carries out a write under this identity. When the cluster no longer keeps outcomes
     /// as old as the identity, the identity is replaced; if the write was certainly not applied, it
     /// is then sent once more under the new one.
     async fn write_once<R>(
         &self,
         request: R,
         repeat: Repeat,
+        mut identity: Arc<WriteIdentity>,
         budget: &Budget,
     ) -> Result<<Write<R> as Call>::Reply, ClientError>
     where
         R: WriteRequest,
         Write<R>: Call,
     {
-        let mut identity = match self.identity(budget).await {
-            Ok(identity) => identity,
-            Err(error) => return Err(nothing_written(error, request.subject())),
-        };
         let born = || self.inner.newest_index.load(Ordering::Relaxed);
         let ticket = identity.begin(born());
         let mut call = Write { request, ticket, repeat };

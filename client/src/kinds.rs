@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use proto::v1::keyspace::Kind;
+use proto::{Code, Failure};
 
 use crate::config::DEFAULT_KEYSPACE;
+use crate::error::ClientError;
 
 /// Keyspaces whose kinds are remembered; beyond it all are forgotten and learned anew.
 const KINDS_MAX: usize = 4_096;
@@ -39,6 +41,20 @@ impl Kinds {
     pub(crate) fn forget(&self, keyspace: &str) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(keyspace);
     }
+}
+
+/// The error for a name that no keyspace has.
+pub(crate) fn no_keyspace(name: &str) -> ClientError {
+    refused(Code::KeyspaceNotFound, name, "no keyspace has that name")
+}
+
+/// The error for an answer that names no kind.
+pub(crate) fn no_kind(name: &str) -> ClientError {
+    refused(Code::Internal, name, "a node does not say of which kind it is")
+}
+
+fn refused(code: Code, name: &str, why: &str) -> ClientError {
+    ClientError::Refused(Box::new(Failure::new(code, format!("keyspace {name:?}"), why)))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::config::CallOptions;
 use crate::error::ClientError;
 
-/// How often a read begins anew because its pages came from different nodes.
+/// How often a read begins anew because its pages came from different nodes, or different majorities.
 const ATTEMPTS_MAX: usize = 3;
 /// Values beyond which no further page is read: far more than replicas take.
 const VALUES_MAX: usize = 1_024;
@@ -55,8 +55,8 @@ impl Client {
         }
     }
 
-    /// The pages of one read. The context covers what the node of the first page had, so without a doubt
-    /// what was shown only if that node showed all of it.
+    /// The pages of one read. The context covers what the node of the first page had, and those whose answers
+    /// it joined, so without a doubt what was shown only if these showed all of it.
     async fn all_pages(
         &self,
         request: &v1::GetRequest,
@@ -74,7 +74,10 @@ impl Client {
             let after = found.values.last().and_then(|last| last.dot.clone());
             let request = v1::GetRequest { siblings_after: after, ..request.clone() };
             let reply = self.get(request, &time.options()).await?;
-            let same = reply.proof.is_some_and(|proof| proof.node == found.proof.node);
+            // At level quorum the context covers what one majority had. Another one may lack some of it.
+            let same = reply.proof.is_some_and(|proof| {
+                proof.node == found.proof.node && proof.answered_by == found.proof.answered_by
+            });
             // Where the value that a page goes on from is gone meanwhile, the page begins anew.
             let is_new =
                 |sibling: &v1::Sibling| found.values.iter().all(|known| known.dot != sibling.dot);
@@ -126,7 +129,7 @@ impl Client {
 /// What a read in pieces found.
 struct Pieces {
     siblings: Siblings,
-    /// The pieces may not be of one node, or some are missing.
+    /// The pieces may not be of one node and one majority, or some are missing.
     torn: bool,
 }
 

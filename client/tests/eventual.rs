@@ -35,8 +35,12 @@ async fn cluster(nodes: usize) -> FakeCluster {
 /// A client that knows the kind and has said Hello: scripts of nodes meet its writes only.
 async fn ready(cluster: &FakeCluster) -> Client {
     let client = cluster.client();
+    let mut kind = None;
     // It gives up early, and the machine may have other things to do.
-    while client.kind(&within(3_000)).await != Some(Kind::Eventual) {}
+    for _ in 0..10 {
+        kind = kind.or(client.kind(&within(3_000)).await);
+    }
+    assert_eq!(kind, Some(Kind::Eventual));
     client.prepare_writes(&within(3_000)).await.unwrap();
     client
 }
@@ -333,6 +337,24 @@ async fn pages_of_different_nodes_have_no_common_token() {
     client.put_value("a", "5", &options).await.unwrap();
     assert!(cluster.eventual_writes().last().unwrap().covers() >= 3);
     assert_eq!(cluster.values(KEYSPACE, "a"), ["5"]);
+}
+
+/// The context of the first page covers what its majority had, and another one does not show all of it.
+#[tokio::test]
+async fn pages_of_different_majorities_have_no_common_token() {
+    let cluster = cluster(1).await;
+    let options = within(3_000);
+    split(&cluster, "a", &["x", "y", "z"]).await;
+    let client = ready(&cluster).await;
+    {
+        let eventual = &mut cluster.shared.lock().unwrap().eventual;
+        (eventual.page, eventual.majorities_wander) = (2, true);
+    }
+    let request = v1::GetRequest { key: "a".into(), ..Default::default() };
+    let found = client.siblings(request, &options).await.unwrap();
+    assert_eq!((found.values.len(), found.context.is_empty()), (3, true));
+    client.put_value("a", "4", &options).await.unwrap();
+    assert_eq!(cluster.eventual_writes().last().unwrap().covers(), 0);
 }
 
 #[tokio::test]

@@ -189,9 +189,16 @@ fn keys_are_listed_with_their_values() {
         (&"a".into(), &dot(1).to_string().into())
     );
     assert_eq!((&first["siblings"][0]["value"], ls.get("at_rev")), (&"2".into(), None), "{ls}");
+    assert_eq!((&ls["level"], ls.get("answered_by")), (&"eventual".into(), None), "{ls}");
     let context = text(first, "context");
     setup.pipe(&format!("put a both -k e --causal {context}")).prints("");
     assert_eq!(setup.cluster.values("e", "a"), ["both"]);
+
+    // Nobody says of which kind it is: then there are sizes, and no values that would look empty.
+    setup.cluster.shared.lock().unwrap().eventual.mute = true;
+    let ls = found(&setup.pipe("ls -k e -o json"));
+    let sibling = &ls["items"][0]["siblings"][0];
+    assert_eq!((&sibling["size"], sibling.get("value")), (&4.into(), None), "{ls}");
 }
 
 #[test]
@@ -299,4 +306,6 @@ fn an_export_holds_every_value_and_an_import_adds_what_is_missing() {
     assert_eq!((&tally["written"], &tally["skipped"]), (&0.into(), &3.into()));
     assert_eq!(setup.cluster.values("copy", "a"), ["1", "2"]);
     assert_eq!(setup.fed("import - -k copy", lines[3].as_bytes()).exit, 8);
+    let nowhere = setup.fed("import - -k nowhere", lines[0].as_bytes());
+    assert!(nowhere.exit_is(3).err.starts_with("error[KV1008]"), "{}", nowhere.err);
 }

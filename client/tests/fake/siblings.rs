@@ -24,6 +24,8 @@ pub struct Eventual {
     pub page: usize,
     /// Pages of one read come from nodes of different names.
     pub pages_wander: bool,
+    /// Pages of one read join the answers of different majorities.
+    pub majorities_wander: bool,
     /// Refuses reads that name no level.
     pub asks_for_level: bool,
     /// Nobody says of which kind a keyspace is.
@@ -178,8 +180,7 @@ impl FakeNode {
             let key = (request.keyspace.clone(), request.key.to_vec());
             let Key { siblings, dots } =
                 shared.eventual.keys.get(&key).cloned().unwrap_or_default();
-            let (page, wander) = (shared.eventual.page, shared.eventual.pages_wander);
-            let no_tokens = shared.eventual.no_tokens;
+            let Eventual { page, pages_wander, majorities_wander, no_tokens, .. } = shared.eventual;
             drop(shared);
             let after = request.siblings_after.as_ref();
             let begin = after.map_or(0, |after| {
@@ -190,8 +191,11 @@ impl FakeNode {
             let all = siblings.len();
             siblings.truncate(if page == 0 { all } else { page });
             let mut proof = self.eventual_proof();
-            if wander && after.is_some() {
+            if pages_wander && after.is_some() {
                 proof.node = "another".into();
+            }
+            if majorities_wander {
+                proof.answered_by = vec![1, if after.is_some() { 2 } else { 3 }];
             }
             let only = match &siblings[..] {
                 [only] if all == 1 && after.is_none() => Some(only.clone()),

@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use proto::{NodeId, v1};
+use proto::v1;
 use serde::Serialize;
 
+use super::put::nameless;
 use crate::cli::output::{grouped, one_line, size, table, time};
 use crate::cli::run::Run;
 
@@ -135,7 +136,7 @@ impl BytesJson {
 fn name_of(node: u64, nodes: &[v1::NodeStatus]) -> String {
     let mut members = nodes.iter().filter_map(|node| node.member.as_ref());
     let known = members.find(|member| member.id == node);
-    known.map_or_else(|| NodeId(node).to_string(), |member| member.name.clone())
+    known.map_or_else(|| nameless(node), |member| member.name.clone())
 }
 
 /// What somebody should know of it.

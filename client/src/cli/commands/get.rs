@@ -91,6 +91,7 @@ pub(super) async fn get(args: GetArgs, run: &mut Run<'_>) -> Result<(), CliError
     if args.all_siblings && reply.more > 0 {
         let all = client.siblings(request, &time.options()).await.map_err(failed)?;
         (reply.siblings, reply.context, reply.more) = (all.values, all.context, 0);
+        reply.proof = Some(all.proof);
     }
     let took = started.elapsed();
     let proof = reply.proof.take().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! `kv ls`.
 
+use std::collections::BTreeSet;
+
 use proto::v1;
 use proto::v1::keyspace::Kind;
 use serde::Serialize;
@@ -21,9 +23,21 @@ struct Listing {
     /// Eventual keyspaces have no revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     at_rev: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<&'static str>,
+    /// The members whose answers the pages of a quorum read of an eventual keyspace joined.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    answered_by: BTreeSet<String>,
     items: Vec<Entry>,
     /// More keys follow than --limit let through.
     more: bool,
+}
+
+impl Listing {
+    fn new() -> Self {
+        let answered_by = BTreeSet::new();
+        Self { schema: SCHEMA, at_rev: None, level: None, answered_by, items: vec![], more: false }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,9 +101,14 @@ impl Listed for v1::Entry {
     }
 
     fn json(&self) -> Entry {
+        // Where nobody said in time of which kind the keyspace is, only sizes came.
+        let sibling = |sibling: &v1::Sibling| {
+            let is_there = sibling.value.len() as u64 == sibling.value_size;
+            if is_there { JsonSibling::new(sibling) } else { JsonSibling::without_value(sibling) }
+        };
         Entry::Values(JsonValues {
             key: JsonKey::new(&self.key),
-            siblings: self.siblings.iter().map(JsonSibling::new).collect(),
+            siblings: self.siblings.iter().map(sibling).collect(),
             more: Some(self.more).filter(|more| *more > 0),
             context: token_text(&self.context),
         })
@@ -119,14 +138,16 @@ pub(super) async fn ls(args: LsArgs, run: &mut Run<'_>) -> Result<(), CliError> 
         let at_rev = some_revision(at_rev);
         return print_count(Counted { schema: SCHEMA, count, at_rev }, run);
     }
-    let mut listing = Listing { schema: SCHEMA, at_rev: None, items: vec![], more: false };
+    let mut listing = Listing::new();
     let mut people = Rows::default();
     while let Some(page) = pages.next().await? {
         if let Some(proof) = &page.proof {
-            let joined = joined_text(&names(&client, &proof.answered_by));
-            run.detail(&format!("{} by {}{joined}", level_name(proof.level), proof.node));
+            let (level, by) = (level_name(proof.level), names(&client, &proof.answered_by));
+            run.detail(&format!("{level} by {}{}", proof.node, joined_text(&by)));
+            listing.at_rev = some_revision(proof.revision);
+            listing.level = Some(level);
+            listing.answered_by.extend(by);
         }
-        listing.at_rev = page.proof.and_then(|proof| some_revision(proof.revision));
         listing.more = page.more;
         people.eventual |= !page.entries.is_empty();
         let items = page.items.iter().map(|item| item as &dyn Listed);

@@ -171,10 +171,15 @@ fn named(failure: Failure, key: &[u8]) -> CliError {
 
 /// The names of members: of the voters that hold a write, or of those that answered a read.
 pub(super) fn names(client: &Client, ids: &[u64]) -> Vec<String> {
-    let name = |id: &u64| client.member_name(*id).unwrap_or_else(|| format!("#{id:016x}"));
+    let name = |id: &u64| client.member_name(*id).unwrap_or_else(|| nameless(*id));
     let mut names: Vec<String> = ids.iter().map(name).collect();
     names.sort();
     names
+}
+
+/// What stands for the name of a member that is not known.
+pub(super) fn nameless(id: u64) -> String {
+    format!("#{id:016x}")
 }
 
 fn target_of(condition: &ConditionArgs) -> Option<Target> {

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use proto::v1::compare::Target;
 use proto::v1::keyspace::Kind;
-use proto::{Applied, Code, Failure, v1};
+use proto::{Applied, v1};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -113,11 +113,7 @@ pub(super) async fn import(args: ImportArgs, run: &mut Run<'_>) -> Result<(), Cl
     let client = run.client()?;
     let options = CallOptions { retry: args.retry.at.into(), ..run.options() };
     client.prepare_writes(&options).await?;
-    let Some(kind) = client.kind(&options).await else {
-        let why =
-            "no node said in time of which kind the keyspace is, which decides how lines are put";
-        return Err(Failure::new(Code::ReadTimedOut, "import", why).into());
-    };
+    let kind = client.sure_kind(&options).await?;
     let how = How { if_absent: args.if_absent, adds: kind == Kind::Eventual, options };
     let source = source_of(&args, run)?;
     let name = if args.file.as_os_str() == "-" { "stdin".into() } else { args.file };

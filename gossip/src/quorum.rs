@@ -18,11 +18,9 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::dot::Dot;
-use crate::entry::{Entry, Sibling};
+use crate::entry::Sibling;
 use crate::hlc::Stamp;
-use crate::position::Leaving;
 use crate::record::{EntryKey, Record};
-use crate::replica::Replica;
 use crate::token::Token;
 
 /// What one replica says of a key.
@@ -48,15 +46,6 @@ pub struct Joined {
 }
 
 impl Answer {
-    /// What the replica says of the key now.
-    #[must_use]
-    pub fn of(replica: &Replica, key: &EntryKey) -> Leaving<Self> {
-        let siblings = replica.entry(key).map(Entry::siblings).cloned().unwrap_or_default();
-        let (live, certificates) = siblings.into_iter().partition(|(_, sibling)| sibling.is_live());
-        let Leaving { after, what: seen } = replica.token(key);
-        Leaving { after, what: Self { live, certificates, seen } }
-    }
-
     /// Whether the replica knows the dot to be obsolete.
     fn refuses(&self, dot: Dot) -> bool {
         self.seen.context.contains(dot) && !self.live.contains_key(&dot)
@@ -130,8 +119,9 @@ mod tests {
 
     use super::*;
     use crate::actor::ActorId;
+    use crate::group::{ReadRange, ReadValues, Told};
     use crate::record::Body;
-    use crate::replica::{Basis, Policy, Standing, Write};
+    use crate::replica::{Basis, Policy, Replica, Standing, Write};
     use crate::state::State;
     use crate::tree::TreeKey;
 
@@ -152,6 +142,11 @@ mod tests {
         replica.write_at(&write, Stamp(stamp)).expect("it is taken").record
     }
 
+    fn said(replica: &Replica) -> Answer {
+        let told = Told::of(replica, &ReadRange::of_key(&key(), ReadValues::All), true);
+        told.expect("nothing is damaged").answer(&key().key).expect("of that key")
+    }
+
     fn value() -> Body {
         Body::Value("v".into())
     }
@@ -163,7 +158,7 @@ mod tests {
         b.apply(&old).expect("it is applied");
         put(&mut b, Body::Certificate, Basis::Held, 2);
         let new = put(&mut a, value(), Basis::Nothing, 3);
-        let answers = [Answer::of(&a, &key()).what, Answer::of(&b, &key()).what];
+        let answers = [said(&a), said(&b)];
         let joined = join(&answers);
         assert_eq!(joined.live.keys().copied().collect::<Vec<_>>(), [new.dot]);
         assert_eq!(joined.seen.context.tracks().count(), 2, "all that both knew");
@@ -176,15 +171,12 @@ mod tests {
     fn a_value_without_its_context_is_not_sent() {
         let (mut a, b) = (replica(1), replica(2));
         let record = put(&mut a, value(), Basis::Held, 1);
-        let before = join(&[Answer::of(&a, &key()).what, Answer::of(&b, &key()).what]);
-        assert_eq!(
-            before.lacking(&key(), &Answer::of(&b, &key()).what),
-            std::slice::from_ref(&record)
-        );
+        let before = join(&[said(&a), said(&b)]);
+        assert_eq!(before.lacking(&key(), &said(&b)), std::slice::from_ref(&record));
         a.forget_context(&key(), record.dot);
-        let after = join(&[Answer::of(&a, &key()).what, Answer::of(&b, &key()).what]);
+        let after = join(&[said(&a), said(&b)]);
         assert_eq!(after.live.len(), 1, "it is an answer all the same");
-        assert_eq!(after.lacking(&key(), &Answer::of(&b, &key()).what), []);
+        assert_eq!(after.lacking(&key(), &said(&b)), []);
     }
 
     #[test]
@@ -192,14 +184,14 @@ mod tests {
         let (mut a, mut b) = (replica(1), replica(2));
         let value_of_a = put(&mut a, value(), Basis::Held, 5);
         let delete = put(&mut b, Body::Certificate, Basis::Held, 9);
-        let answers = [Answer::of(&a, &key()).what, Answer::of(&b, &key()).what];
+        let answers = [said(&a), said(&b)];
         let joined = join(&answers);
         assert_eq!(joined.live.len(), 1, "neither knew of the other: the value stays a sibling");
         assert_eq!(joined.winner(Stamp(10)), None, "the last writer deleted");
         assert_eq!(joined.unknown_deletes(&key(), &answers[0]), [delete]);
         assert_eq!(joined.unknown_deletes(&key(), &answers[1]), []);
         let later = put(&mut a, value(), Basis::Held, 11);
-        let joined = join(&[Answer::of(&a, &key()).what, answers[1].clone()]);
+        let joined = join(&[said(&a), answers[1].clone()]);
         assert_eq!(joined.winner(Stamp(12)).map(|(dot, _)| dot), Some(later.dot));
         assert_ne!(later.dot, value_of_a.dot);
     }

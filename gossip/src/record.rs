@@ -54,6 +54,15 @@ impl Body {
     pub const fn is_certificate(&self) -> bool {
         matches!(self, Self::Certificate)
     }
+
+    /// How long its value is; 0 for a certificate.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Self::Value(value) => value.len(),
+            Self::Certificate => 0,
+        }
+    }
 }
 
 /// One write as its replica made it. It never changes, and it means the same wherever and however

@@ -2,11 +2,15 @@
 //!
 //! A wall clock may be set at any moment, by an hour too. Stamps and deadlines must not follow such a jump: so this
 //! time goes at the pace of the monotonic clock, and is drawn towards the wall clock by at most one part in
-//! [`SLEW_PARTS`]. That is more than an oscillator drifts, so a wall clock that is kept right by others is followed,
-//! and one that was set is not. What is left between the two is told ([`Timekeeper::apart_us`]).
+//! [`SLEW_PARTS`]. That is more than an oscillator drifts, so a wall clock that is kept right by others is followed.
+//! One that is further away than [`SET_US`] was set, and is not followed at all. What is left between the two is told
+//! ([`Timekeeper::apart_us`]).
 
 /// Of so much time that passes, one part may be added or left out to come nearer to the wall clock.
 pub const SLEW_PARTS: u64 = 1_000;
+
+/// A wall clock that is further from the node's time than this, in microseconds, was set.
+pub const SET_US: u64 = 500_000;
 
 /// Tells the time of one node. It never runs backwards.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +34,8 @@ impl Timekeeper {
         let passed_us = monotonic_us.saturating_sub(before_us);
         let carried_us = own_us.saturating_add(passed_us);
         self.unused_us = self.unused_us.saturating_add(passed_us);
-        let most_us = self.unused_us / SLEW_PARTS;
+        let was_set = wall_us.abs_diff(carried_us) > SET_US;
+        let most_us = if was_set { 0 } else { self.unused_us / SLEW_PARTS };
         self.unused_us %= SLEW_PARTS;
         let nearer_us = if wall_us >= carried_us {
             carried_us.saturating_add(most_us.min(wall_us - carried_us))
@@ -73,15 +78,21 @@ mod tests {
         ) {
             let mut keeper = Timekeeper::default();
             prop_assert_eq!(keeper.now(7, START_US), START_US);
-            let (mut monotonic_us, mut before_us) = (7, START_US);
+            let (mut monotonic_us, mut before_us, mut before_apart_us) = (7, START_US, 0);
             for (passed_us, wall_us) in steps {
                 monotonic_us += passed_us;
                 let now_us = keeper.now(monotonic_us, wall_us);
                 prop_assert!(now_us >= before_us);
                 before_us = now_us;
                 let exact_us = START_US + monotonic_us - 7;
-                let most_us = (monotonic_us - 7) / SLEW_PARTS;
+                // Where the clock is now it was set to, whatever it was before.
+                let most_us = if wall_us.abs_diff(exact_us) > 2 * SET_US {
+                    before_apart_us
+                } else {
+                    (monotonic_us - 7) / SLEW_PARTS
+                };
                 prop_assert!(now_us.abs_diff(exact_us) <= most_us, "{now_us} {exact_us}");
+                before_apart_us = now_us.abs_diff(exact_us);
             }
         }
     }
@@ -96,6 +107,17 @@ mod tests {
             let wall_us = START_US + monotonic_us + step * 20;
             let now_us = keeper.now(monotonic_us, wall_us);
             assert!(now_us.abs_diff(wall_us) <= 20, "{now_us} {wall_us}");
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_not_followed_however_long_it_stays() {
+        let mut keeper = Timekeeper::default();
+        keeper.now(0, START_US);
+        for second in 1..=86_400_u64 {
+            let monotonic_us = second * 1_000_000;
+            let now_us = keeper.now(monotonic_us, START_US + monotonic_us + HOUR_US);
+            assert_eq!(now_us, START_US + monotonic_us);
         }
     }
 

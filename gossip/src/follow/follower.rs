@@ -6,12 +6,13 @@ use super::links::Link;
 use super::names::Names;
 use super::node::{Log, Node};
 use crate::clock::Clock;
+use crate::group::{ReadRange, ReadValues, Told};
 use crate::model::dots;
 use crate::model::follow::{Cause, Disk};
 use crate::model::replica;
 use crate::model::truth::{ACTORS_MAX, Truth};
 use crate::model::{self, Effect, Follow, Setting};
-use crate::quorum::Answer;
+use crate::position::Leaving;
 use crate::record::{Body, Record};
 use crate::replica::{Basis, Stable, Write, Written};
 use crate::token::{ActorNames, TokenKeys};
@@ -165,7 +166,13 @@ impl Follower {
                 let read = &mut self.reads[usize::from(slot)];
                 let key = &self.names.keys()[usize::from(read.key)];
                 let node = &mut self.nodes[usize::from(at)];
-                let answer = Answer::of(&node.replica, key);
+                let range = ReadRange::of_key(key, ReadValues::All);
+                let told = Told::of(&node.replica, &range, true).map(|told| told.answer(&key.key));
+                let Ok(Some(what)) = told else {
+                    let detail = format!("{told:?}");
+                    return Err(self.comparison(truth, at).difference("answer", detail));
+                };
+                let answer = Leaving { after: node.replica.position(), what };
                 read.answers.push((at, node.let_out(answer)));
                 Ok(())
             }

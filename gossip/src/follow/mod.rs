@@ -32,7 +32,7 @@
 //! | start, crash, lost disk, disk put back | the log, whole or in part; `Replica::start` |
 //! | members come and go | a replica begins empty |
 //! | certificates sleep and wake | `Replica::sleep`, `wake` |
-//! | a quorum read is answered, joined and repaired | `quorum::Answer`, `join`, `Joined::lacking` |
+//! | a quorum read is answered, joined and repaired | `group::Told`, `quorum::join`, `Joined::lacking` |
 //! | retirement; damage, and what follows from it | not followed yet: [`Follower::NOT_FOLLOWED`] |
 //! | a client with a session reads or writes | `TokenScope::issue_session`, `verify_session`, `token::reach` |
 //! | ids of writes, beats, claims, the gate of a replica that lost its disk | nothing in the core changes |

@@ -79,13 +79,15 @@ impl Group {
         open.map(|open| open.by.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// Nobody waits for the acknowledgements of a write any more. Answers the members that have it durably so far,
-    /// this one apart.
-    pub fn give_up(&mut self, dot: Dot) -> Vec<NodeId> {
-        let open = self.acks.open.remove(&dot);
+    /// Nobody waits for the acknowledgements of a write any more.
+    pub fn give_up(&mut self, dot: Dot) {
+        self.acks.open.remove(&dot);
+        self.forget_told();
+    }
+
+    fn forget_told(&mut self) {
         let acks = &self.acks;
         self.rumors.forget(|dot| acks.waits(dot));
-        open.map(|open| open.by.into_keys().collect()).unwrap_or_default()
     }
 
     /// Takes note of what a member's clock says that it has: it says so only of what is durable there.
@@ -102,11 +104,14 @@ impl Group {
         let configuration = &self.configuration;
         let complete = self.acks.open.iter().filter(|(_, open)| open.is_complete(configuration));
         let done: Vec<Dot> = complete.map(|(dot, _)| *dot).collect();
-        for dot in done {
-            let open = self.acks.open.get(&dot);
-            let by = open.map(|open| open.counted(&self.configuration).collect());
-            self.give_up(dot);
-            self.acked.push(Acked { dot, by: by.unwrap_or_default() });
+        if done.is_empty() {
+            return;
         }
+        for dot in done {
+            let Some(open) = self.acks.open.remove(&dot) else { continue };
+            let by = open.counted(&self.configuration).collect();
+            self.acked.push(Acked { dot, by });
+        }
+        self.forget_told();
     }
 }

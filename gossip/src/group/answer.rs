@@ -37,12 +37,12 @@ const LOOKS_MAX: usize = 10_000;
 const SIBLING_BYTES: usize = 96;
 
 /// Where a value stands among those of its key: stamp, rank, dot.
-pub type ValuePlace = (Stamp, Dot, Dot);
+pub type ValuePlace = ((Stamp, Dot), Dot);
 
 /// Where a value stands among those of its key.
 #[must_use]
 pub const fn value_place(dot: Dot, sibling: &Sibling) -> ValuePlace {
-    (sibling.stamp, sibling.rank, dot)
+    (sibling.place(), dot)
 }
 
 /// Which keys a read asks for.
@@ -142,7 +142,7 @@ pub struct ToldKey {
 
 impl Told {
     /// What the replica says of the range now; `is_sent`: it has to fit into a message.
-    pub(super) fn of(replica: &Replica, range: &ReadRange, is_sent: bool) -> Result<Self, Unread> {
+    pub(crate) fn of(replica: &Replica, range: &ReadRange, is_sent: bool) -> Result<Self, Unread> {
         let state = replica.state();
         let single = range.key();
         let is_damaged = match &single {
@@ -184,12 +184,11 @@ impl Told {
     }
 
     /// What it says of a key, as the rules of quorum reads take it. Nothing if it says nothing of it.
-    pub(super) fn answer(&self, key: &Bytes) -> Option<quorum::Answer> {
+    pub(crate) fn answer(&self, key: &Bytes) -> Option<quorum::Answer> {
         if self.next.as_ref().is_some_and(|next| key >= next) {
             return None;
         }
-        let at = self.keys.binary_search_by(|told| told.key.cmp(key)).ok();
-        let Some(told) = at.map(|at| &self.keys[at]) else {
+        let Some(told) = self.told_key(key) else {
             let seen = Token { context: Arc::clone(&self.clock), stamp: self.highest };
             return Some(quorum::Answer {
                 live: BTreeMap::new(),
@@ -210,10 +209,14 @@ impl Told {
         Some(quorum::Answer { live, certificates, seen })
     }
 
+    fn told_key(&self, key: &Bytes) -> Option<&ToldKey> {
+        let at = self.keys.binary_search_by(|told| told.key.cmp(key)).ok()?;
+        self.keys.get(at)
+    }
+
     /// The values that it says.
     pub(super) fn values(&self, key: &Bytes) -> impl Iterator<Item = (Dot, &Bytes)> {
-        let told = self.keys.iter().find(move |told| told.key == *key);
-        let siblings = told.into_iter().flat_map(|told| {
+        let siblings = self.told_key(key).into_iter().flat_map(|told| {
             told.siblings.iter().filter(move |(dot, _)| !told.left_out.contains_key(dot))
         });
         siblings.filter_map(|(dot, sibling)| match &sibling.body {
@@ -224,8 +227,8 @@ impl Told {
 
     /// How long the values are that it leaves out.
     pub(super) fn left_out(&self, key: &Bytes) -> impl Iterator<Item = (Dot, u64)> {
-        let told = self.keys.iter().find(move |told| told.key == *key);
-        told.into_iter().flat_map(|told| told.left_out.iter().map(|(dot, length)| (*dot, *length)))
+        let told = self.told_key(key).into_iter();
+        told.flat_map(|told| told.left_out.iter().map(|(dot, length)| (*dot, *length)))
     }
 
     /// Memory that it takes, about.
@@ -259,18 +262,19 @@ impl ToldKey {
             .siblings
             .iter()
             .filter(|(dot, _)| !self.left_out.contains_key(dot))
-            .map(|(dot, sibling)| (value_place(*dot, sibling), length(sibling)))
+            .map(|(dot, sibling)| (value_place(*dot, sibling), sibling.body.value_bytes()))
             .collect();
         newest.sort_by(|one, other| other.cmp(one));
         let mut bytes = 0;
-        for ((_, _, dot), length) in newest {
+        for ((_, dot), length) in newest {
             if bytes > 0 && bytes + length > ANSWER_VALUES_MAX {
                 self.leave_out(dot);
             } else {
                 bytes += length;
             }
         }
-        let values: usize = self.siblings.values().map(length).sum();
+        let lengths = self.siblings.values().map(|sibling| sibling.body.value_bytes());
+        let values: usize = lengths.sum();
         let beside = |told: &Self| told.bytes(&mut BTreeSet::new()) - values;
         if beside(&self) > KEY_BYTES_MAX {
             for sibling in self.siblings.values_mut() {
@@ -292,7 +296,7 @@ impl ToldKey {
     fn bytes(&self, contexts: &mut BTreeSet<*const Clock>) -> usize {
         let mut bytes = self.key.len() + clock_bytes(&self.pending);
         for sibling in self.siblings.values() {
-            bytes += length(sibling) + SIBLING_BYTES;
+            bytes += sibling.body.value_bytes() + SIBLING_BYTES;
             if let Some(context) = &sibling.context
                 && contexts.insert(Arc::as_ptr(context.shared()))
             {
@@ -300,12 +304,5 @@ impl ToldKey {
             }
         }
         bytes
-    }
-}
-
-fn length(sibling: &Sibling) -> usize {
-    match &sibling.body {
-        Body::Value(value) => value.len(),
-        Body::Certificate => 0,
     }
 }

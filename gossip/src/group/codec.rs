@@ -44,7 +44,6 @@ const FETCH: u8 = 21;
 const EPOCH: u8 = 13;
 const READ: u8 = 14;
 const ANSWER: u8 = 15;
-const REPAIR: u8 = 16;
 
 const CHILDREN: u8 = 0;
 const KEYS: u8 = 1;
@@ -109,8 +108,7 @@ impl Message {
             }
             Self::Fetch { dot } => {
                 out.push(FETCH);
-                out.extend_from_slice(dot.actor.as_bytes());
-                put_number(&mut out, dot.counter);
+                put_dot(&mut out, *dot);
             }
             Self::Stored { id, epoch } => put_two(&mut out, STORED, *id, *epoch),
             Self::Epoch { epoch } => {
@@ -133,10 +131,6 @@ impl Message {
                         put_choice(&mut out, &UNREAD, why);
                     }
                 }
-            }
-            Self::Repair { batch } => {
-                out.push(REPAIR);
-                put_bytes(&mut out, batch);
             }
             Self::Ping { asked } => {
                 out.push(PING);
@@ -213,7 +207,6 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
             };
             Message::Answer { id, epoch, told }
         }
-        REPAIR => Message::Repair { batch: reader.bytes()? },
         _ => return Err(DecodeError::OutOfRange("kind of a message")),
     })
 }
@@ -249,6 +242,11 @@ fn read_all<T>(
 }
 
 /// A dot with its actor in full.
+fn put_dot(out: &mut Vec<u8>, dot: Dot) {
+    out.extend_from_slice(dot.actor.as_bytes());
+    put_number(out, dot.counter);
+}
+
 fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, DecodeError> {
     let actor = ActorId::from_bytes(reader.array()?);
     match reader.number()? {

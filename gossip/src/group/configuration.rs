@@ -114,7 +114,8 @@ impl Group {
         }
     }
 
-    /// A member says which configuration it follows. It never goes back, so what comes late says nothing.
+    /// A member says which configuration it follows. What comes late says nothing: it goes back only where a loss of power
+    /// takes the end of what it had applied of the catalogue.
     pub(super) fn heard_epoch(&mut self, from: NodeId, epoch: u64) {
         if let Some(member) = self.members.get_mut(&from) {
             member.epoch = member.epoch.max(Some(epoch));

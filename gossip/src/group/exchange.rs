@@ -61,8 +61,7 @@ impl Group {
             return;
         }
         let peer = free[self.rng.random_range(0..free.len())];
-        self.counts.exchanges += 1;
-        self.ask(peer, Turn::Ask);
+        self.exchange_with(peer);
     }
 
     /// Opens an exchange with every member that it has none with: to hear soon what they have.
@@ -393,10 +392,7 @@ impl Group {
 /// About how many bytes a part takes.
 fn length(part: &Part) -> usize {
     const EACH: usize = 128;
-    let value = |body: &Body| match body {
-        Body::Value(value) => value.len() + EACH,
-        Body::Certificate => EACH,
-    };
+    let value = |body: &Body| body.value_bytes() + EACH;
     let bare = |sibling: &Sibling| value(&sibling.body);
     match &part.body {
         PartBody::Records(records) => {

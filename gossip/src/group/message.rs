@@ -130,11 +130,6 @@ pub enum Message {
         /// What it has, or why that does not count.
         told: Result<Told, Unread>,
     },
-    /// Writes that the receiver's answer to a read lacked.
-    Repair {
-        /// A batch of records, in its bytes.
-        batch: Bytes,
-    },
 }
 
 /// What a Hello wants.

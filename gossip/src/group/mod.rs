@@ -44,9 +44,11 @@ mod view;
 mod walk;
 
 pub use acks::Acked;
+pub(crate) use answer::Told;
 pub use answer::{ANSWER_VALUES_MAX, ReadRange, ReadValues, Unread, ValuePlace, value_place};
 pub use configuration::{Configuration, Need};
 pub use expiry::{EXPIRED_MAX, SETTLE_MS, TURN_MS};
+pub use forgetting::KEEP_MS;
 pub use offer::{FETCHES_MAX, OFFERED_BYTES, OFFERS_MAX};
 pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
 pub use reads::{Gathered, Missed, READ_BYTES_MAX, READS_MAX};
@@ -193,8 +195,8 @@ struct Member {
     epoch: Option<u64>,
     /// It knows the folds up to this one.
     folds: FoldNumber,
-    /// It has brought this replica up since the start, or was found equal.
-    is_met: bool,
+    /// When it brought this replica up last since the start, or was found equal.
+    met_ms: Option<u64>,
     /// What it says about its clock.
     pings: Pings,
     /// What is only looked at.
@@ -324,21 +326,6 @@ impl Group {
         self.epoch = epoch;
     }
 
-    /// The keyspaces of which something is stored.
-    #[must_use]
-    pub fn keyspaces(&self) -> Vec<KeyspaceId> {
-        let mut found: Vec<KeyspaceId> = Vec::new();
-        let next = |after: Option<KeyspaceId>| {
-            let first = KeyspaceId(after.map_or(0, |id| id.get() + 1));
-            let from = EntryKey::new(first, Bytes::new());
-            self.replica.state().entries_from(&from).next().map(|(key, _)| key.keyspace)
-        };
-        while let Some(id) = next(found.last().copied()) {
-            found.push(id);
-        }
-        found
-    }
-
     /// What the author of a stored write has seen: what it superseded, and the write itself. `None` if the write is
     /// stored no longer, or what it superseded is forgotten.
     #[must_use]
@@ -387,14 +374,13 @@ impl Group {
     /// Whether every other member has brought this replica up since the start, or was found equal to it.
     #[must_use]
     pub fn has_met_all(&self) -> bool {
-        self.members.values().all(|member| member.is_met)
+        self.members.values().all(|member| member.met_ms.is_some())
     }
 
     /// A session with a member has closed here, or found both equal.
     fn met(&mut self, node: NodeId) {
         if let Some(member) = self.members.get_mut(&node) {
-            member.is_met = true;
-            member.look.level_ms = Some(self.now_ms);
+            member.met_ms = Some(self.now_ms);
         }
     }
 
@@ -507,7 +493,6 @@ impl Group {
             Message::Epoch { epoch } => self.heard_epoch(from, epoch),
             Message::Read { id, epoch, range } => self.asked_to_read(from, id, epoch, &range),
             Message::Answer { id, epoch, told } => self.answered(from, id, epoch, told),
-            Message::Repair { batch } => self.repaired(&batch),
         }
     }
 

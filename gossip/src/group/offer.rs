@@ -12,6 +12,7 @@ use proto::NodeId;
 
 use super::Group;
 use super::message::Message;
+use super::reads::TOLD_BYTES_MAX;
 use crate::batch;
 use crate::clock::FoldNumber;
 use crate::dot::Dot;
@@ -43,10 +44,7 @@ pub(super) struct Offers {
 
 /// Whether only an offer of the record goes out.
 pub(super) fn is_large(record: &Record) -> bool {
-    match &record.body {
-        Body::Value(value) => value.len() > OFFERED_BYTES,
-        Body::Certificate => false,
-    }
+    record.body.value_bytes() > OFFERED_BYTES
 }
 
 /// The bytes of an offer, for those who know the folds up to `through`.
@@ -110,6 +108,10 @@ impl Group {
 
     /// A peer asks for what was offered to it.
     pub(super) fn fetched(&mut self, by: NodeId, dot: Dot) {
+        if self.reads.told_bytes > TOLD_BYTES_MAX {
+            // It asks somebody else, or has it by an exchange.
+            return;
+        }
         let state = self.replica.state();
         let stored = state.key_of(dot).and_then(|key| {
             let sibling = state.entry(key)?.siblings().get(&dot)?;
@@ -119,6 +121,7 @@ impl Group {
         let Some(record) = stored else { return };
         let through = self.members.get(&by).map(|member| member.folds).unwrap_or_default();
         let (batch, _) = batch::encode(&[record], usize::MAX, through);
+        self.reads.told_bytes += batch.len();
         self.send(by, Message::Rumor { id: 0, batch: batch.into() });
     }
 

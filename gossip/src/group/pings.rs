@@ -43,13 +43,26 @@ pub struct PeerClock {
 /// Questions to one member, and its answers.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
-    /// The time of the question that was not answered yet.
-    asked_us: Option<u64>,
+    /// The times of questions that were not answered yet, oldest first: as many as fit into [`CONTACT_MS`].
+    asked_us: VecDeque<u64>,
     /// Answers, oldest first, and when they came.
     heard: VecDeque<(u64, Estimate)>,
 }
 
 impl Pings {
+    fn ask(&mut self, now_us: u64) {
+        self.asked_us.push_back(now_us);
+        if self.asked_us.len() as u64 > CONTACT_MS / PING_MS {
+            self.asked_us.pop_front();
+        }
+    }
+
+    /// Whether that was asked, and not answered before. What was asked earlier is not waited for any more.
+    fn is_asked(&mut self, asked_us: u64) -> bool {
+        let at = self.asked_us.iter().position(|asked| *asked == asked_us);
+        at.map(|at| self.asked_us.drain(..=at)).is_some()
+    }
+
     fn take(&mut self, now_ms: u64, estimate: Estimate) {
         let agrees = |(_, older): &(u64, Estimate)| {
             let unsure_us = older.round_trip / 2 + estimate.round_trip / 2;
@@ -136,7 +149,7 @@ impl Group {
         self.next_ping_ms = self.now_ms + PING_MS;
         let asked = self.own_us;
         for (node, member) in self.members.iter_mut().filter(|(_, member)| member.is_linked) {
-            member.pings.asked_us = Some(asked);
+            member.pings.ask(asked);
             self.urgent.push((*node, Message::Ping { asked }));
         }
         self.correct();
@@ -158,11 +171,10 @@ impl Group {
     pub(super) fn ponged(&mut self, from: NodeId, asked: u64, received: u64, answered: u64) {
         let (now_ms, heard) = (self.now_ms, self.own_us);
         let Some(member) = self.members.get_mut(&from) else { return };
-        if member.pings.asked_us != Some(asked) {
-            // It answers late, or a question that was not asked.
+        if !member.pings.is_asked(asked) {
+            // It answers too late, or a question that was not asked.
             return;
         }
-        member.pings.asked_us = None;
         let [Ok(asked), Ok(received), Ok(answered), Ok(heard)] =
             [asked, received, answered, heard].map(i64::try_from)
         else {
@@ -209,6 +221,20 @@ mod tests {
         assert_eq!(pings.heard.len(), ESTIMATES_MAX);
         let oldest = estimate(3_600_000_000, 100_000 + ESTIMATES_MAX as u64);
         assert_eq!(pings.estimate(5_000), Some(oldest));
+    }
+
+    #[test]
+    fn an_answer_may_come_after_the_next_question() {
+        let mut pings = Pings::default();
+        for second in 1..=9 {
+            pings.ask(second * 1_000_000);
+        }
+        assert!(!pings.is_asked(4_000_000), "longer ago than what counts as contact");
+        assert!(!pings.is_asked(6_500_000), "never asked");
+        assert!(pings.is_asked(7_000_000));
+        assert!(!pings.is_asked(7_000_000), "answered");
+        assert!(!pings.is_asked(6_000_000), "answers do not overtake each other");
+        assert!(pings.is_asked(9_000_000));
     }
 
     #[test]

@@ -38,7 +38,7 @@ const MEND_MS: u64 = 1_000;
 const MENDING_MAX: usize = 32;
 
 /// Bytes that one poll answers to reads of others. The rest is asked for again.
-const TOLD_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const TOLD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -77,9 +77,9 @@ pub(super) struct Reads {
     done: VecDeque<(u64, Result<Gathered, Missed>)>,
     last_id: u64,
     /// Bytes of answers that wait.
-    bytes: usize,
-    /// Bytes that were answered to others since the last poll.
-    told_bytes: usize,
+    pub(super) bytes: usize,
+    /// Bytes of answers, and of values that were asked for, that go to others with the next poll.
+    pub(super) told_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -117,6 +117,16 @@ impl Reads {
 }
 
 impl Open {
+    const fn of(range: ReadRange) -> Self {
+        Self {
+            range,
+            own: None,
+            answers: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            asked_ms: BTreeMap::new(),
+        }
+    }
+
     fn counted(&self) -> usize {
         self.answers.len() + usize::from(matches!(self.own, Some(Ok(_))))
     }
@@ -144,14 +154,7 @@ impl Group {
     pub fn read(&mut self, range: ReadRange) -> u64 {
         self.reads.last_id += 1;
         let id = self.reads.last_id;
-        let open = Open {
-            range,
-            own: None,
-            answers: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            asked_ms: BTreeMap::new(),
-        };
-        self.reads.open.insert(id, open);
+        self.reads.open.insert(id, Open::of(range));
         self.begin_read(id);
         id
     }
@@ -159,6 +162,12 @@ impl Group {
     /// The next read that has ended.
     pub fn take_read(&mut self) -> Option<(u64, Result<Gathered, Missed>)> {
         self.reads.done.pop_front()
+    }
+
+    /// Whether a read has ended that was not taken.
+    #[must_use]
+    pub fn has_read_done(&self) -> bool {
+        !self.reads.done.is_empty()
     }
 
     /// Nobody waits for a read any more. Answers how far it got.
@@ -174,14 +183,7 @@ impl Group {
         let ids: Vec<u64> = self.reads.open.keys().copied().collect();
         for id in ids {
             if let Some(open) = self.reads.remove(id) {
-                let begun = Open {
-                    own: None,
-                    answers: BTreeMap::new(),
-                    refused: BTreeMap::new(),
-                    asked_ms: BTreeMap::new(),
-                    ..open
-                };
-                self.reads.open.insert(id, begun);
+                self.reads.open.insert(id, Open::of(open.range));
                 self.begin_read(id);
             }
         }
@@ -293,8 +295,9 @@ impl Group {
             Ok(told) if !is_other => {
                 open.refused.remove(&from);
                 let bytes = told.bytes();
-                if open.answers.insert(from, told).is_none() {
-                    self.reads.bytes += bytes;
+                self.reads.bytes += bytes;
+                if let Some(before) = open.answers.insert(from, told) {
+                    self.reads.bytes = self.reads.bytes.saturating_sub(before.bytes());
                 }
             }
             Ok(_) => {
@@ -327,7 +330,7 @@ impl Group {
             keys.push((EntryKey::new(range.keyspace, name.clone()), joined));
         }
         for (node, told) in &answers {
-            self.mend(*node, told, &keys, &left_out);
+            self.mend(*node, &lacking(told, &keys, &left_out));
         }
         if let Some(told) = &own {
             for record in lacking(told, &keys, &left_out) {
@@ -359,44 +362,20 @@ impl Group {
 
     /// An answer came after those that were waited for.
     fn mend_late(&mut self, from: NodeId, id: u64, told: &Told) {
-        let mending = &mut self.reads.mending;
-        if let Some(at) = mending.iter().position(|(mended, _)| *mended == id) {
-            let keys = std::mem::take(&mut mending[at].1.keys);
-            self.mend(from, told, &keys, &BTreeMap::new());
-            if let Some((_, kept)) = self.reads.mending.get_mut(at) {
-                kept.keys = keys;
-            }
-        }
+        let mending = self.reads.mending.iter().find(|(mended, _)| *mended == id);
+        let records = mending.map(|(_, kept)| lacking(told, &kept.keys, &BTreeMap::new()));
+        self.mend(from, &records.unwrap_or_default());
     }
 
-    /// Sends a member what its answer lacked.
-    fn mend(
-        &mut self,
-        node: NodeId,
-        told: &Told,
-        keys: &[(EntryKey, Joined)],
-        left_out: &BTreeMap<Dot, u64>,
-    ) {
-        let records = lacking(told, keys, left_out);
+    /// Sends a member what its answer lacked. It comes out of another answer, maybe of somebody who has lost it since; so it
+    /// goes as a rumor does, and is taken like any record from outside the group.
+    fn mend(&mut self, node: NodeId, mut left: &[Record]) {
         let through = self.members.get(&node).map(|member| member.folds).unwrap_or_default();
-        let mut left = &records[..];
         while !left.is_empty() {
             let (batch, count) = batch::encode(left, RUMOR_BYTES, through);
             left = &left[count..];
             self.counts.repaired += count as u64;
-            self.send(node, Message::Repair { batch: batch.into() });
-        }
-    }
-
-    /// A member sends what an answer of this one lacked. It comes out of another answer, maybe of somebody who has lost
-    /// it since; so it is taken like any record from outside the group.
-    pub(super) fn repaired(&mut self, batch: &[u8]) {
-        let Ok(records) = batch::decode(batch, self.replica.state().folds()) else {
-            self.counts.malformed += 1;
-            return;
-        };
-        for record in &records {
-            self.apply(record);
+            self.send(node, Message::Rumor { id: 0, batch: batch.into() });
         }
     }
 }

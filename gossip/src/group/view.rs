@@ -86,13 +86,13 @@ pub struct Compared {
 /// Bytes of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Sent in exchanges, and to compare clocks of the wall.
+    /// Sent in exchanges, for quorum reads, and to compare clocks of the wall.
     pub sessions_sent: u64,
-    /// Received in exchanges, and to compare clocks of the wall.
+    /// Received in exchanges, for quorum reads, and to compare clocks of the wall.
     pub sessions_received: u64,
-    /// Sent as fresh writes and their acknowledgements.
+    /// Sent as fresh writes, as repairs of quorum reads, and as acknowledgements.
     pub rumors_sent: u64,
-    /// Received as fresh writes and their acknowledgements.
+    /// Received as fresh writes, as repairs of quorum reads, and as acknowledgements.
     pub rumors_received: u64,
 }
 
@@ -119,8 +119,7 @@ const fn is_rumor(message: &Message) -> bool {
         Message::Rumor { .. }
         | Message::Offer { .. }
         | Message::Fetch { .. }
-        | Message::Stored { .. }
-        | Message::Repair { .. } => true,
+        | Message::Stored { .. } => true,
         Message::Hello { .. }
         | Message::Refused { .. }
         | Message::Part(_)
@@ -142,7 +141,6 @@ const fn is_rumor(message: &Message) -> bool {
 pub(super) struct Look {
     /// The last comparison, with the time of it in the place of its age.
     compared: Option<Compared>,
-    pub(super) level_ms: Option<u64>,
     flagged: u64,
     traffic: Traffic,
 }
@@ -273,12 +271,12 @@ impl Group {
 
     fn look_at(&self, node: NodeId, member: &Member) -> PeerView {
         let ago = |at_ms: u64| self.now_ms.saturating_sub(at_ms);
-        let Look { compared, level_ms, flagged, traffic } = &member.look;
+        let Look { compared, flagged, traffic } = &member.look;
         PeerView {
             node,
             is_linked: member.is_linked,
             compared: compared.map(|at| Compared { ago_ms: ago(at.ago_ms), ..at }),
-            level_ms: level_ms.map(ago),
+            level_ms: member.met_ms.map(ago),
             blocks: self.blocked_by(member),
             lag_ms: self.lag_of(member),
             flagged: *flagged,

@@ -125,5 +125,5 @@ fn entry_items(key: EntryKey, state: &mut State, items: &mut Vec<Item>) {
 
 /// Whether the value is an item of its own.
 pub(super) fn is_large(body: &Body) -> bool {
-    matches!(body, Body::Value(value) if value.len() > INLINE_BYTES_MAX)
+    body.value_bytes() > INLINE_BYTES_MAX
 }

@@ -37,9 +37,12 @@ const MEMBER_BYTES: usize = IDENTITY_BYTES + 3;
 /// Of the longest message.
 const HEADER_BYTES_MAX: usize = 1 + IDENTITY_BYTES + 2 + IDENTITY_BYTES + 1 + IDENTITY_BYTES + 1;
 
-/// By how much an incarnation rises when a node is taken for dead. It begins as the time of the start in milliseconds; a
-/// node whose clock was set back has to overtake its former self.
-const RENEWED_BY: u64 = 1 << 16;
+/// By how much an incarnation rises at least when a node is taken for dead. It begins as the time of the start in milliseconds;
+/// a node whose clock was set back has to overtake its former self.
+const RENEWED_BY_MIN: u64 = 1 << 16;
+
+/// Of an incarnation, this part of itself is added: some three weeks now, so that a year is overtaken in a few rounds.
+const RENEWED_BY_PART: u64 = 1 << 10;
 
 /// A node in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,8 @@ impl Identity for Life {
     type Addr = NodeId;
 
     fn renew(&self) -> Option<Self> {
-        let incarnation = self.incarnation.checked_add(RENEWED_BY)?;
+        let by = (self.incarnation / RENEWED_BY_PART).max(RENEWED_BY_MIN);
+        let incarnation = self.incarnation.checked_add(by)?;
         Some(Self { incarnation, ..*self })
     }
 
@@ -147,9 +151,29 @@ impl Codec<Life> for PacketCodec {
     }
 }
 
-/// Who says that it sent this packet.
-pub(super) fn sender(mut packet: &[u8]) -> Result<NodeId, PacketError> {
-    Ok(PacketCodec.decode_header(&mut packet)?.src.node)
+/// Who says that it sent this packet, and the packet without what it says of nodes that do not count.
+pub(super) fn only_of(
+    packet: &[u8],
+    counts: impl Fn(NodeId) -> bool,
+) -> Result<(NodeId, Vec<u8>), PacketError> {
+    let mut rest = packet;
+    let header = PacketCodec.decode_header(&mut rest)?;
+    let mut kept = packet[..packet.len() - rest.len()].to_vec();
+    if !rest.is_empty() {
+        let told = usize::from(rest.try_get_u16()?);
+        if rest.len() != told * MEMBER_BYTES {
+            return Err(PacketError::Unknown("length"));
+        }
+        let mut members: Vec<&[u8]> = Vec::with_capacity(told);
+        for bytes in rest.chunks_exact(MEMBER_BYTES) {
+            if counts(PacketCodec.decode_member(bytes)?.id().node) {
+                members.push(bytes);
+            }
+        }
+        kept.put_u16(members.len() as u16);
+        members.iter().for_each(|bytes| kept.put_slice(bytes));
+    }
+    Ok((header.src.node, kept))
 }
 
 fn put_life(buf: &mut impl BufMut, life: &Life) {
@@ -239,7 +263,7 @@ mod tests {
             let mut bytes = Vec::new();
             PacketCodec.encode_header(&header, &mut bytes).unwrap();
             assert!(bytes.len() <= HEADER_BYTES_MAX);
-            assert_eq!(sender(&bytes), Ok(NodeId(1)));
+            assert_eq!(only_of(&bytes, |_| false), Ok((NodeId(1), bytes.clone())));
             let mut rest = &bytes[..];
             assert_eq!(PacketCodec.decode_header(&mut rest), Ok(header));
             assert!(rest.is_empty());
@@ -264,6 +288,28 @@ mod tests {
         }
         let strange = [0; MEMBER_BYTES];
         assert_eq!(PacketCodec.decode_member(&strange[..]), Err(PacketError::Unknown("state")));
+    }
+
+    #[test]
+    fn nothing_is_left_of_who_does_not_count() {
+        let life = |node| Life { node: NodeId(node), incarnation: 7 };
+        let header =
+            Header { src: life(1), src_incarnation: 0, dst: life(2), message: Message::Gossip };
+        let packet = |nodes: &[u64]| {
+            let mut bytes = Vec::new();
+            PacketCodec.encode_header(&header, &mut bytes).unwrap();
+            bytes.put_u16(nodes.len() as u16);
+            for node in nodes {
+                let member = Member::new(life(*node), 0, State::Down);
+                PacketCodec.encode_member(&member, &mut bytes).unwrap();
+            }
+            bytes
+        };
+        let odd = only_of(&packet(&[2, 3, 4, 5]), |node| node.get() % 2 == 1);
+        assert_eq!(odd, Ok((NodeId(1), packet(&[3, 5]))));
+        for wrong in [[&packet(&[3])[..], &[0]].concat(), packet(&[3, 5])[..60].to_vec()] {
+            assert_eq!(only_of(&wrong, |_| true), Err(PacketError::Unknown("length")));
+        }
     }
 
     #[test]

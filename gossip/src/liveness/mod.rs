@@ -9,7 +9,8 @@
 //! seed.
 //!
 //! # Guarantees
-//! - Any message may be lost, come twice, late, or say anything: at worst a member is shown as what it is not, for a while.
+//! - Any message may be lost, come twice, late, or say anything: at worst a member is shown as what it is not, for a while; where
+//!   somebody gave it the highest of all incarnations, until all have started anew.
 //! - An error or a panic inside of `foca` ends with a new instance of it, which asks the members anew.
 //! - What is kept grows with the number of nodes, not with how often they start: a node is its id, and of its
 //!   incarnations the highest counts.
@@ -42,24 +43,13 @@ pub enum Vitality {
     Down,
 }
 
-/// Something that became of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// It is up.
-    Up(NodeId),
-    /// It is down.
-    Down(NodeId),
-    /// It has started anew, or was taken for dead and says that it is not.
-    Renamed(NodeId),
-}
-
 /// What is to be done.
 #[derive(Debug, Default)]
 pub struct Output {
     /// To be sent, unless the lane is full or the link is down.
     pub sends: Vec<(NodeId, Bytes)>,
-    /// What became of members, in order.
-    pub events: Vec<Event>,
+    /// Members that were found to be down, in order.
+    pub downs: Vec<NodeId>,
 }
 
 /// What happened since the start.

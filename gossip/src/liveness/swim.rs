@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::codec::{self, Life, PacketCodec};
-use super::{Event, Liveness, LivenessCounts, Output, Vitality};
+use super::{Liveness, LivenessCounts, Output, Vitality};
 
 /// Milliseconds between two attempts to reach members that are not known to be up.
 pub const ANNOUNCE_MS: u64 = 5_000;
@@ -98,17 +98,12 @@ impl Swim {
             self.timers.insert((self.now_ms.saturating_add(after_ms), self.timers_set), timer);
         }
         while let Some(notification) = runtime.to_notify() {
-            let event = match notification {
-                OwnedNotification::MemberUp(life) => Event::Up(life.node),
-                OwnedNotification::MemberDown(life) => Event::Down(life.node),
-                OwnedNotification::Rename(_, life) => Event::Renamed(life.node),
-                // These are about the own node.
-                OwnedNotification::Active
-                | OwnedNotification::Idle
-                | OwnedNotification::Defunct
-                | OwnedNotification::Rejoin(_) => continue,
-            };
-            self.output.events.push(event);
+            // Others may have been members when they were heard of.
+            if let OwnedNotification::MemberDown(life) = notification
+                && self.members.contains(&life.node)
+            {
+                self.output.downs.push(life.node);
+            }
         }
     }
 
@@ -166,12 +161,15 @@ impl Liveness for Swim {
         if !self.members.contains(&from) {
             return;
         }
-        // Nobody speaks for another one.
-        if codec::sender(packet) != Ok(from) {
-            self.counts.malformed += 1;
-            return;
+        let own = self.foca.identity().node;
+        let counts = |node: NodeId| node == own || self.members.contains(&node);
+        match codec::only_of(packet, counts) {
+            // Nobody speaks for another one.
+            Ok((sender, packet)) if sender == from => {
+                self.act(|foca, runtime| foca.handle_data(&packet, runtime));
+            }
+            _ => self.counts.malformed += 1,
         }
-        self.act(|foca, runtime| foca.handle_data(packet, runtime));
     }
 
     fn on_time(&mut self, now_ms: u64) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::record::{Body, Record};
+use crate::record::Record;
 
 /// Bytes that a part takes at most before its records: numbers, format, counts, the lowest stamp.
 const HEAD_BYTES: usize = 80;
@@ -54,14 +54,10 @@ impl Parcel {
     }
 
     fn more(&self, record: &Record) -> usize {
-        let value = match &record.body {
-            Body::Value(value) => value.len(),
-            Body::Certificate => 0,
-        };
         let shared = record.context.shared();
         let is_counted = self.clocks.contains(&Arc::as_ptr(shared));
         let context = if is_counted { 0 } else { clock_bytes(shared) };
-        RECORD_BYTES + record.key.key.len() + value + context
+        RECORD_BYTES + record.key.key.len() + record.body.value_bytes() + context
     }
 }
 

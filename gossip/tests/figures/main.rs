@@ -237,7 +237,8 @@ fn differences_behind_the_horizon_are_found_by_few_bytes() {
     for differing in [10, 1_000] {
         let row = walked(&mut pair, KEYS, differing);
         row.print();
-        assert!(row.cost.walked_bytes <= row.bytes_max, "{:?}", row.cost);
+        assert!((1..=row.bytes_max).contains(&row.cost.walked_bytes), "{:?}", row.cost);
+        assert!(row.cost.round_trips() <= row.round_trips_max, "{:?}", row.cost);
         pair.rest();
     }
 }
@@ -260,7 +261,12 @@ fn figures_at_a_million_keys() {
         pair.rest();
     }
     rows.iter().for_each(Row::print);
-    for row in rows.iter().filter(|row| row.name != "walked" && row.differing > 100) {
-        assert!(row.overhead() <= row.bytes_max, "{row:?}");
+    for row in &rows {
+        assert!(row.cost.round_trips() <= row.round_trips_max, "{row:?}");
+        if row.name == "walked" {
+            assert!((1..=row.bytes_max).contains(&row.cost.walked_bytes), "{row:?}");
+        } else if row.differing > 100 {
+            assert!(row.overhead() <= row.bytes_max, "{row:?}");
+        }
     }
 }

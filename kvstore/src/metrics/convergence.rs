@@ -1,21 +1,13 @@
 //! How far the eventual keyspaces of this node agree with those of the others.
 
-use std::sync::atomic::AtomicU64;
-
 use gossip::liveness::Vitality;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use proto::NodeId;
 
-use super::register::{Register, raise, signed};
+use super::register::{PeerLabel, PeerSeconds, Register, raise, signed};
 use crate::node::{GossipSummary, Summary};
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PeerLabel {
-    peer: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LackedLabels {
@@ -29,8 +21,6 @@ struct BytesLabels {
     direction: &'static str,
 }
 
-type Seconds = Family<PeerLabel, Gauge<f64, AtomicU64>>;
-
 /// Instruments of convergence. Peers that were not compared with since the start have no comparison.
 #[derive(Debug)]
 pub(super) struct ConvergenceMetrics {
@@ -41,8 +31,8 @@ pub(super) struct ConvergenceMetrics {
     conflicts: Gauge,
     keys_differing: Counter,
     bytes: Family<BytesLabels, Counter>,
-    lag: Seconds,
-    exchange_age: Seconds,
+    lag: PeerSeconds,
+    exchange_age: PeerSeconds,
     lacked: Family<LackedLabels, Gauge>,
     roots_agree: Family<PeerLabel, Gauge>,
     blocked: Family<PeerLabel, Gauge>,
@@ -65,12 +55,18 @@ impl ConvergenceMetrics {
             ),
             holes: r.gauge("gossip_clock_holes", "Spans of the clock above what is complete"),
             actors: r.gauge("gossip_clock_actors", "Actors that the clock names"),
-            conflicts: r.gauge("gossip_keys_in_conflict", "Keys with more than one value"),
+            conflicts: r.gauge(
+                "gossip_keys_in_conflict",
+                "Keys with more than one value, also where the last writer hides the others",
+            ),
             keys_differing: r.counter(
                 "gossip_keys_differing",
                 "Keys that comparisons of hash trees found to differ",
             ),
-            bytes: r.family("gossip_bytes", "Bytes of messages between replicas"),
+            bytes: r.family(
+                "gossip_bytes",
+                "Bytes of messages between replicas; quorum reads count among sessions",
+            ),
             lag: r.family(
                 "gossip_convergence_lag_seconds",
                 "Age of the oldest write taken here that a peer is not known to have",
@@ -117,17 +113,18 @@ impl ConvergenceMetrics {
         self.up.clear();
         let Some(gossip) = &summary.gossip else { return };
         self.take_own(gossip);
-        let name_of = |node: NodeId| {
-            let member = summary.members.iter().find(|member| member.id == node.get());
-            member.map_or_else(|| node.to_string(), |member| member.name.clone())
-        };
         for (node, vitality) in &gossip.liveness.members {
-            let is_up = matches!(vitality, Vitality::Up | Vitality::Suspect);
-            let label = PeerLabel { peer: name_of(*node) };
+            let is_up = match vitality {
+                Vitality::Up | Vitality::Suspect => true,
+                Vitality::Down => false,
+                // It is not known to be either.
+                Vitality::Unknown => continue,
+            };
+            let label = PeerLabel { peer: summary.name_of(*node) };
             self.up.get_or_create(&label).set(i64::from(is_up));
         }
         for view in &gossip.view.peers {
-            let peer = name_of(view.node);
+            let peer = summary.name_of(view.node);
             let label = PeerLabel { peer: peer.clone() };
             self.lag.get_or_create(&label).set(seconds(view.lag_ms));
             self.blocked.get_or_create(&label).set(signed(view.blocks));

@@ -2,22 +2,12 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::register::{Register, raise, signed};
+use super::register::{PeerLabel, PeerSeconds, Register, raise, signed};
 use crate::node::Summary;
 use crate::replication::gossip::Clocks;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PeerLabel {
-    peer: String,
-}
-
-/// A time of each peer.
-type PeerSeconds = Family<PeerLabel, Gauge<f64, AtomicU64>>;
 
 /// Instruments of gossip.
 #[derive(Debug)]
@@ -114,7 +104,8 @@ impl GossipMetrics {
             deadlines: r.gauge("gossip_values_with_deadline", "Values stored that end at a time"),
             clock_alarm: r.gauge(
                 "gossip_clock_alarm",
-                "1 while clocks are more than 500 ms apart, or writes were stamped so far ahead",
+                "1 while the clock of this node or of a member in contact is more than 500 ms off, \
+                 or was when a value came",
             ),
             correction: r.seconds(
                 "gossip_clock_correction_seconds",
@@ -173,9 +164,7 @@ impl GossipMetrics {
         self.offset.clear();
         self.round_trip.clear();
         for clock in &clocks.peers {
-            let member = summary.members.iter().find(|member| member.id == clock.node.get());
-            let peer = member.map_or_else(|| clock.node.to_string(), |member| member.name.clone());
-            let label = PeerLabel { peer };
+            let label = PeerLabel { peer: summary.name_of(clock.node) };
             self.offset.get_or_create(&label).set(seconds(clock.estimate.offset));
             let round_trip_us = signed(clock.estimate.round_trip);
             self.round_trip.get_or_create(&label).set(seconds(round_trip_us));

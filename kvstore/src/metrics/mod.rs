@@ -198,7 +198,9 @@ mod tests {
         let view = View { holes: 5, certificates: 6, conflicts: 8, actors: 9, peers: vec![peer] };
         let mut gossip = crate::node::GossipSummary { unreplicated: 11, ..Default::default() };
         gossip.view = view.into();
-        gossip.liveness.members = vec![(NodeId(7), ::gossip::liveness::Vitality::Down)];
+        let members = &mut gossip.liveness.members;
+        members.push((NodeId(7), ::gossip::liveness::Vitality::Down));
+        members.push((NodeId(9), ::gossip::liveness::Vitality::Unknown));
         gossip.liveness.downs = 13;
         gossip.counts.traffic.rumors_sent = 12;
         let member = v1::Member { id: 7, name: "n2".into(), ..v1::Member::default() };
@@ -225,6 +227,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+        assert!(!text.contains("peer=\"9\""), "nothing was heard of it: {text}");
         let text = render(&Summary { gossip: None, ..summary });
         assert!(!text.contains("peer=\"n2\""), "{text}");
     }

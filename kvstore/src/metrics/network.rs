@@ -1,19 +1,12 @@
 //! Connections, links and certificates.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::Snapshot;
-use super::register::{Register, raise};
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PeerLabel {
-    peer: String,
-}
+use super::register::{PeerLabel, PeerSeconds, Register, raise};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
@@ -39,7 +32,7 @@ struct RejectionLabels {
 /// Instruments of the network.
 #[derive(Debug)]
 pub(super) struct NetworkMetrics {
-    rtt: Family<PeerLabel, Gauge<f64, AtomicU64>>,
+    rtt: PeerSeconds,
     dropped: Counter,
     unsent: Family<ReasonLabel, Counter>,
     accepted: Family<ListenerLabel, Counter>,

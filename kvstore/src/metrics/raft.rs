@@ -1,18 +1,12 @@
 //! The replicas of this node.
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use proto::v1::Role;
 
-use super::register::{Register, raise, signed};
+use super::register::{PeerLabel, Register, raise, signed};
 use crate::node::Summary;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PeerLabel {
-    peer: String,
-}
 
 /// Instruments of consensus. Where there are several groups, they show the data group, but for
 /// the changes of leaders.
@@ -65,9 +59,8 @@ impl RaftMetrics {
         // Whoever leads no more knows no lag.
         self.apply_lag.clear();
         for (node, lag) in &summary.lag {
-            let member = summary.members.iter().find(|member| member.id == node.get());
-            let peer = member.map_or_else(|| node.to_string(), |member| member.name.clone());
-            self.apply_lag.get_or_create(&PeerLabel { peer }).set(signed(*lag));
+            let label = PeerLabel { peer: summary.name_of(*node) };
+            self.apply_lag.get_or_create(&label).set(signed(*lag));
         }
     }
 }

@@ -14,6 +14,15 @@ use prometheus_client::registry::{Metric, Registry};
 /// A histogram per set of labels.
 pub(super) type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
+/// Which peer it is about, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PeerLabel {
+    pub(super) peer: String,
+}
+
+/// A time of each peer.
+pub(super) type PeerSeconds = Family<PeerLabel, Gauge<f64, AtomicU64>>;
+
 /// What can be a set of labels.
 pub(super) trait Labels:
     EncodeLabelSet + Clone + Debug + Hash + Eq + Send + Sync + 'static

@@ -458,6 +458,15 @@ pub struct Summary {
     pub gossip: Option<GossipSummary>,
 }
 
+impl Summary {
+    /// The name of a member; of one that is not known its id.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> String {
+        let member = self.members.iter().find(|member| member.id == node.get());
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
+}
+
 /// What a replica of the eventual keyspaces knows about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GossipSummary {

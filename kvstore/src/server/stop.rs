@@ -17,7 +17,8 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 /// For another node to have what this one took in eventual keyspaces. Nothing is waited for where that is known.
 const REPLICATION_PATIENCE: Duration = Duration::from_secs(5);
-/// Questions without an answer after which a node is taken to have stopped.
+/// Questions without an answer after which a node that has something to hand on is taken to have stopped. One that has not
+/// said so is asked once.
 const SILENT_MAX: u32 = 3;
 /// For what is inside the node to be answered.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(1_000);
@@ -112,9 +113,9 @@ async fn hand_on(handle: &NodeHandle) {
     loop {
         look.tick().await;
         let Ok(summary) = handle.summary().await else {
-            // A node that has stopped hands on nothing; one that is busy answers the next time.
+            // A node that has stopped hands on nothing; one that has something and is busy answers the next time.
             silent += 1;
-            if silent == SILENT_MAX {
+            if !told || silent == SILENT_MAX || Instant::now() >= deadline {
                 return;
             }
             continue;

@@ -15,9 +15,8 @@ use proto::KeyspaceId;
 use proto::limits::KEY_BYTES_MAX;
 
 use super::super::answer::{ReadRange, ReadValues, Told, ToldKey};
-use crate::actor::ActorId;
+use super::{put_dot, read_dot};
 use crate::clock::{Clock, FoldNumber, Folds, read_clock};
-use crate::dot::Dot;
 use crate::entry::{put_sibling, read_sibling};
 use crate::error::DecodeError;
 use crate::hlc::Stamp;
@@ -36,11 +35,11 @@ pub(super) fn put_range(out: &mut Vec<u8>, range: &ReadRange) {
     match range.values {
         ReadValues::None => out.push(NO_VALUES),
         ReadValues::All => out.push(ALL_VALUES),
-        ReadValues::From((stamp, rank, dot)) => {
+        ReadValues::From(((stamp, rank), dot)) => {
             out.push(VALUES_FROM);
             put_number(out, stamp.0);
-            put_full_dot(out, rank);
-            put_full_dot(out, dot);
+            put_dot(out, rank);
+            put_dot(out, dot);
         }
     }
 }
@@ -55,26 +54,12 @@ pub(super) fn read_range(reader: &mut Reader<'_>) -> Result<ReadRange, DecodeErr
         ALL_VALUES => ReadValues::All,
         VALUES_FROM => {
             let stamp = Stamp(reader.number()?);
-            ReadValues::From((stamp, read_full_dot(reader)?, read_full_dot(reader)?))
+            let rank = read_dot(reader)?;
+            ReadValues::From(((stamp, rank), read_dot(reader)?))
         }
         _ => return Err(DecodeError::OutOfRange("values of a read")),
     };
     Ok(ReadRange { keyspace, from, to, limit, values })
-}
-
-fn put_full_dot(out: &mut Vec<u8>, dot: Dot) {
-    out.extend_from_slice(dot.actor.as_bytes());
-    put_number(out, dot.counter);
-}
-
-fn read_full_dot(reader: &mut Reader<'_>) -> Result<Dot, DecodeError> {
-    let actor = ActorId::from_bytes(reader.array()?);
-    let counter = reader.number()?;
-    if (1..=Dot::COUNTER_MAX).contains(&counter) {
-        Ok(Dot::new(actor, counter))
-    } else {
-        Err(DecodeError::OutOfRange("counter"))
-    }
 }
 
 pub(super) fn put_told(out: &mut Vec<u8>, told: &Told, through: FoldNumber) {

@@ -87,7 +87,7 @@ fn messages() -> Vec<Message> {
     (few[3], few[15]) = ([1; 8], [9; 8]);
     let few = (node, Below::Children(Box::new(few)));
     let of_read = key.clone();
-    let values = ReadValues::From((Stamp(400), dot(1, 9), dot(4, 1)));
+    let values = ReadValues::From(((Stamp(400), dot(1, 9)), dot(4, 1)));
     let from = ReadRange { to: Bytes::new(), limit: 500, ..ReadRange::of_key(&key, values) };
     vec![
         Message::Hello { hello, turn: Turn::Serve, epoch: 300 },
@@ -109,7 +109,6 @@ fn messages() -> Vec<Message> {
         Message::Read { id: 4, epoch: 7, range: from },
         Message::Answer { id: 4, epoch: 7, told: Err(Unread::Recovering) },
         Message::Answer { id: 4, epoch: 7, told: Ok(told()) },
-        Message::Repair { batch: "batch".into() },
     ]
 }
 

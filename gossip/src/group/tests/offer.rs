@@ -3,6 +3,7 @@
 use super::cluster::Cluster;
 use super::*;
 use crate::group::message::Message;
+use crate::group::reads::TOLD_BYTES_MAX;
 
 const LARGE: usize = 100_000;
 
@@ -80,6 +81,33 @@ fn many_offers_wait_their_turn() {
     assert_eq!(fetched(&cluster), 5 * FETCHES_MAX as u64);
     assert_eq!(cluster.acked(0).len(), 5 * FETCHES_MAX);
     assert_eq!(cluster.group(1).counts().offers_left, 0);
+}
+
+#[test]
+fn no_more_values_are_asked_for_at_a_time() {
+    let mut cluster = Cluster::new(27, 2);
+    cluster.run_ms(3_000);
+    for number in 0..2 * FETCHES_MAX {
+        cluster.write(0, &format!("k{number}"), large(), 1);
+    }
+    for (from, to, offer) in cluster.keep_back() {
+        cluster.group_mut(to).receive(NodeId(from as u64 + 1), &offer);
+    }
+    assert_eq!(cluster.keep_back().len(), FETCHES_MAX);
+}
+
+#[test]
+fn who_asks_for_a_value_again_and_again_is_not_answered_for_ever() {
+    let mut cluster = Cluster::new(28, 2);
+    cluster.run_ms(3_000);
+    let dot = cluster.write(0, "k", large(), 2);
+    cluster.settle(50);
+    let fetch = Message::Fetch { dot }.encode(FoldNumber::ALL);
+    for _ in 0..2 * TOLD_BYTES_MAX / LARGE {
+        cluster.group_mut(0).receive(NodeId(2), &fetch);
+    }
+    let sent: usize = cluster.keep_back().iter().map(|(_, _, message)| message.len()).sum();
+    assert!((TOLD_BYTES_MAX..TOLD_BYTES_MAX + 2 * LARGE).contains(&sent), "{sent}");
 }
 
 /// A write that ends a large one before that was fetched: the value goes nowhere, and both agree.

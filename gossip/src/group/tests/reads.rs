@@ -5,10 +5,6 @@ use super::*;
 use crate::record::Body;
 use crate::replica::Basis;
 
-fn put(value: &'static str, basis: Basis) -> (Body, Basis) {
-    (Body::Value(value.into()), basis)
-}
-
 fn values(gathered: &Gathered) -> Vec<Bytes> {
     let live = gathered.keys.iter().flat_map(|(_, joined)| joined.live.values());
     let values = live.map(|sibling| match &sibling.body {
@@ -148,6 +144,32 @@ fn an_answer_of_another_configuration_does_not_count_until_it_follows() {
     let (done, read) = cluster.group_mut(0).take_read().unwrap();
     assert_eq!((done, read.unwrap().by), (id, vec![NodeId(2)]));
     assert_eq!(cluster.group(0).followers(&nodes(&[2, 3])), 1);
+}
+
+/// A member that is asked twice answers twice, and less the second time.
+#[test]
+fn a_second_answer_takes_the_place_of_the_first_in_what_is_counted() {
+    let mut cluster = Cluster::new(8, 5);
+    cluster.write(1, "k", put("a value of some length", Basis::Held), 1);
+    cluster.settle(50);
+    let id = cluster.group_mut(0).read(all(10));
+    let answer = |cluster: &Cluster| {
+        let group = cluster.group(1);
+        let (epoch, told) =
+            (group.configuration().epoch, Told::of(group.replica(), &all(10), true));
+        Message::Answer { id, epoch, told }.encode(FoldNumber::ALL)
+    };
+    let long = answer(&cluster);
+    cluster.write(1, "k", (Body::Certificate, Basis::Held), 1);
+    let short = answer(&cluster);
+    assert!(short.len() < long.len());
+    for bytes in [&long, &short] {
+        cluster.group_mut(0).receive(NodeId(2), bytes);
+    }
+    assert!(cluster.group(0).reads.bytes > 0, "two more are waited for");
+    cluster.settle(50);
+    assert!(cluster.group_mut(0).take_read().unwrap().1.is_ok());
+    assert_eq!(cluster.group(0).reads.bytes, 0);
 }
 
 /// What was said in another configuration does not count for an acknowledgement, and is counted once it is said again.

@@ -74,7 +74,7 @@ pub struct GossipConfig {
 /// What a replica knows of the members' clocks, and what waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clocks {
-    /// Some are more than half a second apart.
+    /// Some are more than half a second apart, or were when a value was written.
     pub alarm: bool,
     /// By how much this node's is corrected, in microseconds.
     pub correction_us: i64,
@@ -337,7 +337,7 @@ impl GossipReplica {
             counts: group.counts(),
             unreplicated: group.unreplicated(),
             view: group.view(),
-            liveness: alive.summary(),
+            liveness: alive.summary(&self.others),
         })
     }
 
@@ -412,10 +412,9 @@ impl Replication for GossipReplica {
         let ends_values = ends_values && serving.gate.is_open();
         serving.group.set_expiring(ends_values.then_some(self.config.node));
         serving.group.tick(now.0 * TICK_MS);
-        serving.alive.try_the_dead(&mut serving.group);
+        serving.alive.try_the_dead(&self.others, &mut serving.group);
         if now.0.is_multiple_of(SKEW_TICKS) {
-            let now_ms = now.0 * TICK_MS;
-            self.skew.look(&serving.group, self.time.apart_us(), now_ms, now);
+            self.skew.look(&serving.group, self.time.apart_us(), now);
         }
         if self.leaving && now.0.is_multiple_of(LEAVING_TICKS) && serving.group.unreplicated() > 0 {
             serving.group.exchange_with_all();

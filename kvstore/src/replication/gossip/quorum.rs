@@ -11,22 +11,20 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use gossip::Dot;
 use gossip::group::{Gathered, Missed, ReadRange, ReadValues, Unread, ValuePlace};
 use gossip::hlc::Stamp;
 use gossip::record::EntryKey;
 use gossip::replica::Policy;
-use proto::limits::PAGE_BYTES_MAX;
-use proto::v1::{self, Level};
+use proto::v1::Level;
 use proto::{Code, Failure, KeyspaceId, NodeId, Revision};
 use storage::mvcc::RangeQuery;
 
 use super::keyspaces::KnownKeyspaces;
-use super::reads::{ANSWER_BYTES, Shown, dot_of, no_revisions, reply_of_key, show};
+use super::reads::{ANSWER_BYTES, Listing, Shown, Wanted, reply_of_key, show, wanted};
 use super::{GossipConfig, Serving};
 use crate::node::RequestId;
-use crate::replication::{Answered, Found, Outbox, Query, Read};
+use crate::replication::{Answered, Found, Outbox, Read};
 
 /// How often the members are asked for values that had no room.
 const ROUNDS_MAX: u32 = 4;
@@ -48,17 +46,6 @@ struct OpenRead {
     wanted: Wanted,
     range: ReadRange,
     rounds: u32,
-}
-
-/// What of the keys goes into the reply.
-#[derive(Debug)]
-enum Wanted {
-    /// The values of a key, behind this one.
-    Values {
-        key: EntryKey,
-        after: Option<Dot>,
-    },
-    Page(RangeQuery),
 }
 
 /// A reply cannot be made yet: a value is needed that stands there, or below.
@@ -98,14 +85,15 @@ impl Serving {
             let why = "too many reads of level quorum wait for answers";
             return Err(Failure::new(Code::QueueFull, "", why).retry_after(MISSED_RETRY));
         }
-        let (range, wanted) = asked(keyspace, &read.query)?;
+        let wanted = wanted(keyspace, &read.query)?;
+        let range = asked(keyspace, &wanted);
         let number = self.group.read(range.clone());
         let open = OpenRead { id: read.id, policy, wanted, range, rounds: 1 };
         self.quorum_reads.insert(number, open);
         Ok(())
     }
 
-    /// Answers the reads that have ended.
+    /// Answers the reads that have ended, as far as this poll has room for answers; one of them in any case.
     pub(super) fn finish_quorum_reads(&mut self, config: &GossipConfig, out: &mut Outbox) {
         while let Some((number, read)) = self.group.take_read() {
             let Some(open) = self.quorum_reads.remove(number) else { continue };
@@ -113,7 +101,11 @@ impl Serving {
                 Ok(gathered) => self.finish_quorum_read(open, gathered, config, out),
                 Err(missed) => out.answer(open.id, Err(self.no_majority(&missed, config))),
             }
+            if out.reply_bytes_left == 0 {
+                break;
+            }
         }
+        out.again |= self.group.has_read_done();
     }
 
     fn finish_quorum_read(
@@ -178,40 +170,24 @@ impl Serving {
         config: &GossipConfig,
     ) -> Result<Found, Lacks> {
         let now = self.group.now();
-        let keys_only = query.keys_only || query.count_only;
-        let mut reply = v1::RangeReply::default();
-        let mut bytes = 0;
-        let stop = |mut reply: v1::RangeReply, next: Bytes| {
-            (reply.more, reply.next) = (true, next);
-            Ok(Found::Entries(Box::new(reply)))
-        };
+        let mut listing = Listing::of(query);
         for (key, joined) in &gathered.keys {
-            let count = reply.entries.len().max(usize::try_from(reply.count).unwrap_or(usize::MAX));
-            if count >= query.limit || bytes >= PAGE_BYTES_MAX {
-                return stop(reply, key.key.clone());
+            if listing.is_full() {
+                return Ok(listing.stopped(key.key.clone()));
             }
-            let shown = match shown_of(joined, open.policy, now, None, (gathered, keys_only)) {
+            let values = (gathered, listing.is_bare());
+            let shown = match shown_of(joined, open.policy, now, None, values) {
                 Ok(shown) => shown,
                 // It comes first on the next page, where it has room.
-                Err(_) if !reply.entries.is_empty() => return stop(reply, key.key.clone()),
+                Err(_) if !listing.is_empty() => return Ok(listing.stopped(key.key.clone())),
                 Err(lacks) => return Err(lacks),
             };
-            if shown.siblings.is_empty() {
-                continue;
-            }
-            if query.count_only {
-                reply.count += 1;
-                continue;
-            }
-            let context =
-                if keys_only { Bytes::new() } else { self.issue(key, &joined.seen, config) };
-            bytes += key.key.len() + shown.bytes + context.len();
-            reply.entries.push(shown.entry(key, context));
+            listing.add(key, shown, || self.issue(key, &joined.seen, config));
         }
-        match &gathered.next {
-            Some(next) => stop(reply, next.clone()),
-            None => Ok(Found::Entries(Box::new(reply))),
-        }
+        Ok(match &gathered.next {
+            Some(next) => listing.stopped(next.clone()),
+            None => listing.ended(),
+        })
     }
 
     fn no_majority(&self, missed: &Missed, config: &GossipConfig) -> Failure {
@@ -265,30 +241,18 @@ fn shown_of(
 }
 
 /// Which keys are to be asked for.
-fn asked(keyspace: KeyspaceId, query: &Query) -> Result<(ReadRange, Wanted), Failure> {
-    let of_key = |key: &Bytes, after: Option<Dot>| {
-        let key = EntryKey::new(keyspace, key.clone());
-        let range = ReadRange::of_key(&key, ReadValues::All);
-        (range, Wanted::Values { key, after })
-    };
-    match query {
-        Query::Get { at: Some(_), .. } | Query::History { .. } => Err(no_revisions()),
-        Query::Range(range) if range.at.is_some() => Err(no_revisions()),
-        Query::Get { key, at: None } => Ok(of_key(key, None)),
-        Query::Siblings { key, after } => Ok(of_key(key, dot_of(after))),
-        Query::Range(query) => {
-            let keys_only = query.keys_only || query.count_only;
-            let range = ReadRange {
+fn asked(keyspace: KeyspaceId, wanted: &Wanted) -> ReadRange {
+    match wanted {
+        Wanted::Values { key, .. } => ReadRange::of_key(key, ReadValues::All),
+        Wanted::Page(query) => {
+            let is_bare = Listing::of(query).is_bare();
+            ReadRange {
                 keyspace,
                 from: query.from.clone(),
                 to: query.to.clone(),
                 limit: query.limit,
-                values: if keys_only { ReadValues::None } else { ReadValues::All },
-            };
-            Ok((range, Wanted::Page(query.clone())))
-        }
-        Query::Resolve | Query::Keyspaces | Query::Catalogue => {
-            Err(Failure::new(Code::InvalidRequest, "", "a replica of gossip has no catalogue"))
+                values: if is_bare { ReadValues::None } else { ReadValues::All },
+            }
         }
     }
 }

@@ -50,6 +50,94 @@ impl Shown {
     }
 }
 
+/// What a read wants to see.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The values of a key, behind this one.
+    Values {
+        key: EntryKey,
+        after: Option<Dot>,
+    },
+    Page(RangeQuery),
+}
+
+/// What of a keyspace a query asks for.
+///
+/// # Errors
+/// This kind does not offer it.
+pub(super) fn wanted(keyspace: KeyspaceId, query: &Query) -> Result<Wanted, Failure> {
+    let of_key = |key: &Bytes, after| {
+        let key = EntryKey::new(keyspace, key.clone());
+        Ok(Wanted::Values { key, after })
+    };
+    match query {
+        Query::Get { at: Some(_), .. } | Query::History { .. } => Err(no_revisions()),
+        Query::Range(range) if range.at.is_some() => Err(no_revisions()),
+        Query::Get { key, at: None } => of_key(key, None),
+        Query::Siblings { key, after } => of_key(key, dot_of(after)),
+        Query::Range(range) => Ok(Wanted::Page(range.clone())),
+        Query::Resolve | Query::Keyspaces | Query::Catalogue => {
+            Err(Failure::new(Code::InvalidRequest, "", "a replica of gossip has no catalogue"))
+        }
+    }
+}
+
+/// A page as it grows.
+pub(super) struct Listing<'a> {
+    query: &'a RangeQuery,
+    reply: v1::RangeReply,
+    bytes: usize,
+}
+
+impl<'a> Listing<'a> {
+    /// An empty one.
+    pub(super) fn of(query: &'a RangeQuery) -> Self {
+        Self { query, reply: v1::RangeReply::default(), bytes: 0 }
+    }
+
+    /// Values are left out.
+    pub(super) const fn is_bare(&self) -> bool {
+        self.query.keys_only || self.query.count_only
+    }
+
+    /// Whether it shows nothing yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.reply.entries.is_empty()
+    }
+
+    /// Whether nothing more goes into it.
+    pub(super) fn is_full(&self) -> bool {
+        let counted = usize::try_from(self.reply.count).unwrap_or(usize::MAX);
+        let count = self.reply.entries.len().max(counted);
+        count >= self.query.limit || self.bytes >= PAGE_BYTES_MAX
+    }
+
+    /// Adds what is shown of a key, with its token, which is made only where it is shown as well.
+    pub(super) fn add(&mut self, key: &EntryKey, shown: Shown, context: impl FnOnce() -> Bytes) {
+        if shown.siblings.is_empty() {
+            return;
+        }
+        if self.query.count_only {
+            self.reply.count += 1;
+            return;
+        }
+        let context = if self.query.keys_only { Bytes::new() } else { context() };
+        self.bytes += key.key.len() + shown.bytes + context.len();
+        self.reply.entries.push(shown.entry(key, context));
+    }
+
+    /// The last page.
+    pub(super) fn ended(self) -> Found {
+        Found::Entries(Box::new(self.reply))
+    }
+
+    /// The page that the next one follows, from this key on.
+    pub(super) fn stopped(mut self, next: Bytes) -> Found {
+        (self.reply.more, self.reply.next) = (true, next);
+        self.ended()
+    }
+}
+
 impl Serving {
     /// Answers the reads that wait, as far as this poll has room for answers.
     pub(super) fn answer_reads(
@@ -98,83 +186,58 @@ impl Serving {
             let why = "this replica began without data, and has not met every other member yet";
             return Err(Failure::new(Code::Recovering, "", why).retry_after(RECOVERING_RETRY));
         }
-        match &read.query {
-            Query::Get { at: Some(_), .. } | Query::History { .. } => Err(no_revisions()),
-            Query::Get { key, at: None } => self.get(keyspace, policy, key, None, config),
-            Query::Siblings { key, after } => {
-                self.get(keyspace, policy, key, dot_of(after), config)
-            }
-            Query::Range(range) => self.page(keyspace, policy, range, config),
-            Query::Resolve | Query::Keyspaces | Query::Catalogue => {
-                Err(Failure::new(Code::InvalidRequest, "", "a replica of gossip has no catalogue"))
-            }
+        match wanted(keyspace, &read.query)? {
+            Wanted::Values { key, after } => self.get(&key, policy, after, config),
+            Wanted::Page(query) => self.page(keyspace, policy, &query, config),
         }
     }
 
     fn get(
         &self,
-        keyspace: KeyspaceId,
+        key: &EntryKey,
         policy: Policy,
-        key: &Bytes,
         after: Option<Dot>,
         config: &GossipConfig,
     ) -> Result<Found, Failure> {
-        let key = EntryKey::new(keyspace, key.clone());
-        if self.group.replica().verify(&key) == Leaf::Damaged {
+        if self.group.replica().verify(key) == Leaf::Damaged {
             return Err(damaged());
         }
         let now = self.group.now();
-        let shown = match self.group.entry(&key) {
+        let shown = match self.group.entry(key) {
             Some(entry) => show_entry(entry, policy, now, after, false),
             None => Shown::default(),
         };
-        let context = self.read_token(&key, config);
-        Ok(Found::Siblings(Box::new(reply_of_key(&key, shown, after.is_none(), context))))
+        let context = self.read_token(key, config);
+        Ok(Found::Siblings(Box::new(reply_of_key(key, shown, after.is_none(), context))))
     }
 
     fn page(
         &self,
         keyspace: KeyspaceId,
         policy: Policy,
-        range: &RangeQuery,
+        query: &RangeQuery,
         config: &GossipConfig,
     ) -> Result<Found, Failure> {
-        if range.at.is_some() {
-            return Err(no_revisions());
-        }
         let now = self.group.now();
-        let mut reply = v1::RangeReply::default();
-        let (mut looks, mut bytes) = (0, 0);
-        let from = EntryKey::new(keyspace, range.from.clone());
+        let mut listing = Listing::of(query);
+        let mut looks = 0;
+        let from = EntryKey::new(keyspace, query.from.clone());
         let is_inside = |key: &EntryKey| {
-            key.keyspace == keyspace && (range.to.is_empty() || key.key < range.to)
+            key.keyspace == keyspace && (query.to.is_empty() || key.key < query.to)
         };
         let entries = self.group.replica().state().entries_from(&from);
         for (key, entry) in entries.take_while(|(key, _)| is_inside(key)) {
-            let count = reply.entries.len().max(usize::try_from(reply.count).unwrap_or(usize::MAX));
-            if looks >= PAGE_LOOKS_MAX || count >= range.limit || bytes >= PAGE_BYTES_MAX {
-                reply.more = true;
-                reply.next = key.key.clone();
-                break;
+            if looks >= PAGE_LOOKS_MAX || listing.is_full() {
+                return Ok(listing.stopped(key.key.clone()));
             }
             looks += 1;
-            let keys_only = range.keys_only || range.count_only;
-            let shown = show_entry(entry, policy, now, None, keys_only);
-            if shown.siblings.is_empty() {
-                continue;
-            }
-            if self.group.replica().verify(key) == Leaf::Damaged {
+            let shown = show_entry(entry, policy, now, None, listing.is_bare());
+            if !shown.siblings.is_empty() && self.group.replica().verify(key) == Leaf::Damaged {
                 return Err(damaged());
             }
-            if range.count_only {
-                reply.count += 1;
-                continue;
-            }
-            let context = if range.keys_only { Bytes::new() } else { self.read_token(key, config) };
-            bytes += key.key.len() + shown.bytes + context.len();
-            reply.entries.push(shown.entry(key, context));
+            listing.add(key, shown, || self.read_token(key, config));
         }
-        Ok(Found::Entries(Box::new(reply)))
+        Ok(listing.ended())
     }
 }
 
@@ -258,13 +321,13 @@ pub(super) fn show(
 /// What a sibling takes beside its value.
 const SIBLING_BYTES: usize = 48;
 
-pub(super) fn dot_of(dot: &v1::Dot) -> Option<Dot> {
+fn dot_of(dot: &v1::Dot) -> Option<Dot> {
     let actor = dot.actor[..].try_into().ok().map(ActorId::from_bytes)?;
     Some(Dot { actor, counter: dot.counter })
 }
 
 /// The error for a read of a past moment.
-pub(super) fn no_revisions() -> Failure {
+fn no_revisions() -> Failure {
     not_offered("eventual keyspaces have no revisions: reads show what the replica has now")
 }
 

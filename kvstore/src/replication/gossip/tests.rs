@@ -17,6 +17,7 @@ use storage::mvcc::{Machine, MachineOptions, RangeQuery};
 use storage::state::MemoryStore;
 use storage::wal::RecoveredGroup;
 
+use super::alive::tests::TwoIsDown;
 use super::*;
 use crate::consistency::ReadPlan;
 use crate::replication::own_log::OwnStart;
@@ -700,4 +701,30 @@ fn more_than_thirty_two_siblings_are_refused_where_they_enter() {
     let id = bench.send(2, SIBLINGS.0, put("k", "all"), causal(&reply.context));
     bench.answer(id).unwrap();
     assert_eq!(bench.values(3, "k"), ["all"]);
+}
+
+/// Of two others each is drawn every other second, and who is said to be down is tried every five seconds beside that.
+#[test]
+fn all_members_are_exchanged_with_whatever_liveness_says() {
+    let mut bench = Bench::new();
+    bench.settle();
+    let one = bench.one(1);
+    one.replica.serving.as_mut().unwrap().alive = Alive::by(Box::new(TwoIsDown));
+    let mut asked: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for tick in 1..=300_000 / TICK_MS {
+        one.replica.tick(Ticks(tick), &mut Outbox::new(Ticket(0)));
+        // Questions for the time go to all.
+        drop(one.replica.serving.as_mut().unwrap().group.take_urgent());
+        for (to, message) in one.poll().sends {
+            assert!(matches!(message.body, Some(Body::Gossip(_))));
+            *asked.entry(to).or_default() += 1;
+        }
+        // What was said was not heard. What a link brings up is not counted.
+        for other in others(NodeId(1)) {
+            one.replica.link(other, false, &mut Outbox::new(Ticket(0)));
+            one.replica.link(other, true, &mut Outbox::new(Ticket(0)));
+        }
+        one.poll();
+    }
+    assert!(asked[&NodeId(2)] > 120 && asked[&NodeId(3)] > 100, "{asked:?}");
 }

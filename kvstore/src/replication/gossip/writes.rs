@@ -164,7 +164,10 @@ impl Serving {
                 return Ok(());
             }
             Earlier::Gone => {
-                let why = format!("{} keeps ids of writes for ten minutes", config.name);
+                let why = format!(
+                    "{} keeps ids of writes for ten minutes, or until about a million others came",
+                    config.name
+                );
                 let failure = Failure::new(Code::OutcomeForgotten, "", why);
                 return Err(failure.applied(Applied::Unknown));
             }

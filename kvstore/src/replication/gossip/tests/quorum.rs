@@ -293,6 +293,27 @@ fn values_that_have_no_room_come_with_the_next_question() {
     assert_eq!(texts(&found), (0..6).map(value).collect::<Vec<_>>());
 }
 
+/// Twelve answers of 512 KiB, of which a poll has room for about eight.
+#[test]
+fn a_poll_answers_no_more_quorum_reads_than_it_has_room_for() {
+    let mut bench = Bench::new();
+    bench.put(1, "k", &"v".repeat(512 * 1024));
+    let ids: Vec<RequestId> = (0..12).map(|_| bench.ask_quorum(1, get("k"))).collect();
+    for (from, to) in [(1, 2), (2, 1)] {
+        for (receiver, message) in bench.one(from).poll().sends {
+            if receiver == NodeId(to) {
+                let (body, mut out) = (message.body.unwrap(), Outbox::new(Ticket(0)));
+                bench.one(to).replica.receive(NodeId(from), body, &mut out);
+            }
+        }
+    }
+    let out = bench.one(1).poll();
+    assert!(out.again && (1..12).contains(&out.answers.len()), "{} answers", out.answers.len());
+    bench.answers.extend(out.answers);
+    bench.settle();
+    assert!(ids.iter().all(|id| bench.answers[id].is_ok()));
+}
+
 #[test]
 fn the_last_writer_wins_among_those_that_answer() {
     let mut bench = Bench::new();

@@ -82,7 +82,7 @@ impl Recorder {
     pub fn process(&self) -> Process {
         let shared = Arc::clone(&self.shared);
         let number = shared.next_process.fetch_add(1, Ordering::Relaxed);
-        Process { shared, number, last_return_ns: None }
+        Process { shared, number, last_return_ns: None, not_ok: 0 }
     }
 
     /// Nanoseconds since the start.
@@ -116,6 +116,7 @@ pub struct Process {
     shared: Arc<Shared>,
     number: u64,
     last_return_ns: Option<u64>,
+    not_ok: u64,
 }
 
 impl Process {
@@ -123,6 +124,12 @@ impl Process {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How many of its operations have not succeeded, under all its numbers.
+    #[must_use]
+    pub fn not_ok(&self) -> u64 {
+        self.not_ok
     }
 
     /// Records the call. Make it the last thing before the request leaves.
@@ -181,6 +188,7 @@ impl Open<'_> {
         complete(&mut operation);
         process.shared.finish(operation);
         process.last_return_ns = Some(now);
+        process.not_ok += u64::from(outcome != Outcome::Ok);
         if outcome == Outcome::Info {
             process.number = process.shared.next_process.fetch_add(1, Ordering::Relaxed);
         }
@@ -205,7 +213,7 @@ mod tests {
         process.invoke(Call::write("k", "2")).fail("refused");
         process.invoke(Call::write("k", "3")).info("timeout");
         drop(process.invoke(Call::read("k")));
-        assert_eq!(process.number(), 2);
+        assert_eq!((process.number(), process.not_ok()), (2, 3));
         assert_eq!(recorder.counts(), Counts { ok: 1, fail: 1, info: 2 });
         let operations = recorder.take();
         let seen: Vec<_> = operations.iter().map(|o| (o.process, o.outcome)).collect();

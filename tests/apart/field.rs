@@ -8,12 +8,13 @@ use client::CallOptions;
 use jepsen::checker::{Checker, ConvergenceChecker, Verdict};
 use jepsen::cluster::{Cluster, ClusterOptions};
 use jepsen::network::{Rule, Site};
-use jepsen::{Recorder, Value};
+use jepsen::workload::causal_calls::Seen;
+use jepsen::{Function, Operation, Recorder, Value};
 use proto::v1;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::calls::{self, Found, KEYSPACE, Node};
+use super::calls::{self, KEYSPACE, Node};
 use super::latencies::Latencies;
 use super::worker::{Work, Worker};
 use crate::measure::Failed;
@@ -89,7 +90,7 @@ impl Field {
                     // Each node hears of the keyspace by itself.
                     loop {
                         let value = next.fetch_add(1, Ordering::Relaxed).to_string();
-                        let over = Found::default();
+                        let over = Seen::default();
                         let put = calls::write(
                             node,
                             &mut process,
@@ -204,9 +205,34 @@ impl Field {
     /// What the lab says of all calls so far. They are taken: a second judgement knows only later ones.
     #[must_use]
     pub fn judge(&self) -> (Verdict, usize) {
-        let history = self.recorder.take();
-        (ConvergenceChecker.check(&history), history.len())
+        judged(&self.recorder.take())
     }
+
+    /// The same where the others need not have heard of what a node took since then: its writes may be there or not,
+    /// and its reads count for nothing.
+    #[must_use]
+    pub fn judge_others(&self, unheard: usize, since_ns: u64) -> (Verdict, usize) {
+        let mut history = self.recorder.take();
+        let name = Some(self.nodes[unheard].name.as_str());
+        let is_its = |call: &Operation| call.invoke_ns >= since_ns && call.node.as_deref() == name;
+        history.retain(|call| call.function != Function::Read || !is_its(call));
+        for write in &mut history {
+            if is_its(write) {
+                write.causal.get_or_insert_default().lost = true;
+            }
+        }
+        judged(&history)
+    }
+
+    /// The moment, as the calls are stamped with.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.recorder.now_ns()
+    }
+}
+
+fn judged(history: &[Operation]) -> (Verdict, usize) {
+    (ConvergenceChecker.check(history), history.len())
 }
 
 /// The keys that these nodes do not say the same of.

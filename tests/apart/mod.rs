@@ -5,8 +5,8 @@
 //! clients write with the token of what they have just read, so the history says exactly what each write replaces:
 //! the siblings that are there in the end have to be those that are truly concurrent, no more and no less.
 //!
-//! - [`trials`]: what is done, step by step. `field`: the cluster, its keys, and what happens to all nodes. `worker`: a client of one node. `calls`: single
-//!   calls, recorded. `latencies`: what the calls took.
+//! - [`trials`]: what is done, step by step. `field`: the cluster, its keys, and what happens to all nodes. `worker`: a
+//!   client of one node. `calls`: single calls, recorded. `latencies`: what the calls took.
 
 mod calls;
 mod field;

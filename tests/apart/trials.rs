@@ -1,5 +1,6 @@
 //! What is done to a field, step by step; what came of it.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,10 @@ const REPLACE_MAX: Duration = Duration::from_secs(120);
 
 /// Nodes of a field in which one of them loses something.
 const NODES: usize = 3;
+
+/// Which node's directory is copied, and which one gets the copy.
+const COPIED: usize = 0;
+const COPY: usize = 2;
 
 /// How much is done.
 #[derive(Clone, Debug)]
@@ -48,10 +53,34 @@ pub struct Outcome {
 
 impl Outcome {
     /// Lets the nodes come to the same and judges.
-    async fn of(field: &Field, done: Done, size: &Size) -> Result<Self, Failed> {
-        let converged = field.converge(&field.all(), size.converged_max).await?;
-        let (verdict, calls) = field.judge();
-        Ok(Self { calm: done.calm, struck: done.struck, converged, verdict, calls })
+    async fn of(field: &Field, nodes: &[usize], done: Done, size: &Size) -> Result<Self, Failed> {
+        let converged = field.converge(nodes, size.converged_max).await?;
+        Ok(Self::judged(done, converged, field.judge()))
+    }
+
+    fn judged(done: Done, converged: Duration, (verdict, calls): (Verdict, usize)) -> Self {
+        Self { calm: done.calm, struck: done.struck, converged, verdict, calls }
+    }
+}
+
+/// What a node does that is started with what it may refuse.
+#[derive(Debug)]
+pub enum Fate {
+    /// It runs, and answers.
+    Runs,
+    /// It runs, but its clients or the other nodes do not hear it, for this reason.
+    Unheard(Failed),
+    /// It refuses to run.
+    Refuses,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs => f.pad("runs"),
+            Self::Unheard(why) => write!(f, "runs unheard: {why}"),
+            Self::Refuses => f.pad("refuses to run"),
+        }
     }
 }
 
@@ -99,7 +128,7 @@ pub async fn cut_off(size: &Size) -> Result<Outcome, Failed> {
     field.answers(RESTARTED).await?;
     let done = Done::of(tasks, &[RESTARTED]).await?;
     field.heal();
-    Outcome::of(&field, done, size).await
+    Outcome::of(&field, &field.all(), done, size).await
 }
 
 /// All nodes are killed at once while each is alone and takes writes; what was acknowledged is there when they are
@@ -119,7 +148,7 @@ pub async fn all_killed(size: &Size) -> Result<Outcome, Failed> {
     for node in field.all() {
         field.answers(node).await?;
     }
-    Outcome::of(&field, done, size).await
+    Outcome::of(&field, &field.all(), done, size).await
 }
 
 /// A node loses its disk after all had come to the same, and joins again with nothing, while the others are written.
@@ -128,15 +157,13 @@ pub async fn all_killed(size: &Size) -> Result<Outcome, Failed> {
 /// As of [`cut_off`].
 pub async fn disk_lost(size: &Size) -> Result<Outcome, Failed> {
     const LOST: usize = 2;
-    let mut field = boot(size, "disk-lost", NODES).await?;
-    Done::of(field.work(&field.all(), &size.work), &[]).await?;
-    field.converge(&field.all(), size.converged_max).await?;
+    let mut field = alike(size, "disk-lost").await?;
     let tasks = field.work(&[0, 1], &size.work);
     let client = field.cluster.client(vec![field.cluster.endpoint(0)], REPLACE_MAX)?;
     measure::replace(&mut field.cluster, &client, LOST, REPLACE_MAX).await?;
     field.answers(LOST).await?;
     let done = Done::of(tasks, &[]).await?;
-    Outcome::of(&field, done, size).await
+    Outcome::of(&field, &field.all(), done, size).await
 }
 
 /// A node comes back with an image of its disk that is older than what it has taken, acknowledged and told since.
@@ -146,23 +173,18 @@ pub async fn disk_lost(size: &Size) -> Result<Outcome, Failed> {
 /// As of [`cut_off`].
 pub async fn old_image(size: &Size) -> Result<(Outcome, bool), Failed> {
     const BACK: usize = 2;
-    let mut field = boot(size, "old-image", NODES).await?;
-    Done::of(field.work(&field.all(), &size.work), &[]).await?;
-    field.converge(&field.all(), size.converged_max).await?;
+    let mut field = alike(size, "old-image").await?;
     field.cluster.kill(BACK);
     let (data, image) = (field.cluster.data_dir(BACK), field.cluster.dir().join("image"));
     copy(&data, &image)?;
     field.cluster.start(BACK)?;
     field.answers(BACK).await?;
     // More writes and deletes, also by itself, which the others have.
-    Done::of(field.work(&field.all(), &size.work), &[]).await?;
-    field.converge(&field.all(), size.converged_max).await?;
+    work_until_alike(&field, size).await?;
     field.cluster.kill(BACK);
     fs::remove_dir_all(&data)?;
     copy(&image, &data)?;
-    field.cluster.start(BACK)?;
-    let runs = field.answers(BACK).await.is_ok();
-    settle_without(&mut field, size, BACK, runs).await
+    go_on(&mut field, size, BACK).await
 }
 
 /// A directory is copied to another node, so that two run with one.
@@ -170,44 +192,85 @@ pub async fn old_image(size: &Size) -> Result<(Outcome, bool), Failed> {
 /// # Errors
 /// As of [`cut_off`].
 pub async fn copied(size: &Size) -> Result<(Outcome, bool), Failed> {
-    const COPY: usize = 2;
-    let mut field = boot(size, "copied", NODES).await?;
-    Done::of(field.work(&field.all(), &size.work), &[]).await?;
-    field.converge(&field.all(), size.converged_max).await?;
-    for node in [0, COPY] {
-        field.cluster.kill(node);
-    }
-    let data = field.cluster.data_dir(COPY);
-    fs::remove_dir_all(&data)?;
-    copy(&field.cluster.data_dir(0), &data)?;
-    field.cluster.start(0)?;
-    field.answers(0).await?;
-    field.cluster.start(COPY)?;
-    let runs = field.answers(COPY).await.is_ok();
-    settle_without(&mut field, size, COPY, runs).await
+    let mut field = with_a_copy(size, "copied").await?;
+    go_on(&mut field, size, COPY).await
 }
 
-/// The same, and the copy runs under the name and the certificate of the node that it was copied from.
+/// The same, and the copy runs under the name and the certificate of the node that it was copied from. Two that call
+/// themselves the same take each other's links, so the others need not hear the copy. If they do not, the outcome
+/// is that of the others, among which all has to be right but for what the copy took.
 ///
 /// # Errors
 /// As of [`cut_off`].
-pub async fn doubled(size: &Size) -> Result<(Outcome, bool), Failed> {
-    const COPY: usize = 2;
-    let mut field = boot(size, "doubled", NODES).await?;
+pub async fn doubled(size: &Size) -> Result<(Outcome, Fate), Failed> {
+    let mut field = with_a_copy(size, "doubled").await?;
+    take_name(&field, COPY, COPIED)?;
+    let since_ns = field.now_ns();
+    let fate = start(&mut field, COPY).await?;
+    let (all, mut others) = (field.all(), field.all());
+    others.retain(|node| *node != COPY);
+    let nodes = if matches!(fate, Fate::Runs) { &all } else { &others };
+    let done = Done::of(field.work(nodes, &size.work), &[]).await?;
+    match (field.converge(nodes, size.converged_max).await, fate) {
+        (Ok(converged), fate) => Ok((Outcome::judged(done, converged, field.judge()), fate)),
+        (Err(why), Fate::Runs) => {
+            let converged = field.converge(&others, size.converged_max).await?;
+            let judged = field.judge_others(COPY, since_ns);
+            Ok((Outcome::judged(done, converged, judged), Fate::Unheard(why)))
+        }
+        (Err(why), Fate::Unheard(_) | Fate::Refuses) => Err(why),
+    }
+}
+
+/// A field of [`NODES`] that have been written and came to the same.
+async fn alike(size: &Size, name: &str) -> Result<Field, Failed> {
+    let field = boot(size, name, NODES).await?;
+    work_until_alike(&field, size).await?;
+    Ok(field)
+}
+
+async fn work_until_alike(field: &Field, size: &Size) -> Result<(), Failed> {
     Done::of(field.work(&field.all(), &size.work), &[]).await?;
     field.converge(&field.all(), size.converged_max).await?;
-    for node in [0, COPY] {
+    Ok(())
+}
+
+/// A field in which [`COPY`], which does not run, has the directory of [`COPIED`], which does.
+async fn with_a_copy(size: &Size, name: &str) -> Result<Field, Failed> {
+    let mut field = alike(size, name).await?;
+    for node in [COPIED, COPY] {
         field.cluster.kill(node);
     }
     let data = field.cluster.data_dir(COPY);
     fs::remove_dir_all(&data)?;
-    copy(&field.cluster.data_dir(0), &data)?;
-    field.cluster.start(0)?;
-    field.answers(0).await?;
-    take_name(&field, COPY, 0)?;
-    field.cluster.start(COPY)?;
-    let runs = field.answers(COPY).await.is_ok();
-    settle_without(&mut field, size, COPY, runs).await
+    copy(&field.cluster.data_dir(COPIED), &data)?;
+    field.cluster.start(COPIED)?;
+    field.answers(COPIED).await?;
+    Ok(field)
+}
+
+/// Starts a node that may or may not run with what it has, and waits until it is known which.
+async fn start(field: &mut Field, doubtful: usize) -> Result<Fate, Failed> {
+    field.cluster.start(doubtful)?;
+    Ok(match field.answers(doubtful).await {
+        Ok(_) => Fate::Runs,
+        // One that runs and does not answer has not refused.
+        Err(why) if field.cluster.check_node(doubtful).is_ok() => Fate::Unheard(why),
+        Err(_) => Fate::Refuses,
+    })
+}
+
+/// Starts a node that may or may not run with what it has, and writes at all that run. Returns also whether it does.
+async fn go_on(field: &mut Field, size: &Size, doubtful: usize) -> Result<(Outcome, bool), Failed> {
+    let runs = match start(field, doubtful).await? {
+        Fate::Runs => true,
+        Fate::Unheard(why) => return Err(why),
+        Fate::Refuses => false,
+    };
+    let mut nodes = field.all();
+    nodes.retain(|node| runs || *node != doubtful);
+    let done = Done::of(field.work(&nodes, &size.work), &[]).await?;
+    Ok((Outcome::of(field, &nodes, done, size).await?, runs))
 }
 
 /// Lets a node's configuration say that it is another one.
@@ -224,21 +287,6 @@ fn take_name(field: &Field, node: usize, other: usize) -> Result<(), Failed> {
         set("tls", key, file(end)).ok_or("a configuration names its certificate")?;
     }
     Ok(fs::write(path, config.to_string())?)
-}
-
-/// Writes at the nodes that run, and judges them.
-async fn settle_without(
-    field: &mut Field,
-    size: &Size,
-    doubtful: usize,
-    runs: bool,
-) -> Result<(Outcome, bool), Failed> {
-    let mut nodes = field.all();
-    nodes.retain(|node| runs || *node != doubtful);
-    let done = Done::of(field.work(&nodes, &size.work), &[]).await?;
-    let converged = field.converge(&nodes, size.converged_max).await?;
-    let (verdict, calls) = field.judge();
-    Ok((Outcome { calm: done.calm, struck: done.struck, converged, verdict, calls }, runs))
 }
 
 /// Copies a directory of files and directories.

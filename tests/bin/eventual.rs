@@ -4,7 +4,6 @@
 //! Each trial has a cluster of its own behind the proxies of the lab. Every call is recorded and judged by the
 //! convergence checker.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -69,17 +68,10 @@ fn main() -> Result<ExitCode, Failed> {
     Ok(promises.verdict())
 }
 
-fn binary(place: &Place) -> Result<PathBuf, Failed> {
-    match &place.binary {
-        Some(binary) => Ok(binary.clone()),
-        None => Ok(std::env::current_exe()?.with_file_name("kvstore")),
-    }
-}
-
 async fn run(args: &Args, promises: &mut Promises) -> Result<(), Failed> {
     let whole = Size {
         cluster: ClusterOptions {
-            binary: binary(&args.place)?,
+            binary: args.place.binary()?,
             nodes: args.nodes,
             dir: args.place.dir.clone(),
         },
@@ -118,8 +110,8 @@ async fn run(args: &Args, promises: &mut Promises) -> Result<(), Failed> {
         judged(promises, "a copied directory", &outcome);
     }
     if wanted(Trial::Doubled) {
-        let (outcome, runs) = trials::doubled(&part).await?;
-        promises.figure("a copy under the same name", if runs { "runs" } else { "refuses to run" });
+        let (outcome, fate) = trials::doubled(&part).await?;
+        promises.figure("a copy under the same name", fate);
         judged(promises, "a copy under the same name", &outcome);
     }
     Ok(())

@@ -26,17 +26,24 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where the server is.
+    ///
+    /// # Errors
+    /// What keeps this program from knowing where it is itself.
+    pub fn binary(&self) -> Result<PathBuf, Failed> {
+        match &self.binary {
+            Some(binary) => Ok(binary.clone()),
+            None => Ok(std::env::current_exe()?.with_file_name("kvstore")),
+        }
+    }
+
     /// Starts three nodes; `name` is their directory below that of the place.
     ///
     /// # Errors
     /// What keeps them from becoming ready.
     pub async fn boot(&self, name: &str) -> Result<Cluster, Failed> {
-        let binary = match &self.binary {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe()?.with_file_name("kvstore"),
-        };
         let dir = self.dir.as_ref().map(|dir| dir.join(name));
-        let options = ClusterOptions { binary, nodes: 3, dir };
+        let options = ClusterOptions { binary: self.binary()?, nodes: 3, dir };
         Ok(Cluster::boot(&options, READY_MAX).await?)
     }
 

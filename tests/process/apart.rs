@@ -34,7 +34,6 @@ fn valid(outcome: &Outcome) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn each_node_alone_answers_and_all_come_to_the_same() {
     let outcome = trials::cut_off(&size(5, 1)).await.unwrap();
     valid(&outcome);
@@ -44,12 +43,12 @@ async fn each_node_alone_answers_and_all_come_to_the_same() {
     assert!(calm.deletes * 10 > calm.writes(), "{calm:?}");
     assert!(calm.get_p99() <= ANSWER_MAX, "reads took {:?}", calm.get_p99());
     assert!(calm.write_p99() <= ANSWER_MAX, "writes took {:?}", calm.write_p99());
-    // The one that was restarted alone took writes as well.
-    assert!(outcome.struck.writes() > 0, "{:?}", outcome.struck);
+    // The one that was restarted alone took writes as well: before its end no more than half of the 300 were due, and
+    // its client then catches up.
+    assert!(outcome.struck.writes() > 200, "{:?}", outcome.struck);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn what_nodes_took_alone_is_there_after_all_were_killed() {
     let outcome = trials::all_killed(&size(3, 2)).await.unwrap();
     valid(&outcome);
@@ -57,7 +56,6 @@ async fn what_nodes_took_alone_is_there_after_all_were_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn a_lost_disk_loses_nothing_that_others_have() {
     let outcome = trials::disk_lost(&size(3, 3)).await.unwrap();
     valid(&outcome);
@@ -65,7 +63,6 @@ async fn a_lost_disk_loses_nothing_that_others_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn an_old_image_loses_nothing_and_brings_nothing_back() {
     let (outcome, runs) = trials::old_image(&size(3, 4)).await.unwrap();
     println!("the node {}", if runs { "runs" } else { "does not run" });
@@ -73,7 +70,6 @@ async fn an_old_image_loses_nothing_and_brings_nothing_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn a_copied_directory_loses_nothing_and_brings_nothing_back() {
     let (outcome, runs) = trials::copied(&size(3, 5)).await.unwrap();
     assert!(!runs, "a directory says whose it is");

@@ -7,13 +7,6 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Runs a command that has to succeed.
-fn done(kv: &Kv, args: &[&str]) -> String {
-    let (code, out, err) = kv.outcome(args);
-    assert_eq!(code, 0, "{args:?}: {err}");
-    out
-}
-
 /// The values of a key at one node.
 fn values(kv: &Kv, key: &str) -> Option<Vec<String>> {
     let (code, out, _) = kv.outcome(&["-k", "carts", "get", key, "-o", "json"]);
@@ -42,15 +35,15 @@ async fn all_have(fleet: &Fleet, nodes: &[usize], key: &str, expected: &[&str]) 
 #[tokio::test(flavor = "multi_thread")]
 async fn b55_a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
     let mut fleet = Fleet::boot(3, 0).await;
-    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
-    done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "1", "--ack", "all"]);
+    fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
+    fleet.kv_at(0).done(&["-k", "carts", "put", "a", "1", "--ack", "all"]);
     all_have(&fleet, &[0, 1, 2], "a", &["1"]).await;
     // One is left alone: nothing is agreed on any more, and this goes on.
     for node in [1, 2] {
         fleet.cluster.kill(node);
     }
     let alone = fleet.kv_at(0);
-    done(&alone, &["-k", "carts", "put", "a", "alone"]);
+    alone.done(&["-k", "carts", "put", "a", "alone"]);
     assert_eq!(values(&alone, "a").unwrap(), ["alone"]);
     let (code, _, err) = alone.outcome(&["-k", "carts", "put", "a", "2", "--ack", "quorum"]);
     assert!(code == 5 && err.contains("KV1407"), "{code} {err}");
@@ -63,16 +56,16 @@ async fn b55_a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
     for node in [1, 2] {
         fleet.ready(node).await;
     }
-    done(&fleet.kv_at(1), &["-k", "carts", "put", "a", "apart", "--ack", "quorum"]);
+    fleet.kv_at(1).done(&["-k", "carts", "put", "a", "apart", "--ack", "quorum"]);
     fleet.start(0).await;
     all_have(&fleet, &[0, 1, 2], "a", &["alone", "apart"]).await;
     // What was read is superseded, and nothing else.
     let (_, read, _) = fleet.kv_at(2).outcome(&["-k", "carts", "get", "a", "-o", "json"]);
     let context = json(&read)["context"].as_str().unwrap().to_owned();
     let merge = ["-k", "carts", "put", "a", "both", "--causal", context.as_str()];
-    done(&fleet.kv_at(2), &merge);
+    fleet.kv_at(2).done(&merge);
     all_have(&fleet, &[0, 1, 2], "a", &["both"]).await;
-    done(&fleet.kv_at(0), &["-k", "carts", "del", "a"]);
+    fleet.kv_at(0).done(&["-k", "carts", "del", "a"]);
     all_have(&fleet, &[0, 1, 2], "a", &[]).await;
 }
 
@@ -80,18 +73,18 @@ async fn b55_a_node_alone_takes_reads_and_writes_and_all_come_to_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quorum_read_sees_what_a_majority_acknowledged_through_any_node() {
     let mut fleet = Fleet::boot(3, 0).await;
-    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
-    done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "old", "--ack", "all"]);
+    fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
+    fleet.kv_at(0).done(&["-k", "carts", "put", "a", "old", "--ack", "all"]);
     let quorum = |kv: &Kv, key: &str| {
         let args = ["-k", "carts", "get", key, "--consistency", "quorum", "-o", "json"];
-        json(&done(kv, &args))
+        json(&kv.done(&args))
     };
     for (round, away) in [2, 0, 1].into_iter().enumerate() {
         fleet.cluster.kill(away);
         let (at, value) = ((away + 1) % 3, format!("v{round}"));
         let there = fleet.kv_at(at);
-        done(&there, &["-k", "carts", "put", "a", &value, "--ack", "quorum"]);
-        done(&there, &["-k", "carts", "put", &value, "v", "--ack", "quorum"]);
+        there.done(&["-k", "carts", "put", "a", &value, "--ack", "quorum"]);
+        there.done(&["-k", "carts", "put", &value, "v", "--ack", "quorum"]);
         fleet.start(away).await;
         for node in 0..3 {
             let reply = quorum(&fleet.kv_at(node), "a");
@@ -100,7 +93,7 @@ async fn a_quorum_read_sees_what_a_majority_acknowledged_through_any_node() {
             assert!(reply["answered_by"].as_array().is_some_and(|by| by.len() >= 2), "{reply}");
         }
         let back = fleet.kv_at(away);
-        let listed = done(&back, &["-k", "carts", "ls", "--keys-only", "--consistency", "quorum"]);
+        let listed = back.done(&["-k", "carts", "ls", "--keys-only", "--consistency", "quorum"]);
         assert_eq!(listed.lines().count(), 2 + round, "{listed}");
     }
     // Alone there is no majority.
@@ -124,9 +117,9 @@ async fn a_quorum_read_sees_what_a_majority_acknowledged_through_any_node() {
 async fn majorities_follow_the_members() {
     let mut fleet = Fleet::boot(3, 1).await;
     let kv = fleet.kv();
-    done(&kv, &["keyspace", "create", "carts", "--kind", "eventual"]);
-    done(&fleet.kv_at(0), &["-k", "carts", "put", "a", "three", "--ack", "quorum"]);
-    done(&kv, &["cluster", "add", &format!("n4={}", fleet.cluster.peer_address(3))]);
+    kv.done(&["keyspace", "create", "carts", "--kind", "eventual"]);
+    fleet.kv_at(0).done(&["-k", "carts", "put", "a", "three", "--ack", "quorum"]);
+    kv.done(&["cluster", "add", &format!("n4={}", fleet.cluster.peer_address(3))]);
     fleet.start(3).await;
     until("promotion", || fleet.role("n4") == "voter").await;
     let fourth = fleet.kv_at(3);
@@ -136,7 +129,7 @@ async fn majorities_follow_the_members() {
         (code == 0).then(|| json(&out)["answered_by"].as_array().map_or(0, Vec::len))
     };
     until("a majority of four", || answered_by(&fourth) == Some(3)).await;
-    done(&fourth, &["-k", "carts", "put", "a", "four", "--ack", "all"]);
+    fourth.done(&["-k", "carts", "put", "a", "four", "--ack", "all"]);
     // Two of four are none.
     for node in [0, 1] {
         fleet.cluster.kill(node);
@@ -154,19 +147,19 @@ async fn majorities_follow_the_members() {
     }
     let first = fleet.kv_at(0);
     until("a majority of two", || answered_by(&first) == Some(2)).await;
-    done(&first, &["-k", "carts", "put", "a", "two", "--ack", "all"]);
+    first.done(&["-k", "carts", "put", "a", "two", "--ack", "all"]);
     assert_eq!(values(&fleet.kv_at(1), "a").unwrap(), ["two"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_all_nodes_were_killed() {
     let mut fleet = Fleet::boot(3, 0).await;
-    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
+    fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
     for number in 0..60 {
         let (node, key) = (number % 3, format!("k{number}"));
-        done(&fleet.kv_at(node), &["-k", "carts", "put", &key, "v"]);
+        fleet.kv_at(node).done(&["-k", "carts", "put", &key, "v"]);
     }
-    done(&fleet.kv_at(1), &["-k", "carts", "del", "k7"]);
+    fleet.kv_at(1).done(&["-k", "carts", "del", "k7"]);
     for node in 0..3 {
         fleet.cluster.kill(node);
     }
@@ -182,9 +175,9 @@ async fn what_was_acknowledged_is_there_after_all_nodes_were_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn b52_a_deleted_state_is_built_anew_and_says_nothing_is_gone() {
     let mut fleet = Fleet::boot(3, 0).await;
-    done(&fleet.kv(), &["keyspace", "create", "carts", "--kind", "eventual"]);
+    fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
     for number in 0..20 {
-        done(&fleet.kv_at(0), &["-k", "carts", "put", &format!("k{number}"), "v"]);
+        fleet.kv_at(0).done(&["-k", "carts", "put", &format!("k{number}"), "v"]);
     }
     fleet.cluster.kill(0);
     std::fs::remove_dir_all(fleet.cluster.data_dir(0).join("state")).unwrap();
@@ -198,8 +191,8 @@ async fn b52_a_deleted_state_is_built_anew_and_says_nothing_is_gone() {
 async fn what_this_kind_does_not_offer_is_refused_by_name() {
     let fleet = Fleet::boot(1, 0).await;
     let kv = fleet.kv();
-    done(&kv, &["keyspace", "create", "carts", "--kind", "eventual"]);
-    done(&kv, &["-k", "carts", "put", "a", "1"]);
+    kv.done(&["keyspace", "create", "carts", "--kind", "eventual"]);
+    kv.done(&["-k", "carts", "put", "a", "1"]);
     for (args, exit, code) in [
         (&["-k", "carts", "put", "a", "2", "--if-absent"][..], 8, "KV1401"),
         (&["-k", "carts", "get", "a", "--rev", "2"], 8, "KV1401"),
@@ -212,5 +205,5 @@ async fn what_this_kind_does_not_offer_is_refused_by_name() {
         let (exited, out, err) = kv.outcome(args);
         assert!(exited == exit && out.is_empty() && err.contains(code), "{args:?}: {exited} {err}");
     }
-    assert_eq!(done(&kv, &["-k", "carts", "get", "a"]), "1");
+    assert_eq!(kv.done(&["-k", "carts", "get", "a"]), "1");
 }

@@ -101,7 +101,6 @@ async fn sessions_never_go_back_while_files_are_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn eventual_keyspaces_lose_nothing_while_the_network_parts_and_nodes_die() {
     let nemeses = [NemesisKind::Partition, NemesisKind::Kill];
     let result = judged(WorkloadKind::Eventual, &nemeses, 12).await;
@@ -109,7 +108,6 @@ async fn eventual_keyspaces_lose_nothing_while_the_network_parts_and_nodes_die()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a quiet machine yet"]
 async fn eventual_keyspaces_lose_what_a_disk_had_alone_and_nothing_else() {
     let result = judged(WorkloadKind::Eventual, &[NemesisKind::Members], 13).await;
     assert!(effects(&result, NemesisKind::Members) > 0, "{:#?}", result.faults);

@@ -99,10 +99,14 @@ async fn every_metric_of_the_page_for_operators_exists() {
     fleet.fill("k", 3, 10).await;
     let leader = fleet.leader().await;
     // What is said of a peer is there once both have compared what they have.
-    until_async("the replicas have compared", || async {
-        let (_, text) = fleet.probe(leader, "/metrics").await.unwrap();
-        text.contains("kvstore_gossip_roots_agree{")
-    })
+    until_async(
+        "the replicas have compared, asked for the time and looked for each other",
+        || async {
+            let (_, text) = fleet.probe(leader, "/metrics").await.unwrap();
+            let said = ["roots_agree", "peer_offset_seconds", "peer_up"];
+            said.iter().all(|name| text.contains(&format!("kvstore_gossip_{name}{{")))
+        },
+    )
     .await;
     let (_, one) = fleet.probe(leader, "/metrics").await.unwrap();
     // Some metrics are there once there was such an event, such as a write without a majority.

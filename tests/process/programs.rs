@@ -72,4 +72,11 @@ impl Kv {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
     }
+
+    /// Runs what has to succeed and returns stdout.
+    pub fn done(&self, args: &[&str]) -> String {
+        let (code, out, err) = self.outcome(args);
+        assert_eq!(code, 0, "{args:?}: {err}");
+        out
+    }
 }

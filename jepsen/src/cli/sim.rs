@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{EXIT_INTERRUPTED, Output, interrupts};
 use crate::error::LabError;
@@ -101,38 +102,55 @@ where
     /// were done.
     fn each_case(&self, cases: Vec<P>) -> Result<(Vec<(P, F)>, bool), LabError> {
         let simulate = self.simulate;
-        let done = interrupts::listen(async |count| {
-            let work = move || {
-                let total = cases.len();
-                let (mut results, mut last) = (Vec::new(), Instant::now());
-                for (place, case) in cases.into_iter().enumerate() {
-                    let mut tell = |progress: Progress| {
-                        if last.elapsed() >= EVERY {
-                            last = Instant::now();
-                            eprintln!("{}", line(place, total, progress));
-                        }
-                        if *count.borrow() > 0 {
-                            ControlFlow::Break(())
-                        } else {
-                            ControlFlow::Continue(())
-                        }
-                    };
-                    let found = simulate(&case, &mut tell).map_err(LabError::plan)?;
-                    results.extend(found.map(|found| (case, found)));
-                    if *count.borrow() > 0 {
-                        return Ok((results, false));
-                    }
+        let done = at_length(move |teller| -> Result<(Vec<(P, F)>, bool), LabError> {
+            let (total, mut results) = (cases.len(), Vec::new());
+            for (place, case) in cases.into_iter().enumerate() {
+                let mut tell = |progress: Progress| teller.tell(|| line(place, total, progress));
+                let found = simulate(&case, &mut tell).map_err(LabError::plan)?;
+                results.extend(found.map(|found| (case, found)));
+                if teller.is_over() {
+                    return Ok((results, false));
                 }
-                Ok((results, true))
-            };
-            tokio::task::spawn_blocking(work).await
+            }
+            Ok((results, true))
         })?;
-        match done {
-            Some(Ok(results)) => results,
-            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-            // Asked twice: what was found is given up.
-            None => Ok((Vec::new(), false)),
+        done.unwrap_or_else(|| Ok((Vec::new(), false)))
+    }
+}
+
+/// Says on stderr how far a simulation is, and knows whether the user wants its end.
+struct Teller {
+    last: Instant,
+    interrupts: watch::Receiver<u32>,
+}
+
+impl Teller {
+    /// Says it if nothing was said for a while. Breaks if the user wants the end.
+    fn tell(&mut self, line: impl FnOnce() -> String) -> ControlFlow<()> {
+        if self.last.elapsed() >= EVERY {
+            self.last = Instant::now();
+            eprintln!("{}", line());
         }
+        if self.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn is_over(&self) -> bool {
+        *self.interrupts.borrow() > 0
+    }
+}
+
+/// Simulates in a thread of its own. `None` if the user asked twice for the end: what was found is given up.
+fn at_length<T: Send + 'static>(
+    simulate: impl FnOnce(&mut Teller) -> T + Send + 'static,
+) -> Result<Option<T>, LabError> {
+    let done = interrupts::listen(async |interrupts| {
+        let work = move || simulate(&mut Teller { last: Instant::now(), interrupts });
+        tokio::task::spawn_blocking(work).await
+    })?;
+    match done {
+        Some(Ok(found)) => Ok(Some(found)),
+        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        None => Ok(None),
     }
 }
 

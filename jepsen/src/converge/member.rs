@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gossip::ActorId;
-use gossip::group::{Counts as GroupCounts, Group};
+use gossip::group::Group;
 use gossip::items::{Item, restore};
 use gossip::replica::{Policy, Replica, Standing};
 use gossip::tree::TreeKey;
@@ -34,8 +34,8 @@ pub struct Member {
     pub is_recovering: bool,
     /// The entry that was removed or replaced last, for members that are broken on purpose.
     pub former: Option<(Bytes, Bytes)>,
-    /// What was counted before the last start.
-    counted: GroupCounts,
+    /// What the core counted before the last start.
+    counted: Counts,
 }
 
 /// The name of the member at a place.
@@ -67,7 +67,7 @@ impl Member {
             copy: None,
             is_recovering: false,
             former: None,
-            counted: GroupCounts::default(),
+            counted: Counts::default(),
         })
     }
 
@@ -102,22 +102,21 @@ impl Member {
 
     fn note_counts(&mut self) {
         let now = self.group.counts();
-        self.counted.exchanges += now.exchanges;
-        self.counted.closed += now.closed;
-        self.counted.flagged += now.flagged;
-        self.counted.not_closed += now.not_closed + now.silent;
-        self.counted.forgotten += now.forgotten;
-        self.counted.aged += now.aged;
+        for (event, times) in [
+            (Event::Exchange, now.exchanges),
+            (Event::Closed, now.closed),
+            (Event::Flagged, now.flagged),
+            (Event::NotClosed, now.not_closed + now.silent),
+            (Event::Forgotten, now.forgotten),
+            (Event::ForgottenByAge, now.aged),
+        ] {
+            self.counted.add(event, times);
+        }
     }
 
     /// Adds what the core has counted, at the end.
     pub fn add_counts(&mut self, counts: &mut Counts) {
         self.note_counts();
-        counts.add(Event::Exchange, self.counted.exchanges);
-        counts.add(Event::Closed, self.counted.closed);
-        counts.add(Event::Flagged, self.counted.flagged);
-        counts.add(Event::NotClosed, self.counted.not_closed);
-        counts.add(Event::Forgotten, self.counted.forgotten);
-        counts.add(Event::ForgottenByAge, self.counted.aged);
+        *counts += self.counted;
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -12,51 +11,54 @@ use super::{Counts, Event};
 
 /// Messages that are kept back for long, at most.
 const PAST_MAX: usize = 64;
+/// So often some of what is on its way arrives, before anything else happens.
+pub const ROUNDS: usize = 3;
 
 /// A message on its way.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct Sent<T> {
     /// Who sent it.
     pub from: usize,
     /// Who is to hear it.
     pub to: usize,
     /// What is said.
-    pub bytes: Bytes,
+    pub what: T,
 }
 
 /// Links that may be cut, and what is on its way over them.
-#[derive(Debug, Default)]
-pub struct Network {
+#[derive(Debug)]
+pub struct Network<T> {
     /// Pairs without a link, the lower one first.
     cut: BTreeSet<(usize, usize)>,
-    on_way: Vec<Sent>,
+    on_way: Vec<Sent<T>>,
     /// What was on its way over a link when it was cut: it may still arrive, long after.
-    past: VecDeque<Sent>,
+    past: VecDeque<Sent<T>>,
     /// Of a hundred, so many are lost, come twice, and come late.
     lost: u32,
     doubled: u32,
     delayed: u32,
 }
 
-impl Network {
+impl<T: Clone> Network<T> {
     /// A network as a schedule wants it.
     pub fn new(schedule: &Schedule) -> Self {
         let (lost, doubled, delayed) = (schedule.lost, schedule.doubled, schedule.delayed);
-        Self { lost, doubled, delayed, ..Self::default() }
+        let (cut, on_way, past) = (BTreeSet::new(), Vec::new(), VecDeque::new());
+        Self { cut, on_way, past, lost, doubled, delayed }
     }
 
     /// Whether two members have a link.
     pub fn is_linked(&self, one: usize, other: usize) -> bool {
-        !self.cut.contains(&(one.min(other), one.max(other)))
+        !self.cut.contains(&pair(one, other))
     }
 
     /// Two members lose their link.
     pub fn cut(&mut self, one: usize, other: usize) {
-        self.cut.insert((one.min(other), one.max(other)));
+        self.cut.insert(pair(one, other));
         let cut = &self.cut;
         let (left, past) = std::mem::take(&mut self.on_way)
             .into_iter()
-            .partition::<Vec<_>, _>(|sent| !cut.contains(&pair(sent)));
+            .partition::<Vec<_>, _>(|sent| !cut.contains(&pair(sent.from, sent.to)));
         self.on_way = left;
         self.past.extend(past);
         while self.past.len() > PAST_MAX {
@@ -76,7 +78,7 @@ impl Network {
     }
 
     /// Takes a message, and perhaps loses it.
-    pub fn send(&mut self, sent: Sent, rng: &mut ChaCha8Rng, counts: &mut Counts) {
+    pub fn send(&mut self, sent: Sent<T>, rng: &mut ChaCha8Rng, counts: &mut Counts) {
         counts.count(Event::Message);
         if !self.is_linked(sent.from, sent.to) || chance(rng, self.lost) {
             counts.count(Event::MessageLost);
@@ -90,7 +92,7 @@ impl Network {
     }
 
     /// What arrives now.
-    pub fn arriving(&mut self, rng: &mut ChaCha8Rng, counts: &mut Counts) -> Vec<Sent> {
+    pub fn arriving(&mut self, rng: &mut ChaCha8Rng, counts: &mut Counts) -> Vec<Sent<T>> {
         let mut all = std::mem::take(&mut self.on_way);
         if self.delayed == 0 {
             return all;
@@ -114,7 +116,7 @@ impl Network {
     }
 
     /// A message of long ago, if there is one.
-    pub fn replayed(&mut self, pick: usize) -> Option<Sent> {
+    pub fn replayed(&mut self, pick: usize) -> Option<Sent<T>> {
         if self.past.is_empty() {
             return None;
         }
@@ -122,8 +124,9 @@ impl Network {
     }
 }
 
-const fn pair(sent: &Sent) -> (usize, usize) {
-    if sent.from < sent.to { (sent.from, sent.to) } else { (sent.to, sent.from) }
+/// The lower one first.
+const fn pair(one: usize, other: usize) -> (usize, usize) {
+    if one < other { (one, other) } else { (other, one) }
 }
 
 fn chance(rng: &mut ChaCha8Rng, percent: u32) -> bool {

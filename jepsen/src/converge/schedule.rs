@@ -1,9 +1,15 @@
 //! What happens, drawn from a seed.
 
+use gossip::group::KEEP_MS;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Plan;
+
+/// Time between two looks at the clock.
+pub const TICK_MS: u64 = 50;
+/// Time that [`Step::Hour`] takes: more than what is not stable is kept for.
+pub const HOUR_MS: u64 = KEEP_MS + 60_000;
 
 /// What a client writes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use gossip::group::KEEP_MS;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::schedule::{Killed, Schedule, Step};
+use super::Counts;
+use super::network::{Network, ROUNDS, Sent};
+use super::schedule::{HOUR_MS, Killed, Schedule, Step, TICK_MS};
 
 /// How long a certificate is kept: as long as the core keeps what is not stable.
-pub const CERTIFICATE_MS: u64 = 3_600_000;
+pub const CERTIFICATE_MS: u64 = KEEP_MS;
 
 /// Time between two exchanges of a member.
 const EXCHANGE_MS: u64 = 1_000;
-
-/// Time that a jump takes.
-const HOUR_MS: u64 = 3_660_000;
-
-/// Items that are on their way for long, at most.
-const PAST_MAX: usize = 64;
 
 /// A value or a certificate. The newest wins.
 #[derive(Clone, Copy, Debug)]
@@ -47,20 +44,20 @@ struct Node {
 
 /// Replicas as in Demers et al. 1987 with a fixed threshold: every value and every death certificate has a timestamp, the
 /// newest wins, and a certificate that is older than [`CERTIFICATE_MS`] is dropped. All clocks are perfect, which is kinder than
-/// life, and disks are as durable as they are for the core.
+/// life; disks are as durable and mail is as often lost, doubled and late as they are for the core.
 #[derive(Debug)]
 pub struct TimeBased {
     rng: ChaCha8Rng,
     nodes: Vec<Node>,
     copies: Vec<Option<Node>>,
-    cut: Vec<Vec<bool>>,
-    /// Items that were lost on their way, and may come late.
-    past: Vec<(usize, usize, Item)>,
+    /// Carries what is mailed: a key, and what was written there.
+    network: Network<(usize, Item)>,
     now_ms: u64,
     exchanged_ms: u64,
     written: u64,
-    lost: u32,
     returned: u64,
+    /// What happens to the mail. Nobody asks for it.
+    counts: Counts,
 }
 
 impl TimeBased {
@@ -72,16 +69,16 @@ impl TimeBased {
             rng: ChaCha8Rng::seed_from_u64(schedule.seed ^ 0x0de3_e125),
             nodes: vec![Node::default(); nodes],
             copies: vec![None; nodes],
-            cut: vec![vec![false; nodes]; nodes],
-            past: Vec::new(),
+            network: Network::new(schedule),
             now_ms: 0,
             exchanged_ms: 0,
             written: 0,
-            lost: schedule.lost,
             returned: 0,
+            counts: Counts::default(),
         };
         for step in &schedule.steps {
             replicas.step(*step);
+            replicas.settle();
         }
         replicas.heal();
         replicas.returned
@@ -100,19 +97,19 @@ impl TimeBased {
                     self.mail(at, key, item);
                 }
             }
-            Step::Run { ms } => self.pass(ms),
-            Step::Hour => self.pass(HOUR_MS),
-            Step::CutOff { at } => {
-                for other in 0..self.nodes.len() {
-                    self.cut[at][other] = true;
-                    self.cut[other][at] = true;
+            Step::Run { ms } => {
+                for _ in 0..ms / TICK_MS {
+                    self.pass(TICK_MS);
                 }
             }
-            Step::CutPair { one, other } => {
-                self.cut[one][other] = true;
-                self.cut[other][one] = true;
+            Step::Hour => self.pass(HOUR_MS),
+            Step::CutOff { at } => {
+                for other in (0..self.nodes.len()).filter(|other| *other != at) {
+                    self.network.cut(at, other);
+                }
             }
-            Step::Mend => self.cut.iter_mut().for_each(|row| row.fill(false)),
+            Step::CutPair { one, other } => self.network.cut(one, other),
+            Step::Mend => self.network.mend(),
             Step::Restart { .. } => {}
             Step::LoseDisk { at } => self.nodes[at] = Node::default(),
             Step::CopyDisk { at } => self.copies[at] = Some(self.nodes[at].clone()),
@@ -122,9 +119,8 @@ impl TimeBased {
                 }
             }
             Step::FromThePast { pick } => {
-                if !self.past.is_empty() {
-                    let (to, key, item) = self.past.remove(pick % self.past.len());
-                    self.take(to, key, item);
+                if let Some(sent) = self.network.replayed(pick) {
+                    self.hear(sent);
                 }
             }
         }
@@ -132,13 +128,21 @@ impl TimeBased {
 
     fn mail(&mut self, from: usize, key: usize, item: Item) {
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
-            if self.cut[from][to] || self.rng.random_range(0..100) < self.lost {
-                self.past.push((to, key, item));
-                if self.past.len() > PAST_MAX {
-                    self.past.remove(0);
-                }
-            } else {
-                self.take(to, key, item);
+            let sent = Sent { from, to, what: (key, item) };
+            self.network.send(sent, &mut self.rng, &mut self.counts);
+        }
+    }
+
+    fn hear(&mut self, sent: Sent<(usize, Item)>) {
+        let (key, item) = sent.what;
+        self.take(sent.to, key, item);
+    }
+
+    /// Some of what is on its way arrives, as it does for the core.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS {
+            for sent in self.network.arriving(&mut self.rng, &mut self.counts) {
+                self.hear(sent);
             }
         }
     }
@@ -147,6 +151,7 @@ impl TimeBased {
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         self.expire();
+        self.settle();
         let turns = (self.now_ms - self.exchanged_ms) / EXCHANGE_MS;
         if turns == 0 {
             return;
@@ -155,7 +160,7 @@ impl TimeBased {
         for _ in 0..turns.min(3) {
             for at in 0..self.nodes.len() {
                 let other = (at + self.rng.random_range(1..self.nodes.len())) % self.nodes.len();
-                if !self.cut[at][other] {
+                if self.network.is_linked(at, other) {
                     self.exchange(at, other);
                 }
             }
@@ -199,10 +204,11 @@ impl TimeBased {
     }
 
     fn heal(&mut self) {
-        self.cut.iter_mut().for_each(|row| row.fill(false));
-        for (to, key, item) in std::mem::take(&mut self.past) {
-            self.take(to, key, item);
+        self.network.calm();
+        while let Some(sent) = self.network.replayed(0) {
+            self.hear(sent);
         }
+        self.settle();
         for _ in 0..2 {
             for one in 0..self.nodes.len() {
                 for other in one + 1..self.nodes.len() {

@@ -15,7 +15,7 @@ pub enum Kind {
     Vanished,
     /// A value that nobody wrote, or that was never durable.
     FromNowhere,
-    /// Exchanges alone did not bring all to the same.
+    /// Exchanges alone did not bring all to the same, or a member that had lost its disk does not answer reads again.
     NoAgreement,
     /// A member does not start from its own disk.
     NotStarted,

@@ -13,19 +13,18 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::member::{Disk, KEYSPACE, Member, node};
-use super::network::{Network, Sent};
+use super::network::{Network, ROUNDS, Sent};
 use super::oracle::{Oracle, View, shown};
-use super::schedule::{Killed, Over, Schedule, Step};
+use super::schedule::{HOUR_MS, Killed, Over, Schedule, Step, TICK_MS};
 use super::{Counts, Event, Kind, Sabotage, Violation};
 
-/// Time between two looks at the clock.
-const TICK_MS: u64 = 50;
 /// Wall time at the beginning.
 const WALL_MS: u64 = 1_700_000_000_000;
-/// More than what is not stable is kept for.
-const HOUR_MS: u64 = 3_660_000;
 /// In the end all have to be the same within so much time. Members exchange once a second, each with one other.
 const HEAL_MS: u64 = 300_000;
+/// So much for each member where that is longer: who has lost a disk answers reads once it has met all others, and it
+/// meets two a second, by chance.
+const MEET_MS: u64 = 20_000;
 
 /// What playing a schedule came to.
 #[derive(Debug, Default)]
@@ -53,7 +52,7 @@ pub struct World<'a> {
     rng: ChaCha8Rng,
     now_ms: u64,
     members: Vec<Member>,
-    network: Network,
+    network: Network<Bytes>,
     oracle: Oracle,
     /// What was read last of each key, anywhere.
     memory: BTreeMap<usize, Memory>,
@@ -270,7 +269,7 @@ impl<'a> World<'a> {
 
     /// What is to be durable becomes so, what is to be sent is sent, and some of what is on its way arrives.
     fn settle(&mut self) -> Result<(), Violation> {
-        for _ in 0..3 {
+        for _ in 0..ROUNDS {
             for at in 0..self.members.len() {
                 self.poll(at)?;
             }
@@ -287,9 +286,9 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn deliver(&mut self, sent: &Sent) {
+    fn deliver(&mut self, sent: &Sent<Bytes>) {
         self.set_wall(sent.to);
-        self.members[sent.to].group.receive(node(sent.from), &sent.bytes);
+        self.members[sent.to].group.receive(node(sent.from), &sent.what);
     }
 
     fn hear_replayed(&mut self, pick: usize) {
@@ -315,8 +314,8 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, from: usize, sends: Vec<(NodeId, Bytes)>) {
-        for (to, bytes) in sends {
-            let sent = Sent { from, to: to.get() as usize - 1, bytes };
+        for (to, what) in sends {
+            let sent = Sent { from, to: to.get() as usize - 1, what };
             self.network.send(sent, &mut self.rng, &mut self.counts);
         }
     }
@@ -358,7 +357,7 @@ impl<'a> World<'a> {
     }
 
     /// All faults end and all members start again, so nobody has anything left to mail; then exchanges alone have to
-    /// bring all to the same, and that has to be right.
+    /// bring all to the same, and that has to be right. Who has lost a disk has to answer reads again.
     fn heal(&mut self) -> Result<(), Violation> {
         self.network.calm();
         if self.sabotage == Some(Sabotage::StaysCut) {
@@ -371,15 +370,23 @@ impl<'a> World<'a> {
             self.deliver(&sent);
             self.settle()?;
         }
-        let end = self.now_ms + HEAL_MS;
+        let begin = self.now_ms;
         loop {
             self.run(1_000)?;
             let Some(other) = self.differs() else { break };
-            if self.now_ms >= end {
+            if self.now_ms >= begin + HEAL_MS {
                 let what =
                     format!("members {} and {} do not come to the same", node(0), node(other));
                 return Err(Violation::new(Kind::NoAgreement, what));
             }
+        }
+        let end = begin + HEAL_MS.max(MEET_MS * self.members.len() as u64);
+        while let Some(at) = self.unready() {
+            if self.now_ms >= end {
+                let what = format!("member {} does not answer reads again", node(at));
+                return Err(Violation::new(Kind::NoAgreement, what));
+            }
+            self.run(1_000)?;
         }
         for at in 0..self.members.len() {
             self.look(at)?;
@@ -395,6 +402,11 @@ impl<'a> World<'a> {
         (1..self.members.len()).find(|at| {
             !clock(*at).same_dots(clock(0)) || self.oracle.live(*at) != self.oracle.live(0)
         })
+    }
+
+    /// A member that answers no reads.
+    fn unready(&mut self) -> Option<usize> {
+        self.members.iter_mut().position(|member| !member.is_ready())
     }
 
     /// Breaks a disk on purpose, before its member starts from it.

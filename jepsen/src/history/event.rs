@@ -124,9 +124,7 @@ impl Event<'_> {
             lost: false,
         }
     }
-}
 
-impl Event<'_> {
     /// What only eventual keyspaces say; `None` if this event says nothing of it.
     pub(super) fn causal(&mut self) -> Result<Option<Box<Causal>>, String> {
         if self.dots.is_none() && self.context.is_none() && !self.lost {

@@ -125,17 +125,7 @@ pub async fn wait_brought_up(field: &Field, node: usize) -> Result<(), LabError>
                 return Ok(());
             }
         }
-        let mut cluster = field.cluster.lock().await;
-        cluster.check_node(node)?;
-        if Instant::now() >= deadline {
-            return Err(LabError::Node {
-                node: field.names[node].clone(),
-                why: format!("does not read eventual keyspaces after {REPLACE_MAX:?}"),
-                log: cluster.log(node).to_owned(),
-            });
-        }
-        drop(cluster);
-        sleep(LOOK * 4).await;
+        look_again(field, node, deadline, "does not read eventual keyspaces").await?;
     }
 }
 
@@ -154,16 +144,27 @@ pub async fn wait_serving(field: &Field, node: usize, deadline: Instant) -> Resu
         {
             return Ok(());
         }
-        let mut cluster = field.cluster.lock().await;
-        cluster.check_node(node)?;
-        if Instant::now() >= deadline {
-            return Err(LabError::Node {
-                node: name.clone(),
-                why: format!("does not serve after {REPLACE_MAX:?}"),
-                log: cluster.log(node).to_owned(),
-            });
-        }
-        drop(cluster);
-        sleep(LOOK * 4).await;
+        look_again(field, node, deadline, "does not serve").await?;
     }
+}
+
+/// Waits until it is time for another look at a node. Fails if that has ended, or at the deadline for this reason.
+async fn look_again(
+    field: &Field,
+    node: usize,
+    deadline: Instant,
+    why: &str,
+) -> Result<(), LabError> {
+    let mut cluster = field.cluster.lock().await;
+    cluster.check_node(node)?;
+    if Instant::now() >= deadline {
+        return Err(LabError::Node {
+            node: field.names[node].clone(),
+            why: format!("{why} after {REPLACE_MAX:?}"),
+            log: cluster.log(node).to_owned(),
+        });
+    }
+    drop(cluster);
+    sleep(LOOK * 4).await;
+    Ok(())
 }

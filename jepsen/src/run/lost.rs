@@ -59,17 +59,17 @@ fn shown(history: &[Operation]) -> Shown {
 
 fn is_eventual_write(operation: &Operation) -> bool {
     operation.function.writes()
-        && matches!(operation.level.as_deref(), Some("one" | "quorum" | "all"))
+        && matches!(operation.level.as_deref(), Some(ONE | "quorum" | "all"))
 }
 
 /// Whether no more than one disk is certain to have it.
 fn is_at_risk(operation: &Operation) -> bool {
-    let one = operation.level.as_deref() == Some(ONE);
-    match operation.outcome {
-        Outcome::Ok => one && is_eventual_write(operation),
-        Outcome::Info => is_eventual_write(operation),
-        Outcome::Fail => false,
-    }
+    is_eventual_write(operation)
+        && match operation.outcome {
+            Outcome::Ok => operation.level.as_deref() == Some(ONE),
+            Outcome::Info => true,
+            Outcome::Fail => false,
+        }
 }
 
 /// Whether a fault took the disk that had it, while no other one is known to have had it.

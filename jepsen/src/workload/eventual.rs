@@ -15,17 +15,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use client::{CallOptions, ClientError};
+use client::{Client, ClientError};
+use proto::v1::keyspace::{Kind, Policy};
 use proto::{Code, v1};
 use rand::RngExt;
 
-use super::script::{Hand, Script, Step, answered, read_failed, write_failed};
+use super::causal_calls::{Answer, CausalCalls, Over, Seen, get_request, options};
+use super::script::{Hand, Script, Step, answered};
 use crate::checker::convergence::LWW_PREFIX;
-use crate::operation::{Call, Causal, Operation};
-use crate::recorder::Open;
 use crate::value::Value;
 
 /// The keyspace that shows siblings.
@@ -68,24 +65,18 @@ impl Sort {
     }
 }
 
-/// What a client last saw of a key.
-#[derive(Clone, Debug)]
-struct Seen {
-    values: Vec<Option<Value>>,
-    token: Bytes,
-}
-
 /// One process.
 #[derive(Debug)]
 pub struct Eventual {
     /// Keys of each sort in a generation.
-    pub keys: usize,
+    keys: usize,
     /// The next value; all processes take from it, so that no value is written twice.
-    pub next: Arc<AtomicU64>,
+    next: Arc<AtomicU64>,
     /// The node that it talks to; `None` before its first operation.
-    pub at: Option<usize>,
+    at: Option<usize>,
     /// Names of the nodes, as far as they have said them.
-    pub names: BTreeMap<usize, String>,
+    names: BTreeMap<usize, String>,
+    /// What it last saw of each key.
     seen: HashMap<String, Seen>,
 }
 
@@ -96,26 +87,14 @@ impl Eventual {
     }
 }
 
-/// Options of all calls: nothing is remembered by the client, so that what a write replaces is what it says.
-fn options() -> CallOptions {
-    CallOptions { remember: Some(false), ..CallOptions::default() }
-}
-
-fn policy(keyspace: &str) -> v1::keyspace::Policy {
-    match keyspace {
-        LWW => v1::keyspace::Policy::Lww,
-        _ => v1::keyspace::Policy::Siblings,
-    }
-}
-
 impl Script for Eventual {
     fn prepare<'s>(&'s mut self, hand: &'s mut Hand) -> Step<'s> {
         Box::pin(async move {
-            for name in [SIBLINGS, LWW] {
+            for (name, policy) in [(SIBLINGS, Policy::Siblings), (LWW, Policy::Lww)] {
                 let keyspace = v1::Keyspace {
                     name: name.to_owned(),
-                    kind: v1::keyspace::Kind::Eventual as i32,
-                    policy: policy(name) as i32,
+                    kind: Kind::Eventual as i32,
+                    policy: policy as i32,
                     ..v1::Keyspace::default()
                 };
                 match hand.client.keyspaces().create_as(keyspace, &options()).await {
@@ -172,8 +151,12 @@ impl Script for Eventual {
             let mut agreed = true;
             for node in 0..hand.each.len() {
                 self.at = Some(node);
-                agreed &= self.read(hand, sort, key.clone()).await;
-                let mut values = self.seen.remove(&key).map(|seen| seen.values).unwrap_or_default();
+                self.read(hand, sort, key.clone()).await;
+                // Who refuses has shown nothing.
+                let Some(Seen { mut values, .. }) = self.seen.remove(&key) else {
+                    agreed = false;
+                    continue;
+                };
                 values.sort();
                 agreed &= *shown.get_or_insert_with(|| values.clone()) == values;
             }
@@ -199,176 +182,86 @@ impl Eventual {
         self.at.expect("a node is chosen before anything is asked")
     }
 
+    /// The calls of a sort of keys at the node that it talks to.
+    fn calls<'c>(&'c self, each: &'c [Client], sort: Sort) -> CausalCalls<'c> {
+        let number = self.node();
+        let node = self.names.get(&number).map(String::as_str);
+        CausalCalls { client: &each[number], node, keyspace: sort.keyspace() }
+    }
+
     async fn read(&mut self, hand: &mut Hand, sort: Sort, key: String) -> bool {
-        let node = self.node();
-        let mut open = hand.process.invoke(Call::read(&key));
-        self.note(&mut open, "eventual");
-        let request = get_request(sort.keyspace(), &key);
-        match hand.each[node].get(request, &options()).await {
-            Ok(reply) if reply.more > 0 => {
-                // What was not shown cannot be judged.
-                open.fail("more siblings than one reply holds");
+        let calls = self.calls(&hand.each, sort);
+        let reply = calls.read(&mut hand.process, &key).await;
+        match reply {
+            Ok(answer) => {
+                if let Some(answer) = answer {
+                    self.learn(key, answer);
+                }
                 true
             }
-            Ok(reply) => {
-                let values: Vec<Option<Value>> = reply.siblings.iter().map(value).collect();
-                let dots = reply.siblings.iter().filter_map(|one| one.dot.as_ref());
-                let causal = causal(dots, &reply.context);
-                let name = self.named(node, reply.proof);
-                let seen = Seen { values: values.clone(), token: reply.context };
-                open.ok(|operation| {
-                    operation.value = Some(Value::List(values));
-                    operation.node = name;
-                    operation.causal = Some(causal);
-                });
-                self.seen.insert(key, seen);
-                true
-            }
-            Err(error) => read_failed(open, &error),
+            Err(error) => answered(&error),
         }
     }
 
     async fn put(&mut self, hand: &mut Hand, sort: Sort, key: String) -> bool {
-        let text = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let basis = self.basis(hand, sort, &key);
-        let mut call = Call::write(&key, text.as_str());
-        call.expected = basis.replaces.clone();
+        let value = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let over = self.basis(hand, sort, &key);
         let ack = ack(hand);
-        let request = v1::PutRequest {
-            keyspace: sort.keyspace().to_owned(),
-            key: key.clone().into(),
-            value: text.clone().into(),
-            causal: basis.token.clone(),
-            beside: basis.beside,
-            ack: ack as i32,
-            ..v1::PutRequest::default()
-        };
-        let (mut open, client) = (hand.process.invoke(call), &hand.each[self.node()]);
-        self.note(&mut open, ack_word(ack));
-        let reply = client.put(request, &options()).await;
-        let reply = reply.map(|reply| (reply.proof, reply.written));
-        self.written(open, key, vec![Some(text.into())], reply)
+        let calls = self.calls(&hand.each, sort);
+        let reply = calls.put(&mut hand.process, &key, &value, over, ack).await;
+        self.written(key, reply)
     }
 
     /// Deletes what the client has seen of a key, or where it has no choice what the node holds. Without anything
     /// seen it reads instead.
     async fn delete(&mut self, hand: &mut Hand, sort: Sort, key: String) -> bool {
-        let basis = self.basis(hand, sort, &key);
-        if basis.beside {
-            return self.read(hand, sort, key).await;
-        }
-        let mut call = Call::delete(&key);
-        call.expected = basis.replaces.clone();
-        let ack = ack(hand);
-        let request = v1::DeleteRequest {
-            keyspace: sort.keyspace().to_owned(),
-            key: key.clone().into(),
-            causal: basis.token.clone(),
-            ack: ack as i32,
-            ..v1::DeleteRequest::default()
+        let seen = match self.basis(hand, sort, &key) {
+            Over::Seen(seen) => Some(seen),
+            Over::Held => None,
+            Over::Nothing => return self.read(hand, sort, key).await,
         };
-        let (mut open, client) = (hand.process.invoke(call), &hand.each[self.node()]);
-        self.note(&mut open, ack_word(ack));
-        let reply = client.delete(request, &options()).await;
-        let reply = reply.map(|reply| (reply.proof, reply.written));
-        self.written(open, key, Vec::new(), reply)
+        let ack = ack(hand);
+        let calls = self.calls(&hand.each, sort);
+        let reply = calls.delete(&mut hand.process, &key, seen, ack).await;
+        self.written(key, reply)
     }
 
     /// What a write of a key is to replace.
-    fn basis(&self, hand: &mut Hand, sort: Sort, key: &str) -> Basis {
+    fn basis(&self, hand: &mut Hand, sort: Sort, key: &str) -> Over<'_> {
         let seen = self.seen.get(key).filter(|seen| !seen.token.is_empty());
         match (sort, seen) {
-            (Sort::Siblings | Sort::Newest, Some(seen)) if hand.rng.random_bool(0.8) => Basis {
-                replaces: Some(Value::List(seen.values.clone())),
-                token: seen.token.clone(),
-                beside: false,
-            },
-            (Sort::Siblings, _) => {
-                Basis { replaces: Some(Value::List(Vec::new())), token: Bytes::new(), beside: true }
+            (Sort::Siblings | Sort::Newest, Some(seen)) if hand.rng.random_bool(0.8) => {
+                Over::Seen(seen)
             }
-            (Sort::Blind | Sort::Newest, _) => {
-                Basis { replaces: None, token: Bytes::new(), beside: false }
-            }
+            (Sort::Siblings, _) => Over::Nothing,
+            (Sort::Blind | Sort::Newest, _) => Over::Held,
         }
     }
 
-    /// Records what became of a write that leaves these values.
-    fn written(
-        &mut self,
-        open: Open<'_>,
-        key: String,
-        values: Vec<Option<Value>>,
-        reply: Result<(Option<v1::Proof>, Option<v1::Written>), ClientError>,
-    ) -> bool {
+    /// Takes note of what became of a write. False if nobody answered.
+    fn written(&mut self, key: String, reply: Result<Answer, ClientError>) -> bool {
         match reply {
-            Ok((proof, written)) => {
-                let name = self.named(self.node(), proof);
-                let written = written.unwrap_or_default();
-                let causal = causal(written.dot.iter(), &written.context);
-                open.ok(|operation| {
-                    operation.node = name;
-                    operation.causal = Some(causal);
-                });
-                self.seen.insert(key, Seen { values, token: written.context });
+            Ok(answer) => {
+                self.learn(key, answer);
                 true
             }
             Err(error) => {
                 // A token that is refused once would be refused again.
                 self.seen.remove(&key);
-                let reached = answered(&error);
-                write_failed(open, &error);
-                reached
+                answered(&error)
             }
         }
     }
 
-    /// Notes who is asked and for what, however it ends.
-    fn note(&self, open: &mut Open<'_>, level: &str) {
-        let name = self.names.get(&self.node()).cloned();
-        open.note(|operation: &mut Operation| {
-            operation.level = Some(level.to_owned());
-            operation.node = name;
-        });
+    fn learn(&mut self, key: String, answer: Answer) {
+        let node = self.node();
+        if let Some(name) = answer.node {
+            self.names.insert(node, name);
+        }
+        self.seen.insert(key, answer.seen);
     }
-
-    /// The name of a node, as it says it itself.
-    fn named(&mut self, node: usize, proof: Option<v1::Proof>) -> Option<String> {
-        let name = proof?.node;
-        self.names.insert(node, name.clone());
-        Some(name)
-    }
-}
-
-/// What a write replaces, and how it says so.
-struct Basis {
-    replaces: Option<Value>,
-    token: Bytes,
-    beside: bool,
-}
-
-fn get_request(keyspace: &str, key: &str) -> v1::GetRequest {
-    let (keyspace, key) = (keyspace.to_owned(), key.to_owned().into());
-    v1::GetRequest { keyspace, key, ..v1::GetRequest::default() }
 }
 
 fn ack(hand: &mut Hand) -> v1::Ack {
     if hand.rng.random_bool(0.25) { v1::Ack::Quorum } else { v1::Ack::One }
-}
-
-const fn ack_word(ack: v1::Ack) -> &'static str {
-    match ack {
-        v1::Ack::Unspecified | v1::Ack::One => "one",
-        v1::Ack::Quorum => "quorum",
-        v1::Ack::All => "all",
-    }
-}
-
-fn value(sibling: &v1::Sibling) -> Option<Value> {
-    // Our own values are text; anything else must differ from all of them.
-    Some(String::from_utf8_lossy(&sibling.value).into_owned().into())
-}
-
-fn causal<'d>(dots: impl Iterator<Item = &'d v1::Dot>, context: &[u8]) -> Box<Causal> {
-    let context = (!context.is_empty()).then(|| STANDARD.encode(context));
-    Box::new(Causal { dots: dots.map(v1::Dot::to_string).collect(), context, lost: false })
 }

@@ -2,13 +2,15 @@
 //!
 //! A workload is a [`Script`], what one process does, operation by operation; `script` drives all of
 //! them and reads the whole state at the end. Each names the models that its history is judged by.
-//! The workload of registers is older and drives itself.
+//! The workload of registers is older and drives itself. [`causal_calls`]: single calls of eventual
+//! keyspaces, also for others.
 //!
 //! To add one: a file with a `Script` whose operations look as `docs/lab.md` says, and a line in each
 //! match of [`WorkloadKind`].
 //!
 //! There is none of watches, as the server has no watch yet.
 
+pub mod causal_calls;
 pub mod register;
 
 mod bank;

@@ -38,7 +38,8 @@ pub trait Script: Send {
     /// How many looks it takes at the end to see the whole state.
     fn looks(&self) -> usize;
 
-    /// Reads and records a part of the state; false if that failed.
+    /// Reads and records a part of the state; false if that failed. It is taken again as well if anything
+    /// that it recorded did not succeed.
     fn look<'s>(&'s mut self, hand: &'s mut Hand, number: usize) -> Step<'s>;
 }
 
@@ -190,7 +191,7 @@ pub async fn finish(
     let mut hand = Hand::last(load, target, recorder)?;
     let deadline = Instant::now() + patience;
     for number in 0..script.looks() {
-        while !script.look(&mut hand, number).await {
+        while !look(script.as_mut(), &mut hand, number).await {
             if Instant::now() >= deadline {
                 let why = format!("the state cannot be read within {patience:?} after all faults");
                 return Err(LabError::Parameters(why));
@@ -199,4 +200,70 @@ pub async fn finish(
         }
     }
     Ok(())
+}
+
+/// Takes a look. False if anything of it was not recorded as ok: who refuses has answered, and shown nothing.
+async fn look(script: &mut dyn Script, hand: &mut Hand, number: usize) -> bool {
+    let before = hand.process.not_ok();
+    script.look(hand, number).await && hand.process.not_ok() == before
+}
+
+#[cfg(test)]
+mod tests {
+    use client::pki;
+
+    use super::*;
+    use crate::operation::{Call, Outcome};
+    use crate::target::Given;
+
+    /// Is refused at its first look, which is an answer.
+    #[derive(Default)]
+    struct RefusedOnce {
+        was_refused: bool,
+    }
+
+    impl Script for RefusedOnce {
+        fn step<'s>(&'s mut self, _hand: &'s mut Hand) -> Step<'s> {
+            Box::pin(std::future::ready(true))
+        }
+
+        fn looks(&self) -> usize {
+            1
+        }
+
+        fn look<'s>(&'s mut self, hand: &'s mut Hand, _number: usize) -> Step<'s> {
+            let open = hand.process.invoke(Call::read("k"));
+            if std::mem::replace(&mut self.was_refused, true) {
+                open.ok(|_| {});
+            } else {
+                open.fail("refused");
+            }
+            Box::pin(std::future::ready(true))
+        }
+    }
+
+    fn refused_once() -> Box<dyn Script> {
+        Box::new(RefusedOnce::default())
+    }
+
+    #[tokio::test]
+    async fn a_look_that_was_refused_is_taken_again() {
+        let day = Duration::from_secs(86_400);
+        let home = tempfile::tempdir().unwrap();
+        pki::init_ca(home.path(), None, day).unwrap();
+        pki::issue_client(home.path(), "lab", day).unwrap();
+        let file = |name: &str| home.path().join(name);
+        let target = Given {
+            endpoints: vec!["127.0.0.1:1".to_owned()],
+            ca: file("ca.crt"),
+            cert: file("lab.crt"),
+            key: file("lab.key"),
+            keyspace: None,
+        };
+        let (recorder, load) = (Recorder::new(), Load::default());
+        let patience = Duration::from_secs(60);
+        finish(&refused_once, &load, &target, &recorder, patience).await.unwrap();
+        let outcomes: Vec<Outcome> = recorder.take().iter().map(|read| read.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Fail, Outcome::Ok]);
+    }
 }

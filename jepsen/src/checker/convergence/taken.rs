@@ -60,9 +60,9 @@ impl Taken {
         places
     }
 
-    /// What may have been replaced: by all that took place, and by what may have taken place: deletes with an
-    /// unknown outcome, and what may have gone with a disk. Another *write* with an unknown outcome whose value
-    /// nobody saw cannot: its value would be there, or somebody would have replaced it.
+    /// What may have been replaced: by all that took place, and by what may have taken place: deletes that are
+    /// unknown or may have gone with a disk. Another *write* with an unknown outcome whose value nobody saw cannot:
+    /// its value would be there, or somebody would have replaced it.
     pub(super) fn replaced<'h>(
         &self,
         key: &Key<'h>,

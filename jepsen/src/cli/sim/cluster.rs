@@ -1,14 +1,12 @@
 //! `kv-lab sim cluster`.
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
-use std::time::Instant;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use super::{EVERY, EXIT_INTERRUPTED, Output, interrupts, table};
+use super::{EXIT_INTERRUPTED, Output, table};
 use crate::converge::{self, CERTIFICATE_MS, Event, Failure, Findings, Plan, Sabotage};
 use crate::error::LabError;
 use crate::judgement::Word;
@@ -82,31 +80,13 @@ pub fn cluster(args: &ClusterArgs, output: Output) -> Result<u8, LabError> {
     let plan = args.plan()?;
     let played = {
         let plan = plan.clone();
-        interrupts::listen(async |count| {
-            let work = move || {
-                let mut last = Instant::now();
-                let mut tell = |played: u64| {
-                    if last.elapsed() >= EVERY {
-                        last = Instant::now();
-                        eprintln!("{played} of {} schedules", plan.after - plan.first);
-                    }
-                    if *count.borrow() > 0 {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                };
-                converge::simulate(&plan, &mut tell).map_err(LabError::plan)
-            };
-            tokio::task::spawn_blocking(work).await
+        super::at_length(move |teller| {
+            let all = plan.after - plan.first;
+            let mut tell = |played: u64| teller.tell(|| format!("{played} of {all} schedules"));
+            converge::simulate(&plan, &mut tell).map_err(LabError::plan)
         })?
     };
-    let found = match played {
-        Some(Ok(found)) => found?,
-        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        // Asked twice: what was found is given up.
-        None => Findings::default(),
-    };
+    let found = played.transpose()?.unwrap_or_default();
     let printed = match output {
         Output::Text => text(&plan, &found),
         Output::Json => object(&plan, &found).to_string() + "\n",

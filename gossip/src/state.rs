@@ -16,8 +16,8 @@ use crate::tally::{Tally, is_conflict};
 
 /// What a replica has to remember: clock, horizon, highest stamp, entries, its actor and the sealed ones.
 ///
-/// [`State::replay`] is the only way to change it, for operations and for recovery alike, but for [`State::set_pieces`],
-/// which notes how items were given out. So what is recovered from the changes in the log is what the replica had.
+/// [`State::replay`] is the only way to change it, for operations and for recovery alike, but for notes of how items
+/// were given out. So what is recovered from the changes in the log is what the replica had.
 ///
 /// Invariants, between operations ([`State::verify`] finds the first that is broken):
 /// - Every stored dot is in the clock. A dot in the clock that is not stored is obsolete and is never

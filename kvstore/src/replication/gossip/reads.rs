@@ -220,17 +220,16 @@ impl Serving {
     ) -> Result<Found, Failure> {
         let now = self.group.now();
         let mut listing = Listing::of(query);
-        let mut looks = 0;
         let from = EntryKey::new(keyspace, query.from.clone());
         let is_inside = |key: &EntryKey| {
             key.keyspace == keyspace && (query.to.is_empty() || key.key < query.to)
         };
         let entries = self.group.replica().state().entries_from(&from);
-        for (key, entry) in entries.take_while(|(key, _)| is_inside(key)) {
+        let inside = entries.take_while(|(key, _)| is_inside(key));
+        for (looks, (key, entry)) in inside.enumerate() {
             if looks >= PAGE_LOOKS_MAX || listing.is_full() {
                 return Ok(listing.stopped(key.key.clone()));
             }
-            looks += 1;
             let shown = show_entry(entry, policy, now, None, listing.is_bare());
             if !shown.siblings.is_empty() && self.group.replica().verify(key) == Leaf::Damaged {
                 return Err(damaged());

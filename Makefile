@@ -47,7 +47,7 @@ lab-matrix:
 	target/release/kv-lab matrix --seed $(SEED) --clients 3 --binary target/release/kvstore \
 		--lab-binary target/lab/release/kvstore --table docs/lab-matrix.md $(ARGS)
 
-# Simulated clusters: make sim SEEDS=10000 FIRST=5000. About 30 seeds a second on two cores.
+# Simulated clusters: make sim SEEDS=10000 FIRST=5000. 10 to 30 seeds a second on two cores.
 sim:
 	cargo run --release --locked -p tests --bin sim -- --first $(FIRST) --seeds $(SEEDS)
 

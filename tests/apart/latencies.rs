@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+/// What takes longer counts as this, in microseconds.
+const LONGEST_US: u64 = 3_600_000_000;
+
 /// Of one or several clients.
 #[derive(Debug)]
 pub struct Latencies {
@@ -21,7 +24,8 @@ pub struct Latencies {
 
 impl Default for Latencies {
     fn default() -> Self {
-        let empty = || Histogram::new(3).expect("three digits are possible");
+        let empty =
+            || Histogram::new_with_bounds(1, LONGEST_US, 3).expect("these bounds are possible");
         Self { gets: empty(), writes: empty(), deletes: 0, failed: 0, failure: None }
     }
 }
@@ -45,8 +49,8 @@ impl Latencies {
 
     /// Adds those of another client.
     pub fn add(&mut self, other: &Self) {
-        self.gets.add(&other.gets).expect("both have the same digits and no bounds");
-        self.writes.add(&other.writes).expect("both have the same digits and no bounds");
+        self.gets.add(&other.gets).expect("both have the same bounds");
+        self.writes.add(&other.writes).expect("both have the same bounds");
         self.deletes += other.deletes;
         self.failed += other.failed;
         if self.failure.is_none() {
@@ -81,4 +85,29 @@ impl Latencies {
 
 fn micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_long_is_said_to_have_taken_long() {
+        let (mut all, mut one) = (Latencies::default(), Latencies::default());
+        for _ in 0..98 {
+            one.read(Duration::from_micros(80));
+            one.wrote(Duration::from_millis(3));
+        }
+        for _ in 0..2 {
+            one.read(Duration::from_secs(2));
+            one.wrote(Duration::from_secs(3));
+        }
+        all.add(&one);
+        assert_eq!((all.gets(), all.writes()), (100, 100));
+        let near = |took: Duration, wanted: u64| {
+            took.as_millis().abs_diff(wanted.into()) <= u128::from(wanted) / 500
+        };
+        assert!(near(all.get_p99(), 2_000), "{:?}", all.get_p99());
+        assert!(near(all.write_p99(), 3_000), "{:?}", all.write_p99());
+    }
 }

@@ -35,6 +35,8 @@ pub(super) struct Asking {
     /// Keys that have come, asked for or not.
     told_keys: BTreeSet<EntryKey>,
     heard_ms: u64,
+    /// Something has come since the Hello.
+    is_answered: bool,
 }
 
 /// A session in which this member brings another up to its own position.
@@ -81,6 +83,19 @@ impl Group {
         }
     }
 
+    /// A member says that it has begun, or that a link came up: a Hello from before may have found nobody there, and an
+    /// exchange is due if there was none yet.
+    pub(super) fn greeted(&mut self, peer: NodeId) {
+        let is_unanswered = self.asking.get(&peer).is_some_and(|asking| !asking.is_answered);
+        if is_unanswered {
+            self.asking.remove(&peer);
+        }
+        let is_met = self.members.get(&peer).is_some_and(|member| member.met_ms.is_some());
+        if is_unanswered || !is_met {
+            self.exchange_with(peer);
+        }
+    }
+
     /// Whether a session is served in which whole keys are told.
     pub(super) fn serves_flagged(&self) -> bool {
         self.serving.values().any(|served| served.serving.is_flagged())
@@ -100,6 +115,7 @@ impl Group {
                 open_keys: BTreeSet::new(),
                 told_keys: BTreeSet::new(),
                 heard_ms: self.now_ms,
+                is_answered: false,
             };
             self.asking.insert(peer, asking);
         }
@@ -254,7 +270,7 @@ impl Group {
             self.asking.insert(from, asking);
             return self.send(from, Message::Refused { session, why: Refusal::Unknown });
         }
-        asking.heard_ms = self.now_ms;
+        (asking.heard_ms, asking.is_answered) = (self.now_ms, true);
         if let Some(key) = whole {
             asking.open_keys.remove(&key);
             asking.told_keys.insert(key);
@@ -344,7 +360,7 @@ impl Group {
     pub(super) fn told(&mut self, from: NodeId, session: u64, nodes: Vec<(NodeName, Below)>) {
         let Some(mut asking) = self.asking.remove(&from) else { return };
         if asking.session == session {
-            asking.heard_ms = self.now_ms;
+            (asking.heard_ms, asking.is_answered) = (self.now_ms, true);
             if let Some(walk) = &mut asking.walk {
                 walk.take(&self.replica, nodes);
             }

@@ -490,7 +490,10 @@ impl Group {
                 self.heard_epoch(from, epoch);
                 self.stored(from, id, epoch);
             }
-            Message::Epoch { epoch } => self.heard_epoch(from, epoch),
+            Message::Epoch { epoch } => {
+                self.heard_epoch(from, epoch);
+                self.greeted(from);
+            }
             Message::Read { id, epoch, range } => self.asked_to_read(from, id, epoch, &range),
             Message::Answer { id, epoch, told } => self.answered(from, id, epoch, told),
         }

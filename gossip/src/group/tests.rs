@@ -61,6 +61,23 @@ fn what_the_mail_lost_comes_by_exchanges() {
     assert_eq!(cluster.flagged(), 0);
 }
 
+/// The links of nodes come up before their replicas begin.
+#[test]
+fn who_begins_last_is_met_at_once_though_nobody_heard_the_first_hellos() {
+    let mut cluster = Cluster::new(4, 2);
+    cluster.lose(100);
+    cluster.run_ms(3_000);
+    assert!((0..2).all(|at| cluster.group(at).counts().exchanges > 0), "both have asked");
+    cluster.lose(0);
+    // The second begins only now. For the first the link never broke.
+    cluster.group_mut(1).link(NodeId(1), false);
+    cluster.group_mut(1).link(NodeId(1), true);
+    cluster.run_ms(400);
+    for at in 0..2 {
+        assert!(cluster.group(at).has_met_all(), "member {at}");
+    }
+}
+
 #[test]
 fn b59_who_was_away_while_deletes_were_forgotten_walks_the_tree() {
     let mut cluster = Cluster::new(3, 3);

@@ -33,7 +33,7 @@
 //! [`replica`] has the guarantees.
 //!
 //! # Left out
-//! In [`group`], so far: dormant certificates and retirement.
+//! In [`group`], so far: dormant certificates.
 
 pub mod actor;
 pub mod batch;

@@ -17,3 +17,4 @@ mod membership;
 mod operations;
 mod programs;
 mod secrets;
+mod starts;

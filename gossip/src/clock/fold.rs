@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 
 use crate::actor::ActorId;
 
@@ -44,6 +45,7 @@ pub struct Fold {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folds {
     by_number: BTreeMap<FoldNumber, Fold>,
+    by_actor: BTreeMap<ActorId, FoldNumber>,
 }
 
 impl Folds {
@@ -52,22 +54,18 @@ impl Folds {
     /// # Panics
     /// When another fold has the number, or the actor has another one: group 0 decides each once.
     pub fn learn(&mut self, fold: Fold) {
-        assert!(fold.last >= 1, "a fold of nothing: {fold:?}");
-        let other = self.by_number.values().find(|known| known.actor == fold.actor);
-        assert!(other.is_none_or(|known| *known == fold), "{other:?} is folded as {fold:?} too");
-        let known = self.by_number.insert(fold.number, fold);
-        assert!(known.is_none_or(|known| known == fold), "{known:?} and {fold:?} share a number");
+        assert!(self.try_learn(fold), "{fold:?} contradicts what is known, or is one of nothing");
     }
 
     /// As [`Folds::learn`]; false where that would panic.
     #[must_use]
     pub(crate) fn try_learn(&mut self, fold: Fold) -> bool {
-        let contradicts = |known: &Fold| {
-            (known.actor == fold.actor || known.number == fold.number) && *known != fold
-        };
-        let is_sound = fold.last >= 1 && !self.by_number.values().any(contradicts);
+        let is_same = |known: Option<&Fold>| known.is_none_or(|known| *known == fold);
+        let is_sound =
+            fold.last >= 1 && is_same(self.get(fold.number)) && is_same(self.of_actor(&fold.actor));
         if is_sound {
             self.by_number.insert(fold.number, fold);
+            self.by_actor.insert(fold.actor, fold.number);
         }
         is_sound
     }
@@ -78,6 +76,29 @@ impl Folds {
         let numbers = self.by_number.keys();
         let run = numbers.zip(1..).take_while(|(number, count)| number.0 == *count);
         FoldNumber(run.last().map_or(0, |(_, count)| count))
+    }
+
+    /// How many folds are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Whether no fold is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    /// The fold of an actor.
+    #[must_use]
+    pub fn of_actor(&self, actor: &ActorId) -> Option<&Fold> {
+        self.by_actor.get(actor).and_then(|number| self.by_number.get(number))
+    }
+
+    /// The folds after this one, in the order of their numbers.
+    pub fn after(&self, number: FoldNumber) -> impl Iterator<Item = &Fold> {
+        self.by_number.range((Bound::Excluded(number), Bound::Unbounded)).map(|(_, fold)| fold)
     }
 
     /// All folds, in the order of their numbers.

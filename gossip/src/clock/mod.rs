@@ -155,12 +155,25 @@ impl Clock {
     /// Names the actor by its fold from now on; false unless this clock has exactly the dots that the
     /// actor issued. Changes no dot. Idempotent.
     pub fn fold(&mut self, fold: Fold) -> bool {
-        if self.tracks.get(&fold.actor) != Some(&Track::up_to(fold.last)) {
+        if !self.may_fold(&fold) {
             return false;
         }
         let known = self.folds.insert(fold.number, fold);
         assert!(known.is_none_or(|known| known == fold), "{known:?} and {fold:?} share a number");
         true
+    }
+
+    /// Whether this clock has exactly the dots that the actor of the fold issued.
+    #[must_use]
+    pub fn may_fold(&self, fold: &Fold) -> bool {
+        self.tracks.get(&fold.actor) == Some(&Track::up_to(fold.last))
+    }
+
+    /// How many actors are named, because no fold stands for them.
+    #[must_use]
+    pub fn unfolded(&self) -> usize {
+        // Each fold stands for a track.
+        self.tracks.len() - self.folds.len()
     }
 
     /// Whether the actor is named by this fold.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::KeyspaceId;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, FoldNumber};
 use crate::dot::Dot;
 use crate::entry::{Entry, Sibling};
 use crate::hlc::Stamp;
@@ -152,7 +152,7 @@ impl Told {
         if is_damaged {
             return Err(Unread::Damaged);
         }
-        if is_sent && clock_bytes(state.clock()) > CLOCK_BYTES_MAX {
+        if is_sent && clock_bytes(state.clock(), FoldNumber::NONE) > CLOCK_BYTES_MAX {
             return Err(Unread::TooLong);
         }
         let clock = Arc::new(state.clock().clone());
@@ -235,7 +235,7 @@ impl Told {
     pub(super) fn bytes(&self) -> usize {
         let mut contexts = BTreeSet::new();
         let keys: usize = self.keys.iter().map(|key| key.bytes(&mut contexts)).sum();
-        keys + clock_bytes(&self.clock)
+        keys + clock_bytes(&self.clock, FoldNumber::NONE)
     }
 }
 
@@ -294,13 +294,13 @@ impl ToldKey {
 
     /// Its bytes in a message at most, without the clocks of contexts that were counted before.
     fn bytes(&self, contexts: &mut BTreeSet<*const Clock>) -> usize {
-        let mut bytes = self.key.len() + clock_bytes(&self.pending);
+        let mut bytes = self.key.len() + clock_bytes(&self.pending, FoldNumber::NONE);
         for sibling in self.siblings.values() {
             bytes += sibling.body.value_bytes() + SIBLING_BYTES;
             if let Some(context) = &sibling.context
                 && contexts.insert(Arc::as_ptr(context.shared()))
             {
-                bytes += clock_bytes(context.shared());
+                bytes += clock_bytes(context.shared(), FoldNumber::NONE);
             }
         }
         bytes

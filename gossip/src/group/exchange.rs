@@ -152,9 +152,13 @@ impl Group {
                 member.clock = hello.clock.clone();
             }
             member.clock_epoch = if is_other { epoch } else { epoch.max(member.clock_epoch) };
-            member.folds = hello.folds;
+            member.folds = Some(hello.folds);
+            // A mark lasts for a life: who starts again says so again.
+            member.retiring =
+                if is_other { hello.retiring } else { member.retiring.max(hello.retiring) };
         }
         self.settle_acks();
+        self.settle_folds();
         match turn {
             Turn::Ask if meeting == Meeting::Same => {
                 self.counts.same += 1;

@@ -15,6 +15,7 @@
 //! - Values whose time is over end (`expiry.rs`).
 //! - A read may ask a majority of the members, and tells them what they lack (`reads.rs`). Who counts for that, and for
 //!   writes that are to be acknowledged by others, says the configuration (`configuration.rs`).
+//! - Actors of former starts retire and are named by a number from then on (`retirement.rs`); group 0 decides.
 //!
 //! # Order of things
 //! [`Group::poll`] gives out items and messages together. The items become durable first, all of them as one; then
@@ -39,6 +40,7 @@ mod names;
 mod offer;
 mod pings;
 mod reads;
+mod retirement;
 mod rumor;
 mod view;
 mod walk;
@@ -148,6 +150,8 @@ pub struct Counts {
     pub minted: u64,
     /// Times that a new actor was minted because another one began with the same bytes.
     pub renamed: u64,
+    /// Records that came late, of actors that retire, and were left to sessions.
+    pub retiring: u64,
     /// Rumors left to exchanges because too many waited.
     pub rumors_left: u64,
     /// Large values that were fetched because a peer offered them.
@@ -193,8 +197,10 @@ struct Member {
     clock_epoch: u64,
     /// The configuration that it follows, as it said last.
     epoch: Option<u64>,
-    /// It knows the folds up to this one.
-    folds: FoldNumber,
+    /// It knows the folds up to this one, as it said last.
+    folds: Option<FoldNumber>,
+    /// It takes nothing of actors that retire up to this round but in sessions, as it said in its present life.
+    retiring: u64,
     /// When it brought this replica up last since the start, or was found equal.
     met_ms: Option<u64>,
     /// What it says about its clock.
@@ -237,6 +243,8 @@ pub struct Group {
     marks: Marks,
     next_look_ms: u64,
     view: Arc<View>,
+    /// Every member knows the folds up to this one.
+    folds_everywhere: FoldNumber,
     sends: Vec<(NodeId, Message)>,
     /// What tells of nothing that has to be durable.
     urgent: Vec<(NodeId, Message)>,
@@ -282,6 +290,7 @@ impl Group {
             marks: Marks::default(),
             next_look_ms: 0,
             view: Arc::default(),
+            folds_everywhere: FoldNumber::NONE,
             sends: Vec::new(),
             urgent: Vec::new(),
             acked: Vec::new(),
@@ -520,7 +529,8 @@ impl Group {
     fn encoded(&mut self, messages: Vec<(NodeId, Message)>) -> Vec<(NodeId, Bytes)> {
         let mut sends: Vec<(NodeId, Bytes)> = Vec::with_capacity(messages.len());
         for (to, message) in messages {
-            let through = self.members.get(&to).map(|member| member.folds).unwrap_or_default();
+            let member = self.members.get(&to);
+            let through = member.map(|member| self.folds_of(member)).unwrap_or_default();
             let bytes = message.encode(through);
             self.note_traffic(to, |traffic| traffic.sent(&message, bytes.len()));
             sends.push((to, bytes.into()));

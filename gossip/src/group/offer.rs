@@ -119,7 +119,8 @@ impl Group {
         });
         // What was superseded since, or is everywhere, comes by exchanges.
         let Some(record) = stored else { return };
-        let through = self.members.get(&by).map(|member| member.folds).unwrap_or_default();
+        let member = self.members.get(&by);
+        let through = member.map(|member| self.folds_of(member)).unwrap_or_default();
         let (batch, _) = batch::encode(&[record], usize::MAX, through);
         self.reads.told_bytes += batch.len();
         self.send(by, Message::Rumor { id: 0, batch: batch.into() });

@@ -370,7 +370,8 @@ impl Group {
     /// Sends a member what its answer lacked. It comes out of another answer, maybe of somebody who has lost it since; so it
     /// goes as a rumor does, and is taken like any record from outside the group.
     fn mend(&mut self, node: NodeId, mut left: &[Record]) {
-        let through = self.members.get(&node).map(|member| member.folds).unwrap_or_default();
+        let member = self.members.get(&node);
+        let through = member.map(|member| self.folds_of(member)).unwrap_or_default();
         while !left.is_empty() {
             let (batch, count) = batch::encode(left, RUMOR_BYTES, through);
             left = &left[count..];

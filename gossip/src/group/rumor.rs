@@ -88,7 +88,7 @@ impl Group {
     /// Sends what is fresh.
     pub(super) fn mail(&mut self) {
         let fresh = std::mem::take(&mut self.rumors.fresh);
-        let through = self.members.values().map(|member| member.folds).min().unwrap_or_default();
+        let through = self.folds_everywhere();
         let (large, fresh): (Vec<Record>, Vec<Record>) =
             fresh.into_iter().partition(offer::is_large);
         for record in &large {
@@ -182,8 +182,9 @@ impl Group {
     /// Applies a record of a peer; false if that could not be done.
     pub(super) fn apply(&mut self, record: &Record) -> bool {
         use crate::replica::{NotApplied, Outcome};
+
         self.note_stamp(record);
-        match self.replica.apply(record) {
+        match self.replica.apply_mailed(record) {
             Ok(applied) => {
                 match applied.outcome {
                     Outcome::Stored => {
@@ -197,6 +198,10 @@ impl Group {
                 self.spread(applied.collapse);
                 self.offer_done(record.dot);
                 true
+            }
+            Err(NotApplied::Retiring) => {
+                self.counts.retiring += 1;
+                false
             }
             Err(why) => {
                 self.counts.not_applied += 1;

@@ -4,6 +4,7 @@ mod catalogue;
 mod cluster;
 mod offer;
 mod reads;
+mod retirement;
 mod view;
 
 use std::collections::BTreeSet;

@@ -4,8 +4,11 @@
 //! entry    in one item: its bytes; in several: format 2 | further pieces | the first of its bytes, then the pieces
 //! bytes    format 1 | actors | id 16 B * | clocks | body* | stamp | pending | siblings | sibling* |
 //!          dormant | sibling*
+//! horizon  (actor 16 B | counter)*        of actors whose counter is not the usual one
 //! sibling  as in `entry/codec.rs`, with values apart that are items of their own
 //! ```
+
+use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::KeyspaceId;
@@ -178,24 +181,45 @@ pub(super) fn read_fold(number: FoldNumber, bytes: &[u8]) -> Result<Fold, Decode
     Ok(Fold { number, actor, last })
 }
 
-pub(super) fn horizon(horizon: &Horizon) -> Bytes {
+/// What is usual goes unsaid: the horizon of an actor that is folded is its last dot, that of any other is 0.
+pub(super) fn horizon(horizon: &Horizon, folds: &Folds) -> Bytes {
+    let mut counters: BTreeMap<ActorId, u64> =
+        folds.iter().map(|fold| (fold.actor, horizon.get(&fold.actor))).collect();
+    counters.extend(horizon.dots().map(|dot| (dot.actor, dot.counter)));
     let mut out = Vec::new();
-    for dot in horizon.dots() {
-        out.extend_from_slice(dot.actor.as_bytes());
-        put_number(&mut out, dot.counter);
+    for (actor, counter) in counters {
+        if counter != usual_horizon(folds, &actor) {
+            out.extend_from_slice(actor.as_bytes());
+            put_number(&mut out, counter);
+        }
     }
     out.into()
 }
 
-pub(super) fn read_horizon(bytes: &[u8]) -> Result<Horizon, DecodeError> {
+fn usual_horizon(folds: &Folds, actor: &ActorId) -> u64 {
+    folds.of_actor(actor).map_or(0, |fold| fold.last)
+}
+
+pub(super) fn read_horizon(bytes: &[u8], folds: &Folds) -> Result<Horizon, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let mut horizon = Horizon::default();
+    let mut counters: BTreeMap<ActorId, u64> =
+        folds.iter().map(|fold| (fold.actor, fold.last)).collect();
+    let mut before = None;
     while !reader.is_at_end() {
         let actor = ActorId::from_bytes(reader.array()?);
         let counter = reader.number()?;
-        if !horizon.raise(Dot { actor, counter }) {
+        if before.is_some_and(|before| before >= actor) || counter == usual_horizon(folds, &actor) {
             return Err(DecodeError::NotCanonical("a horizon"));
         }
+        if counter > Dot::COUNTER_MAX {
+            return Err(DecodeError::OutOfRange("counter"));
+        }
+        before = Some(actor);
+        counters.insert(actor, counter);
+    }
+    let mut horizon = Horizon::default();
+    for (actor, counter) in counters.into_iter().filter(|(_, counter)| *counter > 0) {
+        horizon.raise(Dot::new(actor, counter));
     }
     Ok(horizon)
 }

@@ -62,6 +62,8 @@ impl Dirty {
             Change::Stamped { .. } => self.stamp = true,
             Change::FoldLearned { fold } => {
                 self.folds.insert(fold.number);
+                // What is usual in a horizon follows from the folds.
+                self.horizon = true;
             }
         }
     }
@@ -79,7 +81,7 @@ impl Dirty {
             items.push(put(codec::clock_key(), state.clock().encode(FoldNumber::ALL).into()));
         }
         if self.horizon {
-            items.push(put(codec::horizon_key(), codec::horizon(state.horizon())));
+            items.push(put(codec::horizon_key(), codec::horizon(state.horizon(), state.folds())));
         }
         if self.stamp {
             items.push(put(codec::stamp_key(), codec::number(state.highest().0)));

@@ -11,7 +11,7 @@
 //! "c"                                         clock
 //! "e" keyspace 8 B | key                      entry, with its values of up to 1 KiB
 //! "f" number 4 B                              fold: actor | last counter
-//! "h"                                         horizon
+//! "h"                                         horizon, where it is not that of folds
 //! "s" actor 16 B                              last counter of a former actor of this replica
 //! "t"                                         highest stamp
 //! "v" keyspace 8 B | key | actor 16 B | counter 8 B     a larger value

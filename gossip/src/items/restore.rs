@@ -43,6 +43,7 @@ pub fn restore(items: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Restor
 struct Found {
     parts: Parts,
     clock: Option<Bytes>,
+    horizon: Option<Bytes>,
     entries: Vec<(EntryKey, Bytes, Bytes)>,
     values: BTreeMap<(EntryKey, Dot), Bytes>,
     pieces: BTreeMap<(EntryKey, u32), Bytes>,
@@ -55,7 +56,7 @@ impl Found {
         match about {
             About::Actor => self.parts.actor = Some(codec::read_actor(&value).map_err(bad)?),
             About::Clock => self.clock = Some(value),
-            About::Horizon => self.parts.horizon = codec::read_horizon(&value).map_err(bad)?,
+            About::Horizon => self.horizon = Some(value),
             About::Sealed(actor) => {
                 let last = codec::read_number(&value).map_err(bad)?;
                 self.parts.sealed.insert(actor, last);
@@ -65,12 +66,10 @@ impl Found {
             }
             About::Fold(number) => {
                 let fold = codec::read_fold(number, &value).map_err(bad)?;
-                let is_new = self.parts.folds.iter().all(|known| known.actor != fold.actor);
-                if !is_new {
+                if !self.parts.folds.try_learn(fold) {
                     let why = format!("{} is folded twice", fold.actor);
                     return Err(ItemsDamaged::Contradiction(why));
                 }
-                self.parts.folds.learn(fold);
             }
             About::Entry(entry) => self.entries.push((entry, key, value)),
             About::Value(key, dot) => {
@@ -89,6 +88,12 @@ impl Found {
             self.parts.clock = Clock::decode(&bytes, &self.parts.folds).map_err(bad)?;
         }
         let folds = self.parts.folds.clone();
+        if let Some(bytes) = self.horizon {
+            let bad = |cause| ItemsDamaged::Item { key: codec::horizon_key(), cause };
+            self.parts.horizon = codec::read_horizon(&bytes, &folds).map_err(bad)?;
+        } else if !folds.is_empty() {
+            return Err(ItemsDamaged::Contradiction("there are folds and no horizon".to_owned()));
+        }
         for (key, item, first) in self.entries {
             let (bytes, pieces) = join_pieces(&key, &item, first, &mut self.pieces)?;
             let entry = read_entry(&key, &item, &bytes, &folds, &mut self.values)?;

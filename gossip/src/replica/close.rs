@@ -208,7 +208,7 @@ impl Replica {
         };
         let folds = self.state.folds().iter().filter(whole);
         let folds = folds.filter(|fold| !self.state.clock().has_fold(fold));
-        changes.extend(folds.map(|fold| Change::Folded { fold: *fold }));
+        changes.extend(folds.flat_map(|fold| self.folded(*fold)));
         let beyond = horizon.dots().filter(|dot| !self.state.horizon().reaches(*dot));
         changes.extend(beyond.map(|dot| Change::Raised { dot }));
         changes

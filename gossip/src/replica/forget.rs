@@ -73,7 +73,7 @@ impl Replica {
         changes
     }
 
-    fn raised(&self, dot: Dot) -> Vec<Change> {
+    pub(super) fn raised(&self, dot: Dot) -> Vec<Change> {
         if self.state.horizon().reaches(dot) {
             return Vec::new();
         }

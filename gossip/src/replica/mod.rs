@@ -42,6 +42,7 @@ mod close;
 mod dormant;
 mod error;
 mod forget;
+mod retiring;
 mod stable;
 mod write;
 
@@ -59,12 +60,13 @@ pub use apply::{Applied, Outcome};
 pub use close::{Closed, Closing, Staged};
 pub use dormant::Woken;
 pub use error::{NotApplied, WriteRefused};
+pub use retiring::Retiring;
 pub use stable::Stable;
 pub use write::{Basis, Write, Written};
 
 use crate::actor::ActorId;
 use crate::change::Change;
-use crate::clock::{Clock, Fold};
+use crate::clock::Clock;
 use crate::entry::Entry;
 use crate::hlc::Stamp;
 use crate::items::{Dirty, Item};
@@ -117,6 +119,7 @@ pub struct Replica {
     position: Position,
     /// Nodes of the tree below which something is known to be lost.
     damage: BTreeSet<NodeName>,
+    retiring: Retiring,
 }
 
 impl Replica {
@@ -145,6 +148,7 @@ impl Replica {
             wall_ms: 0,
             position: Position::default(),
             damage: BTreeSet::new(),
+            retiring: Retiring::default(),
         };
         let live = replica.state.entries().filter(|(_, entry)| entry.live().next().is_some());
         replica.places = live.map(|(key, _)| (replica.hash.hash(key).place, key.clone())).collect();
@@ -315,21 +319,6 @@ impl Replica {
         let hash = self.hash.hash(key);
         let live = self.state.entry(key).into_iter().flat_map(Entry::live);
         live.fold(0, |sum: u128, (dot, _)| sum.wrapping_add(hash.item(dot)))
-    }
-
-    /// Takes note that the catalogue has folded a sealed actor, and names it by the fold from now on if
-    /// the clock has all of its dots; a session that brings the rest does so too. Idempotent.
-    pub fn fold(&mut self, fold: Fold) -> Vec<Change> {
-        let mut changes = Vec::new();
-        if self.state.folds().get(fold.number).is_none() {
-            changes.push(Change::FoldLearned { fold });
-        }
-        let mut folded = self.state.clock().clone();
-        if !folded.has_fold(&fold) && folded.fold(fold) {
-            changes.push(Change::Folded { fold });
-        }
-        self.commit(&changes);
-        changes
     }
 
     /// What has changed since this was called last, as items. All of them become durable together, before

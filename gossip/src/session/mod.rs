@@ -75,6 +75,8 @@ pub struct Hello {
     pub horizon: Horizon,
     /// Up to which fold it knows all of them: what bytes for it may name.
     pub folds: FoldNumber,
+    /// Up to which round it knows the actors that retire: since then it takes nothing of them but in sessions.
+    pub retiring: u64,
     /// The root of its tree.
     pub root: u128,
     /// What it knows of the members' counters.
@@ -96,6 +98,7 @@ impl Hello {
             clock: state.clock().clone(),
             horizon: state.horizon().clone(),
             folds: state.folds().through(),
+            retiring: replica.retiring().round,
             root: replica.tree().root(),
             beats,
         };

@@ -170,7 +170,7 @@ impl Serving {
     }
 
     fn read_listed(&mut self, replica: &Replica, bytes_max: usize) {
-        let mut parcel = Parcel::new(bytes_max);
+        let mut parcel = Parcel::new(bytes_max, self.folds);
         while let Some((key, dot)) = self.listed.front() {
             let sibling = replica.entry(key).and_then(|entry| entry.siblings().get(dot));
             if sibling.is_none() && replica.state().key_of(*dot).is_some() {
@@ -213,7 +213,7 @@ impl Serving {
         }
         self.has_staged = true;
         let siblings = replica.entry(key).map(Entry::siblings);
-        let mut parcel = Parcel::new(bytes_max);
+        let mut parcel = Parcel::new(bytes_max, self.folds);
         let mut bare = Vec::new();
         for (dot, sibling) in siblings.into_iter().flatten() {
             let Some(record) = sibling.record(key, *dot) else {
@@ -227,7 +227,7 @@ impl Serving {
                 continue;
             };
             if !parcel.holds(&record) {
-                let full = std::mem::replace(&mut parcel, Parcel::new(bytes_max));
+                let full = std::mem::replace(&mut parcel, Parcel::new(bytes_max, self.folds));
                 self.ready.push_back(PartBody::Records(full.into_records()));
             }
             parcel.put(record);

@@ -41,6 +41,9 @@ pub(super) struct GossipMetrics {
     offset: PeerSeconds,
     round_trip: PeerSeconds,
     repaired: Counter,
+    retiring: Counter,
+    actors_unfolded: Gauge,
+    actors_folded: Gauge,
 }
 
 impl GossipMetrics {
@@ -116,6 +119,18 @@ impl GossipMetrics {
                 "gossip_peer_round_trip_seconds",
                 "Round trip of the question that told the offset",
             ),
+            retiring: r.counter(
+                "gossip_records_retiring",
+                "Late writes of actors that retire, left to exchanges",
+            ),
+            actors_unfolded: r.gauge(
+                "gossip_actors_unfolded",
+                "Starts of nodes that clocks and tokens name in full, some 30 bytes each",
+            ),
+            actors_folded: r.gauge(
+                "gossip_actors_folded",
+                "Starts of nodes that are named by a number, almost for free",
+            ),
         }
     }
 
@@ -126,6 +141,9 @@ impl GossipMetrics {
         };
         self.serving.set(1);
         self.recovering.set(i64::from(gossip.recovering));
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.actors_unfolded.set(gauge(gossip.actors.unfolded));
+        self.actors_folded.set(gauge(gossip.actors.folded));
         let counts = &gossip.counts;
         for (counter, value) in [
             (&self.exchanges, counts.exchanges),
@@ -150,6 +168,7 @@ impl GossipMetrics {
             (&self.expired, counts.expired),
             (&self.expired_for_others, counts.expired_for_others),
             (&self.repaired, counts.repaired),
+            (&self.retiring, counts.retiring),
         ] {
             raise(counter, value);
         }

@@ -1,8 +1,10 @@
 //! The node's replica of the eventual keyspaces: when it becomes a member of the group, and what it is told.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use gossip::group::Configuration;
+use gossip::replica::Retiring;
 use gossip::token::TokenKeys;
 use gossip::tree::TreeKey;
 use proto::v1::keyspace::Kind;
@@ -10,7 +12,7 @@ use proto::{GroupId, LogIndex, NodeId};
 
 use super::Node;
 use crate::replication::Replication;
-use crate::replication::gossip::{CataloguedKeyspaces, GroupSecrets};
+use crate::replication::gossip::{CataloguedActors, CataloguedKeyspaces, GroupSecrets};
 use crate::secrets::Secrets;
 
 /// What the replica was told last.
@@ -51,9 +53,14 @@ impl Node {
         self.outbox.again = true;
     }
 
+    /// Whether the replica has been told all that the catalogue says.
+    pub(super) fn replica_is_told(&self) -> bool {
+        self.told_replica.catalogue == Some(self.meta.applied())
+    }
+
     fn tell_catalogue(&mut self) {
         let applied = self.meta.applied();
-        if self.told_replica.catalogue == Some(applied) {
+        if self.replica_is_told() {
             return;
         }
         self.told_replica.catalogue = Some(applied);
@@ -77,6 +84,11 @@ impl Node {
             counts_itself: stays,
         };
         self.eventual.set_members(others, configuration, stays || is_unknown);
+        // After the members: from when a replica says that it knows who retires, it hears nobody who was removed before.
+        let actors = catalogue.actors();
+        let retiring = actors.retiring().keys().copied().collect();
+        let retiring = Retiring { round: actors.round(), actors: retiring };
+        self.eventual.set_actors(CataloguedActors { retiring, folds: Arc::clone(actors.folds()) });
     }
 
     /// Whether members may change again: a majority of those that counted before the open change follows it. Else two

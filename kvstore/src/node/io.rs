@@ -14,7 +14,7 @@ use storage::state::{StateError, StateStore};
 
 use super::catalogue::Catalogue;
 use crate::replication::EventualOptions;
-use crate::replication::gossip::Clocks;
+use crate::replication::gossip::{ActorCounts, Clocks};
 use crate::secrets::{Fingerprint, Secret, SecretId};
 
 /// Logical time: a tick is [`consensus::config::TICK`].
@@ -476,6 +476,8 @@ pub struct GossipSummary {
     pub clocks: Clocks,
     /// What has happened since the start.
     pub counts: gossip::group::Counts,
+    /// How many actors are known here.
+    pub actors: ActorCounts,
     /// Writes that were taken on this disk and that no other node is known to have.
     pub unreplicated: u64,
     /// How far it agrees with the others, up to a second old.

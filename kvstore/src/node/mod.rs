@@ -25,6 +25,7 @@
 //! [`Input::WalDurable`] names a ticket at or after the append that it waits for (design: persist,
 //! then send, then apply, then answer).
 
+mod actors;
 mod catalogue;
 mod config;
 mod eventual;

@@ -54,6 +54,7 @@ impl Node {
         self.tick_exports();
         self.tick_renewals();
         self.tick_secrets();
+        self.tick_actors();
         let bounds = &self.config.bounds;
         self.meta.trim_log(bounds, self.exports.held(GroupId::META));
         self.data.trim_log(bounds, self.exports.held(GroupId::DATA));

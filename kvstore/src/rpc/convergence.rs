@@ -9,7 +9,9 @@ use crate::node::GossipSummary;
 
 /// What this node says of itself and of its peers.
 pub(super) fn convergence(gossip: &GossipSummary) -> v1::Convergence {
-    let GossipSummary { recovering, counts, unreplicated, view, liveness, clocks } = gossip;
+    // Of actors the metrics say more.
+    let GossipSummary { recovering, counts, unreplicated, view, liveness, clocks, actors: _ } =
+        gossip;
     let vitality = |node| {
         let mut members = liveness.members.iter();
         members.find(|(member, _)| *member == node).map_or(Vitality::Unknown, |(_, found)| *found)

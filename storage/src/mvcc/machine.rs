@@ -250,7 +250,9 @@ impl Machine {
                 | Body::BindMember(_)
                 | Body::ChangeDone(_)
                 | Body::PutKeyspace(_)
-                | Body::PutSecret(_),
+                | Body::PutSecret(_)
+                | Body::RetireActors(_)
+                | Body::FoldActors(_),
             )
             | None => None,
         };

@@ -78,6 +78,7 @@ fn messages() -> Vec<Message> {
         horizon: horizon(),
         root: 77,
         folds: FoldNumber(0),
+        retiring: 300,
         beats: vec![Beat { node: NodeId(3), last: vec![dot(1, 9)], age_ms: 12 }],
     };
     let node = NodeName { level: 2, index: 255 };

@@ -167,6 +167,11 @@ impl Cluster {
         values.collect()
     }
 
+    /// What a member's disk has under this key of an item.
+    pub(super) fn stored(&self, at: usize, key: &[u8]) -> Option<&Bytes> {
+        self.members[at].disk.get(key)
+    }
+
     pub(super) fn acked(&mut self, at: usize) -> Vec<Acked> {
         std::mem::take(&mut self.members[at].acked)
     }
@@ -176,7 +181,7 @@ impl Cluster {
     }
 
     /// Makes durable what a member has to, and takes what it says.
-    fn poll(&mut self, at: usize) {
+    pub(super) fn poll(&mut self, at: usize) {
         let member = &mut self.members[at];
         let Output { items, sends, acked } = member.group.poll();
         for Item { key, value } in items {
@@ -198,7 +203,7 @@ impl Cluster {
         }
     }
 
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         percent > 0 && self.rng.random_range(0..100) < percent
     }
 
@@ -301,7 +306,7 @@ impl Cluster {
         self.settle(50);
     }
 
-    fn restart(&mut self, at: usize) {
+    pub(super) fn restart(&mut self, at: usize) {
         self.members[at] = member(self.members[at].disk.clone(), &mut self.rng);
         self.messages.retain(|(from, to, _)| *from != at && *to != at);
         for other in (0..self.size()).filter(|other| *other != at) {

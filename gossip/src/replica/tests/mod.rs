@@ -12,6 +12,7 @@ mod stamps;
 use std::sync::Arc;
 
 use super::*;
+use crate::clock::Fold;
 use crate::dot::Dot;
 use crate::hlc::Hlc;
 use crate::record::{Body, Record};

@@ -293,7 +293,8 @@ fn a_fold_changes_the_name_and_no_dot() {
     assert_eq!(b.fold(fold), [Change::FoldLearned { fold }], "b has not all dots");
     assert!(b.fold(fold).is_empty());
     let dots = a.state().clock().clone();
-    assert_eq!(a.fold(fold), [Change::FoldLearned { fold }, Change::Folded { fold }]);
+    let raised = Change::Raised { dot: Dot::new(fold.actor, fold.last) };
+    assert_eq!(a.fold(fold), [Change::FoldLearned { fold }, raised, Change::Folded { fold }]);
     assert!(a.fold(fold).is_empty());
     assert!(a.state().clock().same_dots(&dots));
     assert!(a.state().clock().encode(FoldNumber::ALL).len() < dots.encode(FoldNumber::ALL).len());

@@ -70,15 +70,16 @@ fn horizon() -> impl Strategy<Value = Horizon> {
 fn hello() -> impl Strategy<Value = Hello> {
     let beat = (any::<u64>(), vec(dot(), 0..4), any::<u64>())
         .prop_map(|(node, last, age_ms)| Beat { node: NodeId(node), last, age_ms });
-    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u128>());
+    let numbers = (any::<u64>(), any::<u64>(), (any::<u32>(), any::<u64>()), any::<u128>());
     (numbers, 0..9_u8, clock(), horizon(), vec(beat, 0..4)).prop_map(
-        |((session, epoch, folds, root), speaker, clock, horizon, beats)| Hello {
+        |((session, epoch, (folds, retiring), root), speaker, clock, horizon, beats)| Hello {
             session,
             epoch,
             actor: actor(speaker),
             clock,
             horizon,
             folds: FoldNumber(folds),
+            retiring,
             root,
             beats,
         },
@@ -315,6 +316,7 @@ fn idle(actors: u8, folded: u32) -> Hello {
         clock,
         horizon,
         folds: FoldNumber(folded),
+        retiring: 1_100,
         root: u128::MAX,
         beats: (0..3).map(beat).collect(),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto::log::{CatalogueState, MemberState};
 use proto::{KeyspaceId, LogIndex, NodeId, Term, log, v1};
 
-use super::{Catalogue, Keyspaces, Member, Members, OpenChange, SecretRecords};
+use super::{Actors, Catalogue, Keyspaces, Member, Members, OpenChange, SecretRecords};
 
 impl Catalogue {
     /// Everything but the position.
@@ -22,6 +22,7 @@ impl Catalogue {
             removed: removed.iter().map(|id| id.get()).collect(),
             unsettled: self.keyspaces.unsettled.iter().map(|id| id.get()).collect(),
             secrets: self.secrets.exported(),
+            actors: Some(self.actors.exported()),
         }
     }
 
@@ -43,7 +44,8 @@ impl Catalogue {
         let mut keyspaces = Keyspaces::restored(state.keyspaces, state.next_keyspace);
         keyspaces.unsettled = state.unsettled.into_iter().map(KeyspaceId).collect();
         let secrets = SecretRecords::restored(&state.secrets);
-        Self { applied, term, conf: Some(conf), members, keyspaces, secrets }
+        let actors = state.actors.as_ref().map(Actors::restored).unwrap_or_default();
+        Self { applied, term, conf: Some(conf), members, keyspaces, secrets, actors }
     }
 }
 

@@ -6,6 +6,7 @@
 //! respect to who is up, is judged by the leader before it proposes it ([`Catalogue::vet`]); what has
 //! to be done next to carry it out, by `membership.rs` and `keyspaces.rs`.
 
+mod actors;
 mod eventual;
 mod export;
 mod keyspaces;
@@ -15,6 +16,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub use actors::{ACTORS_AT_ONCE, Actors};
 pub use eventual::ById;
 pub use keyspaces::Keyspaces;
 pub use members::{Member, Members, OpenChange, Wanted};
@@ -37,6 +39,7 @@ pub struct Catalogue {
     members: Members,
     keyspaces: Keyspaces,
     secrets: SecretRecords,
+    actors: Actors,
 }
 
 /// What an entry came to: a number for the answer, or why it was refused without effect.
@@ -54,6 +57,7 @@ impl Catalogue {
             members: Members::formed(members),
             keyspaces: Keyspaces::default(),
             secrets: SecretRecords::default(),
+            actors: Actors::default(),
         }
     }
 
@@ -83,6 +87,12 @@ impl Catalogue {
         &self.secrets
     }
 
+    /// Actors of the eventual keyspaces that end.
+    #[must_use]
+    pub fn actors(&self) -> &Actors {
+        &self.actors
+    }
+
     /// Term of the last applied entry.
     #[must_use]
     pub fn applied_term(&self) -> Term {
@@ -97,6 +107,8 @@ impl Catalogue {
             Some(Body::ChangeDone(done)) => self.members.done(done.change),
             Some(Body::PutKeyspace(put)) => self.keyspaces.put(put),
             Some(Body::PutSecret(put)) => self.secrets.put(put),
+            Some(Body::RetireActors(retire)) => self.retire(retire),
+            Some(Body::FoldActors(fold)) => self.actors.fold(fold),
             Some(
                 Body::Write(_)
                 | Body::OpenKeyspace(_)
@@ -106,6 +118,16 @@ impl Catalogue {
             )
             | None => Err(Code::InvalidRequest),
         }
+    }
+}
+
+impl Catalogue {
+    fn retire(&mut self, retire: &log::RetireActors) -> Verdict {
+        let is_other = retire.change != self.members.change_number();
+        if is_other || self.members.open_change().is_some() {
+            return Err(Code::ChangeInProgress);
+        }
+        self.actors.retire(retire)
     }
 }
 
@@ -124,7 +146,12 @@ impl StateMachine for Catalogue {
         self.applied = index;
         self.term = term;
         let Some(command) = command else { return Ok(None) };
-        Ok(Some(match self.step(command) {
+        let change = self.members.change_number();
+        let verdict = self.step(command);
+        if self.members.change_number() != change {
+            self.actors.members_changed();
+        }
+        Ok(Some(match verdict {
             Ok(revision) => WriteOutcome { revision, succeeded: true, ..WriteOutcome::default() },
             Err(code) => WriteOutcome { refused: code.number(), ..WriteOutcome::default() },
         }))

@@ -294,6 +294,10 @@ fn an_export_holds_everything() {
     change(&mut catalogue, Kind::Add, "n4").unwrap();
     bind(&mut catalogue, "n4", 4).unwrap();
     done(&mut catalogue, 5);
+    let retire = log::RetireActors { actors: vec![vec![7; 16].into()], change: 5 };
+    apply(&mut catalogue, Body::RetireActors(retire)).unwrap();
+    let end = log::ActorEnd { actor: vec![7; 16].into(), round: 1, last: 3 };
+    apply(&mut catalogue, Body::FoldActors(log::FoldActors { actors: vec![end] })).unwrap();
     change(&mut catalogue, Kind::Remove, "n2").unwrap();
     put(&mut catalogue, Step::Create, 0, "orders").unwrap();
     put(&mut catalogue, Step::Create, 0, "gone").unwrap();
@@ -304,6 +308,7 @@ fn an_export_holds_everything() {
     apply(&mut catalogue, Body::PutSecret(log::PutSecret { secret, lost: false })).unwrap();
     // Each part of it says something that it would not say by default.
     assert_eq!(catalogue.secrets().iter().count(), 1);
+    assert_eq!((catalogue.actors().round(), catalogue.actors().folds().len()), (1, 1));
     assert!(catalogue.members().removed().contains(&NodeId(3)));
     assert!(catalogue.members().named("n4").is_some_and(|member| member.promote));
     assert!(catalogue.members().open_change().is_some_and(|open| open.leaving.is_some()));
@@ -313,4 +318,24 @@ fn an_export_holds_everything() {
     let mut again = Catalogue::import(catalogue.export(), index, Term(2), conf);
     assert_eq!(again, catalogue);
     assert_eq!(put(&mut again, Step::Create, 0, "more"), Ok(4), "an id is never used again");
+}
+
+#[test]
+fn retirements_are_of_one_set_of_members() {
+    let mut catalogue = catalogue();
+    let retire = |catalogue: &mut Catalogue, change| {
+        let actors = vec![vec![7; 16].into()];
+        apply(catalogue, Body::RetireActors(log::RetireActors { actors, change }))
+    };
+    let late = Err(Code::ChangeInProgress.number());
+    assert_eq!(retire(&mut catalogue, 1), late);
+    assert_eq!(retire(&mut catalogue, 0), Ok(1));
+    assert_eq!(catalogue.actors().retiring().len(), 1);
+    change(&mut catalogue, Kind::Add, "n3").unwrap();
+    assert!(catalogue.actors().retiring().is_empty(), "who comes may know more");
+    assert_eq!(retire(&mut catalogue, 1), late, "while a change is open");
+    done(&mut catalogue, 1);
+    assert_eq!(retire(&mut catalogue, 1), Ok(2));
+    bind(&mut catalogue, "n3", 3).unwrap();
+    assert!(catalogue.actors().retiring().is_empty());
 }

@@ -17,6 +17,7 @@
 //! - A write id is exact at this directory, within the bounds of `write_ids.rs`.
 //! - A read shows what is durable here, one of level `quorum` what a majority of the members has answered (`quorum.rs`).
 
+mod actors;
 mod alive;
 mod gate;
 mod held;
@@ -44,6 +45,7 @@ use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, log, peer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::actors::StoredFolds;
 use self::alive::Alive;
 use self::gate::Gate;
 use self::held::Held;
@@ -56,6 +58,7 @@ use super::own_log::OwnLog;
 use super::{Outbox, Read, Replication, Submission};
 use crate::node::{GossipSummary, RequestId, Ticket, Ticks};
 
+pub use self::actors::{ActorCounts, CataloguedActors};
 pub use self::keyspaces::CataloguedKeyspaces;
 
 /// Who this replica is.
@@ -107,6 +110,7 @@ pub struct GossipReplica {
     is_new: bool,
     rng: ChaCha8Rng,
     keyspaces: KnownKeyspaces,
+    actors: CataloguedActors,
     others: BTreeSet<NodeId>,
     configuration: Configuration,
     links: BTreeSet<NodeId>,
@@ -132,6 +136,8 @@ struct Serving {
     group: Group,
     tokens: TokenKeys,
     names: ActorNames,
+    /// The folds that every member knows, as stored.
+    folds: StoredFolds,
     gate: Gate,
     ids: WriteIds,
     open: OpenWrites,
@@ -155,6 +161,7 @@ impl GossipReplica {
             is_new: false,
             rng,
             keyspaces: KnownKeyspaces::default(),
+            actors: CataloguedActors::default(),
             others: BTreeSet::new(),
             configuration: Configuration::default(),
             links: BTreeSet::new(),
@@ -217,6 +224,7 @@ impl GossipReplica {
     pub fn join(&mut self, secrets: GroupSecrets) -> Result<(), String> {
         let mut stored = Vec::new();
         let mut ids = WriteIds::default();
+        let mut folds = StoredFolds::default();
         let mut gate =
             if self.is_new && self.keyspaces.any() { Gate::closed() } else { Gate::open() };
         for item in self.own.items() {
@@ -224,6 +232,8 @@ impl GossipReplica {
             let value = value.unwrap_or_default();
             if WriteIds::owns(&key) {
                 ids.restore(&key, &value)?;
+            } else if StoredFolds::owns(&key) {
+                folds = StoredFolds::restore(&value)?;
             } else if Gate::owns(&key) {
                 gate = Gate::closed();
             } else {
@@ -252,10 +262,11 @@ impl GossipReplica {
         let mut alive = Alive::new(self.config.node, self.own_us / 1_000, seed);
         alive.set_members(&self.others);
         let tokens = secrets.tokens;
-        self.serving = Some(Serving {
+        let mut serving = Serving {
             group,
             tokens,
             names,
+            folds,
             gate,
             ids,
             open,
@@ -263,7 +274,9 @@ impl GossipReplica {
             quorum_reads,
             held,
             alive,
-        });
+        };
+        serving.begin_actors(&self.actors)?;
+        self.serving = Some(serving);
         Ok(())
     }
 
@@ -335,6 +348,7 @@ impl GossipReplica {
             recovering: self.is_recovering(),
             clocks: self.clocks()?,
             counts: group.counts(),
+            actors: self.actor_counts(),
             unreplicated: group.unreplicated(),
             view: group.view(),
             liveness: alive.summary(&self.others),
@@ -387,6 +401,7 @@ impl Serving {
         let mut items: Vec<log::Item> = output.items.into_iter().map(stored).collect();
         items.extend(self.ids.take_items(now));
         items.extend(self.gate.take_items(&self.group));
+        items.extend(self.folds.take_items(&self.group));
         let sends = output.sends.into_iter();
         self.held.send(sends.map(|(to, data)| (to, Body::Gossip(peer::Gossip { data }))));
         for acked in output.acked {
@@ -483,6 +498,9 @@ impl Replication for GossipReplica {
         if takes && serving.group.is_clearing() {
             serving.group.clear();
             out.again |= serving.group.is_clearing();
+        }
+        if takes {
+            out.again |= serving.group.fold(&self.actors.folds);
         }
         // Also while the log takes nothing: what was taken before that is appended, and waits in memory. Until then
         // nobody hears of it.

@@ -17,6 +17,8 @@ use storage::mvcc::{Machine, MachineOptions, RangeQuery};
 use storage::state::MemoryStore;
 use storage::wal::RecoveredGroup;
 
+mod actors;
+
 use super::alive::tests::TwoIsDown;
 use super::*;
 use crate::consistency::ReadPlan;
@@ -86,7 +88,7 @@ fn configuration(node: NodeId, epoch: u64) -> Configuration {
 
 impl One {
     /// A node whose directory began before there was any keyspace; `is_late`: after that.
-    fn new(node: NodeId, start: u8, is_late: bool) -> Self {
+    fn new(node: NodeId, start: u32, is_late: bool) -> Self {
         let store = MemoryStore::new();
         let group = RecoveredGroup { state_dir: "2-0".into(), ..RecoveredGroup::default() };
         let mut one = Self::over(store, group, true, node, (start, START_US));
@@ -103,12 +105,13 @@ impl One {
         group: RecoveredGroup,
         begins: bool,
         node: NodeId,
-        (start, wall_us): (u8, u64),
+        (start, wall_us): (u32, u64),
     ) -> Self {
         let machine = Machine::open(Arc::new(store.clone()), MachineOptions::default()).unwrap();
         let mut out = Outbox::new(Ticket(1));
         let own = OwnLog::new(OwnStart { machine, group, begins }, 64 * 1024, &mut out);
-        let seed = [u8::try_from(node.get()).unwrap() * 16 + start; 32];
+        let mut seed = [u8::try_from(node.get()).unwrap(); 32];
+        seed[..4].copy_from_slice(&start.to_be_bytes());
         let config = GossipConfig { node, name: format!("n{node}"), epoch: 0, seed };
         let mut replica = GossipReplica::new(config, own);
         replica.set_time(0, wall_us);
@@ -121,14 +124,14 @@ impl One {
     }
 
     /// The node after a crash: what was synced, and nothing else.
-    fn restarted(self, node: NodeId, start: u8) -> Self {
+    fn restarted(self, node: NodeId, start: u32) -> Self {
         self.restarted_at(node, start, START_US)
     }
 
     /// The same, by a clock that said this at the beginning.
-    fn restarted_at(self, node: NodeId, start: u8, wall_us: u64) -> Self {
-        let entries = self.frames.into_iter().filter_map(|frame| match frame.body {
-            Some(log::frame::Body::Entries(entries)) => Some(entries.entries),
+    fn restarted_at(self, node: NodeId, start: u32, wall_us: u64) -> Self {
+        let entries = self.frames.iter().filter_map(|frame| match &frame.body {
+            Some(log::frame::Body::Entries(entries)) => Some(entries.entries.clone()),
             _ => None,
         });
         let group = RecoveredGroup {
@@ -139,6 +142,7 @@ impl One {
         let mut one = Self::over(MemoryStore::new(), group, false, node, (start, wall_us));
         one.replica.set_keyspaces(&keyspaces());
         one.replica.join(secrets()).unwrap();
+        one.frames = self.frames;
         one
     }
 

@@ -15,7 +15,7 @@ impl Serving {
     fn scope(&self, config: &GossipConfig) -> TokenScope<'_> {
         let folds = self.group.replica().state().folds();
         let (keys, names) = (&self.tokens, &self.names);
-        let folds_everywhere = gossip::clock::FoldNumber::default();
+        let folds_everywhere = self.group.folds_everywhere();
         TokenScope { keys, names, folds, folds_everywhere, epoch: config.epoch }
     }
 

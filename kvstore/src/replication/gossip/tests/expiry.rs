@@ -45,7 +45,7 @@ impl Bench {
         START_US / 1_000 + self.ticks * TICK_MS
     }
 
-    fn restart(&mut self, node: u64, start: u8, wall_us: u64) {
+    fn restart(&mut self, node: u64, start: u32, wall_us: u64) {
         let one = self.nodes.remove(&NodeId(node)).unwrap();
         self.nodes.insert(NodeId(node), one.restarted_at(NodeId(node), start, wall_us));
         let is_cut = self.cut.contains(&NodeId(node));

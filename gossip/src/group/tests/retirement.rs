@@ -1,0 +1,213 @@
+//! Actors of former starts retire and are folded, while members come and go.
+
+use std::collections::BTreeMap;
+
+use super::cluster::Cluster;
+use super::*;
+use crate::clock::{Fold, Folds};
+use crate::record::Body;
+use crate::replica::{Basis, Retiring};
+
+/// What group 0 says of actors.
+#[derive(Default)]
+struct Catalogue {
+    round: u64,
+    open: BTreeMap<ActorId, u64>,
+    folds: Folds,
+}
+
+impl Catalogue {
+    /// What a leader of group 0 does next, whose node this is.
+    fn decide(&mut self, leader: &Group) {
+        for (actor, last) in leader.ended(&self.open) {
+            self.open.remove(&actor);
+            let number = FoldNumber(self.folds.len() as u32 + 1);
+            self.folds.learn(Fold { number, actor, last });
+        }
+        let mut former = leader.former(256);
+        // The leader's replica may not have been told of all of it.
+        former
+            .retain(|actor| !self.open.contains_key(actor) && self.folds.of_actor(actor).is_none());
+        if !former.is_empty() {
+            self.round += 1;
+            self.open.extend(former.into_iter().map(|actor| (actor, self.round)));
+        }
+    }
+
+    /// A member hears of all of it.
+    fn tell(&self, group: &mut Group) {
+        let actors = self.open.keys().copied().collect();
+        group.set_retiring(&Retiring { round: self.round, actors });
+        while group.fold(&self.folds) {}
+    }
+
+    fn tell_all(&self, cluster: &mut Cluster) {
+        for at in 0..cluster.size() {
+            self.tell(cluster.group_mut(at));
+        }
+    }
+
+    /// Until nothing is left to do, or so many rounds.
+    fn run(&mut self, cluster: &mut Cluster, rounds: usize) {
+        for _ in 0..rounds {
+            cluster.run_ms(6_000);
+            self.decide(cluster.group(0));
+            self.tell_all(cluster);
+        }
+    }
+}
+
+fn put(value: &'static str) -> (Body, Basis) {
+    (Body::Value(value.into()), Basis::Held)
+}
+
+#[test]
+fn after_hundreds_of_starts_a_clock_names_the_present_actors() {
+    const STARTS: usize = 600;
+    let mut cluster = Cluster::new(11, 3);
+    let mut catalogue = Catalogue::default();
+    for start in 0..STARTS {
+        let at = start % 3;
+        let everywhere = cluster.group(at).folds_everywhere();
+        cluster.restart(at);
+        cluster.group_mut(at).remember_folds_everywhere(everywhere);
+        catalogue.tell(cluster.group_mut(at));
+        cluster.write(at, &format!("k{}", start % 7), put("v"), 1);
+        cluster.run_ms(100);
+        if start % 50 == 49 {
+            catalogue.run(&mut cluster, 3);
+        }
+    }
+    catalogue.run(&mut cluster, 4);
+    cluster.run_ms(10_000);
+    cluster.assert_equal();
+    assert!(catalogue.folds.len() >= STARTS - 6, "{} folds", catalogue.folds.len());
+    for at in 0..3 {
+        let group = cluster.group(at);
+        assert!(group.unfolded() <= 3, "{} at member {at}", group.unfolded());
+        assert_eq!(group.folds_everywhere().0 as usize, catalogue.folds.len());
+        let clock = group.replica().state().clock().encode(FoldNumber::ALL).len();
+        assert!(clock < 100, "a clock of {clock} bytes");
+        let hello = crate::session::Hello::of(group.replica(), 1, 1, Vec::new());
+        let hello = hello.what.encode(FoldNumber::ALL).len();
+        assert!(hello < 200, "a hello of {hello} bytes");
+        let horizon = cluster.stored(at, b"h").expect("there is one").len();
+        assert!(horizon < 100, "a horizon of {horizon} bytes");
+    }
+}
+
+#[test]
+fn an_actor_is_folded_only_once_a_member_that_was_away_has_all_of_it() {
+    let mut cluster = Cluster::new(12, 3);
+    let mut catalogue = Catalogue::default();
+    cluster.write(0, "k", put("v"), 1);
+    cluster.run_ms(10_000);
+    cluster.cut(2);
+    cluster.write(0, "k", put("w"), 1);
+    cluster.run_ms(1_000);
+    let former = cluster.group(0).replica().state().actor().unwrap();
+    cluster.restart(0);
+    catalogue.run(&mut cluster, 4);
+    assert!(catalogue.open.is_empty() && catalogue.folds.is_empty(), "member 2 lacks a write");
+    cluster.heal();
+    catalogue.run(&mut cluster, 4);
+    let fold = *catalogue.folds.of_actor(&former).expect("all have it");
+    assert_eq!(fold.last, 2);
+    for at in 0..3 {
+        assert!(cluster.group(at).replica().state().clock().has_fold(&fold), "member {at}");
+    }
+}
+
+#[test]
+fn who_does_not_know_that_an_actor_retires_is_waited_for() {
+    let mut cluster = Cluster::new(13, 3);
+    let mut catalogue = Catalogue::default();
+    cluster.write(0, "k", put("v"), 1);
+    cluster.run_ms(1_000);
+    cluster.restart(0);
+    cluster.run_ms(10_000);
+    catalogue.decide(cluster.group(0));
+    assert_eq!(catalogue.open.len(), 1);
+    for at in [0, 1] {
+        catalogue.tell(cluster.group_mut(at));
+    }
+    cluster.run_ms(10_000);
+    catalogue.decide(cluster.group(0));
+    assert!(catalogue.folds.is_empty());
+    catalogue.tell(cluster.group_mut(2));
+    cluster.run_ms(10_000);
+    // Who starts again has forgotten that it knew, and says so again.
+    cluster.restart(1);
+    cluster.run_ms(10_000);
+    assert_eq!(cluster.group(0).ended(&catalogue.open), []);
+    catalogue.tell(cluster.group_mut(1));
+    cluster.run_ms(10_000);
+    catalogue.decide(cluster.group(0));
+    assert_eq!(catalogue.folds.len(), 1);
+}
+
+#[test]
+fn late_mail_of_an_actor_that_retires_is_left_to_sessions() {
+    let mut cluster = Cluster::new(14, 2);
+    cluster.write(0, "k", put("v"), 1);
+    let former = cluster.group(0).replica().state().actor().unwrap();
+    let actors = [former].into();
+    // It is on its way.
+    cluster.poll(0);
+    cluster.group_mut(1).set_retiring(&Retiring { round: 1, actors });
+    cluster.settle(10);
+    assert_eq!(cluster.group(1).counts().retiring, 1);
+    assert!(cluster.values(1, "k").is_empty());
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.values(1, "k"), ["v"]);
+}
+
+#[test]
+fn whose_present_actor_retires_goes_on_with_another() {
+    let mut cluster = Cluster::new(15, 2);
+    cluster.write(0, "k", put("v"), 1);
+    let taken = cluster.group(0).replica().state().actor().unwrap();
+    cluster.run_ms(5_000);
+    let mut catalogue = Catalogue { round: 1, open: [(taken, 1)].into(), ..Catalogue::default() };
+    catalogue.tell_all(&mut cluster);
+    let present = cluster.group(0).replica().state().actor().unwrap();
+    assert_ne!(present, taken);
+    assert_eq!(cluster.group(0).counts().minted, 0, "nothing is wrong with the disk");
+    cluster.write(0, "k", put("w"), 1);
+    catalogue.run(&mut cluster, 3);
+    assert!(catalogue.folds.of_actor(&taken).is_some_and(|fold| fold.last == 1));
+    assert_eq!(cluster.values(1, "k"), ["w"]);
+    cluster.assert_equal();
+}
+
+/// Whatever is lost, doubled, late or cut off meanwhile: what is folded is what all have, and it never has to be taken
+/// back.
+#[test]
+fn random_schedules_with_folds_converge() {
+    let mut folded = 0;
+    for seed in 0..40 {
+        let mut cluster = Cluster::new(seed, 2 + (seed as usize % 3));
+        let mut catalogue = Catalogue::default();
+        for _ in 0..12 {
+            cluster.play(12);
+            catalogue.decide(cluster.group(0));
+            for at in 0..cluster.size() {
+                if cluster.chance(70) {
+                    catalogue.tell(cluster.group_mut(at));
+                }
+            }
+        }
+        cluster.heal();
+        catalogue.run(&mut cluster, 5);
+        cluster.run_ms(20_000);
+        cluster.assert_equal();
+        for at in 0..cluster.size() {
+            let clock = cluster.group(at).replica().state().clock();
+            let lost = catalogue.folds.iter().find(|fold| !clock.has_fold(fold));
+            assert_eq!(lost, None, "seed {seed}, member {at}");
+            assert!(clock.unfolded() <= cluster.size(), "seed {seed}: {clock:?}");
+        }
+        folded += catalogue.folds.len();
+    }
+    assert!(folded > 100, "{folded}");
+}

@@ -119,6 +119,7 @@ mod tests {
 
     use super::*;
     use crate::actor::ActorId;
+    use crate::clock::FoldNumber;
     use crate::group::{ReadRange, ReadValues, Told};
     use crate::record::Body;
     use crate::replica::{Basis, Policy, Replica, Standing, Write};
@@ -143,7 +144,8 @@ mod tests {
     }
 
     fn said(replica: &Replica) -> Answer {
-        let told = Told::of(replica, &ReadRange::of_key(&key(), ReadValues::All), true);
+        let told =
+            Told::of(replica, &ReadRange::of_key(&key(), ReadValues::All), Some(FoldNumber::NONE));
         told.expect("nothing is damaged").answer(&key().key).expect("of that key")
     }
 

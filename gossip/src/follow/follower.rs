@@ -5,7 +5,7 @@ use super::difference::{Comparison, Difference};
 use super::links::Link;
 use super::names::Names;
 use super::node::{Log, Node};
-use crate::clock::Clock;
+use crate::clock::{Clock, FoldNumber};
 use crate::group::{ReadRange, ReadValues, Told};
 use crate::model::dots;
 use crate::model::follow::{Cause, Disk};
@@ -167,7 +167,8 @@ impl Follower {
                 let key = &self.names.keys()[usize::from(read.key)];
                 let node = &mut self.nodes[usize::from(at)];
                 let range = ReadRange::of_key(key, ReadValues::All);
-                let told = Told::of(&node.replica, &range, true).map(|told| told.answer(&key.key));
+                let told = Told::of(&node.replica, &range, Some(FoldNumber::NONE))
+                    .map(|told| told.answer(&key.key));
                 let Ok(Some(what)) = told else {
                     let detail = format!("{told:?}");
                     return Err(self.comparison(truth, at).difference("answer", detail));

@@ -141,8 +141,13 @@ pub struct ToldKey {
 }
 
 impl Told {
-    /// What the replica says of the range now; `is_sent`: it has to fit into a message.
-    pub(crate) fn of(replica: &Replica, range: &ReadRange, is_sent: bool) -> Result<Self, Unread> {
+    /// What the replica says of the range now. It has to fit into a message `to` somebody who knows the folds up to that one;
+    /// `None` if it is not sent.
+    pub(crate) fn of(
+        replica: &Replica,
+        range: &ReadRange,
+        to: Option<FoldNumber>,
+    ) -> Result<Self, Unread> {
         let state = replica.state();
         let single = range.key();
         let is_damaged = match &single {
@@ -152,9 +157,10 @@ impl Told {
         if is_damaged {
             return Err(Unread::Damaged);
         }
-        if is_sent && clock_bytes(state.clock(), FoldNumber::NONE) > CLOCK_BYTES_MAX {
+        if to.is_some_and(|through| clock_bytes(state.clock(), through) > CLOCK_BYTES_MAX) {
             return Err(Unread::TooLong);
         }
+        let through = to.unwrap_or(FoldNumber::ALL);
         let clock = Arc::new(state.clock().clone());
         let mut told = Self { clock, highest: state.highest(), keys: Vec::new(), next: None };
         let from = EntryKey::new(range.keyspace, range.from.clone());
@@ -163,7 +169,7 @@ impl Told {
         for (key, entry) in state.entries_from(&from).take_while(|(key, _)| range.holds(key)) {
             let is_full = looks >= LOOKS_MAX || with_values >= range.limit;
             let of_key = ToldKey::of(key, entry, range);
-            let of_key_bytes = of_key.bytes(&mut contexts);
+            let of_key_bytes = of_key.bytes(through, &mut contexts);
             if is_full || (!told.keys.is_empty() && bytes + of_key_bytes > ANSWER_VALUES_MAX) {
                 told.next = Some(key.key.clone());
                 break;
@@ -177,8 +183,8 @@ impl Told {
             }
             with_values += usize::from(entry.live().next().is_some());
             bytes += of_key_bytes;
-            let has_to_fit = is_sent && told.keys.is_empty();
-            told.keys.push(if has_to_fit { of_key.shortened()? } else { of_key });
+            let has_to_fit = to.is_some() && told.keys.is_empty();
+            told.keys.push(if has_to_fit { of_key.shortened(through)? } else { of_key });
         }
         Ok(told)
     }
@@ -234,8 +240,10 @@ impl Told {
     /// Memory that it takes, about.
     pub(super) fn bytes(&self) -> usize {
         let mut contexts = BTreeSet::new();
-        let keys: usize = self.keys.iter().map(|key| key.bytes(&mut contexts)).sum();
-        keys + clock_bytes(&self.clock, FoldNumber::NONE)
+        // In memory a fold takes no less than what it stands for.
+        let none = FoldNumber::NONE;
+        let keys: usize = self.keys.iter().map(|key| key.bytes(none, &mut contexts)).sum();
+        keys + clock_bytes(&self.clock, none)
     }
 }
 
@@ -256,8 +264,8 @@ impl ToldKey {
         told
     }
 
-    /// The same in as few bytes as a message has room for.
-    fn shortened(mut self) -> Result<Self, Unread> {
+    /// The same in as few bytes as a message has room for, to somebody who knows the folds up to `through`.
+    fn shortened(mut self, through: FoldNumber) -> Result<Self, Unread> {
         let mut newest: Vec<(ValuePlace, usize)> = self
             .siblings
             .iter()
@@ -275,7 +283,7 @@ impl ToldKey {
         }
         let lengths = self.siblings.values().map(|sibling| sibling.body.value_bytes());
         let values: usize = lengths.sum();
-        let beside = |told: &Self| told.bytes(&mut BTreeSet::new()) - values;
+        let beside = |told: &Self| told.bytes(through, &mut BTreeSet::new()) - values;
         if beside(&self) > KEY_BYTES_MAX {
             for sibling in self.siblings.values_mut() {
                 sibling.context = None;
@@ -292,15 +300,16 @@ impl ToldKey {
         }
     }
 
-    /// Its bytes in a message at most, without the clocks of contexts that were counted before.
-    fn bytes(&self, contexts: &mut BTreeSet<*const Clock>) -> usize {
-        let mut bytes = self.key.len() + clock_bytes(&self.pending, FoldNumber::NONE);
+    /// Its bytes at most in a message to somebody who knows the folds up to `through`, without the clocks of contexts that
+    /// were counted before.
+    fn bytes(&self, through: FoldNumber, contexts: &mut BTreeSet<*const Clock>) -> usize {
+        let mut bytes = self.key.len() + clock_bytes(&self.pending, through);
         for sibling in self.siblings.values() {
             bytes += sibling.body.value_bytes() + SIBLING_BYTES;
             if let Some(context) = &sibling.context
                 && contexts.insert(Arc::as_ptr(context.shared()))
             {
-                bytes += clock_bytes(context.shared(), FoldNumber::NONE);
+                bytes += clock_bytes(context.shared(), through);
             }
         }
         bytes

@@ -388,6 +388,7 @@ impl Group {
 
     /// A session with a member has closed here, or found both equal.
     fn met(&mut self, node: NodeId) {
+        let _ = self.replica.fold_known();
         if let Some(member) = self.members.get_mut(&node) {
             member.met_ms = Some(self.now_ms);
         }
@@ -529,8 +530,7 @@ impl Group {
     fn encoded(&mut self, messages: Vec<(NodeId, Message)>) -> Vec<(NodeId, Bytes)> {
         let mut sends: Vec<(NodeId, Bytes)> = Vec::with_capacity(messages.len());
         for (to, message) in messages {
-            let member = self.members.get(&to);
-            let through = member.map(|member| self.folds_of(member)).unwrap_or_default();
+            let through = self.folds_at(to);
             let bytes = message.encode(through);
             self.note_traffic(to, |traffic| traffic.sent(&message, bytes.len()));
             sends.push((to, bytes.into()));

@@ -62,6 +62,11 @@ impl Group {
             self.counts.malformed += 1;
             return;
         };
+        if self.replica.is_retiring(offer.dot) {
+            // Its value would come for nothing.
+            self.counts.retiring += 1;
+            return;
+        }
         let is_open = matches!(self.replica.keyspace(offer.key.keyspace), Some(Standing::Open(_)));
         if is_open && !self.replica.state().knows(&offer.key, offer.dot) {
             return self.want(offer.dot, from, id);
@@ -119,8 +124,7 @@ impl Group {
         });
         // What was superseded since, or is everywhere, comes by exchanges.
         let Some(record) = stored else { return };
-        let member = self.members.get(&by);
-        let through = member.map(|member| self.folds_of(member)).unwrap_or_default();
+        let through = self.folds_at(by);
         let (batch, _) = batch::encode(&[record], usize::MAX, through);
         self.reads.told_bytes += batch.len();
         self.send(by, Message::Rumor { id: 0, batch: batch.into() });

@@ -195,7 +195,7 @@ impl Group {
             if self.is_recovering {
                 Err(Unread::Recovering)
             } else {
-                Told::of(&self.replica, &open.range, false)
+                Told::of(&self.replica, &open.range, None)
             }
         });
         self.ask_silent(id);
@@ -266,7 +266,7 @@ impl Group {
         } else if self.is_recovering {
             Err(Unread::Recovering)
         } else {
-            Told::of(&self.replica, range, true)
+            Told::of(&self.replica, range, Some(self.folds_at(from)))
         };
         self.reads.told_bytes += told.as_ref().map_or(0, Told::bytes);
         self.send(from, Message::Answer { id, epoch: own, told });
@@ -370,8 +370,7 @@ impl Group {
     /// Sends a member what its answer lacked. It comes out of another answer, maybe of somebody who has lost it since; so it
     /// goes as a rumor does, and is taken like any record from outside the group.
     fn mend(&mut self, node: NodeId, mut left: &[Record]) {
-        let member = self.members.get(&node);
-        let through = member.map(|member| self.folds_of(member)).unwrap_or_default();
+        let through = self.folds_at(node);
         while !left.is_empty() {
             let (batch, count) = batch::encode(left, RUMOR_BYTES, through);
             left = &left[count..];

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use proto::NodeId;
+
 use super::Group;
 use crate::actor::ActorId;
 use crate::clock::{FoldNumber, Folds};
@@ -56,8 +58,12 @@ impl Group {
         self.folds_everywhere = others.fold(own, FoldNumber::min).max(self.folds_everywhere);
     }
 
-    /// Up to which fold a member knows all of them, as far as it is known here.
-    pub(super) fn folds_of(&self, member: &super::Member) -> FoldNumber {
+    /// Up to which fold a member knows all of them, as far as it is known here: what bytes for it may name.
+    pub(super) fn folds_at(&self, node: NodeId) -> FoldNumber {
+        self.members.get(&node).map(|member| self.folds_of(member)).unwrap_or_default()
+    }
+
+    fn folds_of(&self, member: &super::Member) -> FoldNumber {
         member.folds.unwrap_or(self.folds_everywhere)
     }
 

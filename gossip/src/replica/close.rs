@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{NotApplied, Policy, Replica, Standing};
 use crate::change::Change;
-use crate::clock::{Clock, Fold};
+use crate::clock::Clock;
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::entry::{Entry, Sibling};
@@ -203,12 +203,7 @@ impl Replica {
         if !clock.is_empty() {
             changes.push(Change::Joined { clock });
         }
-        let whole = |fold: &&Fold| {
-            after.base(&fold.actor) == fold.last && after.last(&fold.actor) == fold.last
-        };
-        let folds = self.state.folds().iter().filter(whole);
-        let folds = folds.filter(|fold| !self.state.clock().has_fold(fold));
-        changes.extend(folds.flat_map(|fold| self.folded(*fold)));
+        changes.extend(self.foldable(after));
         let beyond = horizon.dots().filter(|dot| !self.state.horizon().reaches(*dot));
         changes.extend(beyond.map(|dot| Change::Raised { dot }));
         changes

@@ -38,8 +38,8 @@ pub enum NotApplied {
     /// What was said of a whole key contradicts itself. The fault is the sender's.
     #[error("what was said of a key contradicts itself")]
     Contradiction,
-    /// Its actor retires, and it is unknown here: only a session with a member may bring it.
-    #[error("the actor of the record retires")]
+    /// Its actor retires or is folded, and it is unknown here: only a session with a member may bring it.
+    #[error("the actor of the record has ended")]
     Retiring,
     /// As [`WriteRefused::OwnActorAhead`].
     #[error("the record knows a later write of this replica than the replica itself")]

@@ -4,14 +4,15 @@
 //! when a replica hears of that, it takes a write of the actor that it does not know from sessions with members only,
 //! and not from the mail, which may come late from a disk that is no more. So what the members hold together only
 //! spreads, and does not grow. Once all of them have told what they hold and hold the same, the actor is *folded*: bytes
-//! name the number of the fold.
+//! name the number of the fold. What a disk that is put back knows of it beyond that still comes in sessions, is kept, and
+//! the actor is named in full again.
 
 use std::collections::BTreeSet;
 
 use super::{Applied, NotApplied, Replica};
 use crate::actor::ActorId;
 use crate::change::Change;
-use crate::clock::Fold;
+use crate::clock::{Clock, Fold};
 use crate::dot::Dot;
 use crate::record::Record;
 
@@ -41,10 +42,13 @@ impl Replica {
         &self.retiring
     }
 
-    /// Whether a write is of an actor that retires, and unknown here: then it is taken in sessions with members only.
+    /// Whether a write is of an actor that retires or is folded, and unknown here: then it is taken in sessions with
+    /// members only.
     #[must_use]
     pub fn is_retiring(&self, dot: Dot) -> bool {
-        self.retiring.actors.contains(&dot.actor) && !self.state.clock().contains(dot)
+        let ends = self.retiring.actors.contains(&dot.actor)
+            || self.state.folds().of_actor(&dot.actor).is_some();
+        ends && !self.state.clock().contains(dot)
     }
 
     /// Applies a record that did not come in a session: by mail, or to repair what a read found.
@@ -73,9 +77,23 @@ impl Replica {
         changes
     }
 
+    /// Names actors by their folds where the clock has come to all of their dots by records alone. Idempotent.
+    pub fn fold_known(&mut self) -> Vec<Change> {
+        let changes = self.foldable(self.state.clock());
+        self.commit(&changes);
+        changes
+    }
+
+    /// What naming by their folds all actors changes that this clock, which is about to be the replica's, has all of.
+    pub(super) fn foldable(&self, after: &Clock) -> Vec<Change> {
+        let folds = self.state.folds().iter();
+        let unnamed = folds.filter(|fold| !self.state.clock().has_fold(fold));
+        unnamed.filter(|fold| after.may_fold(fold)).flat_map(|fold| self.folded(*fold)).collect()
+    }
+
     /// What naming an actor by its fold changes. The horizon rises to its last dot, so that it needs no mention there
     /// either: every member has all of it, so that flags no session between members.
-    pub(super) fn folded(&self, fold: Fold) -> Vec<Change> {
+    fn folded(&self, fold: Fold) -> Vec<Change> {
         let mut changes = self.raised(Dot::new(fold.actor, fold.last));
         changes.push(Change::Folded { fold });
         changes

@@ -27,6 +27,7 @@ mod keys;
 mod names;
 mod session;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::KeyspaceId;
@@ -157,10 +158,10 @@ impl TokenScope<'_> {
 
     /// Whether each actor of a clock is named by its first bytes or by its fold.
     fn are_short(&self, clock: &Clock) -> bool {
-        let named = || clock.folds().filter(|fold| fold.number <= self.folds_everywhere);
-        let folded = |actor: &ActorId| named().any(|fold| fold.actor == *actor);
-        let is_short = |actor: &ActorId| self.names.short(actor).is_some() || folded(actor);
-        clock.tracks().all(|(actor, _)| is_short(actor))
+        let named = clock.folds().take_while(|fold| fold.number <= self.folds_everywhere);
+        let folded: BTreeSet<ActorId> = named.map(|fold| fold.actor).collect();
+        let mut actors = clock.tracks().map(|(actor, _)| actor);
+        actors.all(|actor| folded.contains(actor) || self.names.short(actor).is_some())
     }
 
     /// The kind of a token whose MAC holds, and what follows the key number.

@@ -28,6 +28,9 @@ pub enum Event {
     DiskCopied,
     DiskRolledBack,
     HourPassed,
+    ActorRetired,
+    ActorFolded,
+    RetiringRefused,
     Exchange,
     Closed,
     Flagged,
@@ -40,7 +43,7 @@ pub enum Event {
 
 impl Event {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Put,
         Self::Delete,
         Self::OverNothing,
@@ -63,6 +66,9 @@ impl Event {
         Self::DiskCopied,
         Self::DiskRolledBack,
         Self::HourPassed,
+        Self::ActorRetired,
+        Self::ActorFolded,
+        Self::RetiringRefused,
         Self::Exchange,
         Self::Closed,
         Self::Flagged,
@@ -99,6 +105,9 @@ impl Event {
             Self::DiskCopied => "disks_copied",
             Self::DiskRolledBack => "disks_rolled_back",
             Self::HourPassed => "hours_passed",
+            Self::ActorRetired => "actors_retired",
+            Self::ActorFolded => "actors_folded",
+            Self::RetiringRefused => "late_writes_of_former_actors",
             Self::Exchange => "exchanges",
             Self::Closed => "sessions_closed",
             Self::Flagged => "sessions_flagged",

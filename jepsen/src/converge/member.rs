@@ -12,6 +12,7 @@ use proto::{KeyspaceId, NodeId};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::catalogue::Catalogue;
 use super::oracle::View;
 use super::{Counts, Event, Kind, Violation};
 
@@ -34,6 +35,8 @@ pub struct Member {
     pub is_recovering: bool,
     /// The entry that was removed or replaced last, for members that are broken on purpose.
     pub former: Option<(Bytes, Bytes)>,
+    /// What it has heard of the decisions about actors. Group 0 has a log of its own.
+    pub heard: Catalogue,
     /// What the core counted before the last start.
     counted: Counts,
 }
@@ -67,6 +70,7 @@ impl Member {
             copy: None,
             is_recovering: false,
             former: None,
+            heard: Catalogue::default(),
             counted: Counts::default(),
         })
     }
@@ -109,6 +113,7 @@ impl Member {
             (Event::NotClosed, now.not_closed + now.silent),
             (Event::Forgotten, now.forgotten),
             (Event::ForgottenByAge, now.aged),
+            (Event::RetiringRefused, now.retiring),
         ] {
             self.counted.add(event, times);
         }

@@ -4,6 +4,7 @@
 //! - [`Plan`]: what is simulated. `schedule`: what happens, drawn from a seed.
 //! - `world`: plays a schedule on members (`member`) with disks, and a network (`network`) that loses, doubles, reorders and
 //!   keeps back messages. In the end all starts again from its disks, and what is left is up to exchanges.
+//! - `catalogue`: which actors retire and are folded, and when members hear of it.
 //! - `oracle`: what was written and what each write had seen, from outside; it looks at the members after every step.
 //!   [`Violation`]: what it may find. [`Sabotage`]: what can be broken on purpose, so that it does.
 //! - `time_based`: the same schedules on replicas that drop death certificates by age, as a comparison.
@@ -12,6 +13,7 @@
 //! Left out: keyspaces whose last writer wins, values that expire, changes of members, and quorums. The model
 //! (`gossip::model`) has these.
 
+mod catalogue;
 mod event;
 mod findings;
 mod member;

@@ -58,6 +58,10 @@ pub enum Step {
     RollBack { at: usize },
     /// A message of long ago arrives.
     FromThePast { pick: usize },
+    /// It is decided, by what a member knows, which actors retire and are folded.
+    Decide { at: usize },
+    /// A member hears of what was decided.
+    Hear { at: usize },
 }
 
 /// A schedule. The same seed and plan give the same.
@@ -84,8 +88,8 @@ pub struct Schedule {
 }
 
 /// Weights of the steps: writes, reads, time, hours, cuts of a member, cuts of pairs, mends, restarts, lost, copied
-/// and rolled back disks, messages of long ago.
-type Weights = [u32; 12];
+/// and rolled back disks, messages of long ago, decisions about actors, and members that hear of them.
+type Weights = [u32; 14];
 
 impl Schedule {
     /// The schedule of a seed.
@@ -111,7 +115,7 @@ impl Schedule {
             let ahead = if is_skewed { rng.random_range(-3_600_000..3_600_000) } else { 0 };
             schedule.ahead_ms.push(ahead);
         }
-        let often: Weights = [30, 12, 20, 2, 3, 3, 4, 3, 1, 1, 1, 2];
+        let often: Weights = [30, 12, 20, 2, 3, 3, 4, 3, 1, 1, 1, 2, 3, 6];
         let weights = often.map(|weight| weight * rng.random_range(0..4));
         for _ in 0..plan.steps {
             let step = schedule.step(&weights, &mut rng);
@@ -132,7 +136,7 @@ impl Schedule {
             place += 1;
         }
         match place {
-            0 | 12 => {
+            0 | 14 => {
                 let delete = rng.random_range(0..3) == 0;
                 let over = [Over::Held, Over::Held, Over::Nothing, Over::Seen, Over::Seen];
                 let over =
@@ -157,7 +161,9 @@ impl Schedule {
             8 => Step::LoseDisk { at },
             9 => Step::CopyDisk { at },
             10 => Step::RollBack { at },
-            _ => Step::FromThePast { pick: rng.random_range(0..1_000) },
+            11 => Step::FromThePast { pick: rng.random_range(0..1_000) },
+            12 => Step::Decide { at },
+            _ => Step::Hear { at },
         }
     }
 }

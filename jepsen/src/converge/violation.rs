@@ -17,6 +17,8 @@ pub enum Kind {
     FromNowhere,
     /// Exchanges alone did not bring all to the same, or a member that had lost its disk does not answer reads again.
     NoAgreement,
+    /// A former actor is still named in full, although all members have all of its writes.
+    NotFolded,
     /// A member does not start from its own disk.
     NotStarted,
     /// The core found that something is wrong with itself.
@@ -34,6 +36,7 @@ impl Kind {
             Self::Vanished => "vanished",
             Self::FromNowhere => "from-nowhere",
             Self::NoAgreement => "no-agreement",
+            Self::NotFolded => "not-folded",
             Self::NotStarted => "not-started",
             Self::Panicked => "panicked",
         }

@@ -12,6 +12,7 @@ use proto::NodeId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::catalogue::Catalogue;
 use super::member::{Disk, KEYSPACE, Member, node};
 use super::network::{Network, ROUNDS, Sent};
 use super::oracle::{Oracle, View, shown};
@@ -54,6 +55,7 @@ pub struct World<'a> {
     members: Vec<Member>,
     network: Network<Bytes>,
     oracle: Oracle,
+    catalogue: Catalogue,
     /// What was read last of each key, anywhere.
     memory: BTreeMap<usize, Memory>,
     values: u64,
@@ -99,6 +101,7 @@ impl<'a> World<'a> {
             now_ms: 0,
             network: Network::new(schedule),
             oracle: Oracle::new(schedule.nodes),
+            catalogue: Catalogue::default(),
             memory: BTreeMap::new(),
             values: 0,
             counts: Counts::default(),
@@ -170,6 +173,8 @@ impl<'a> World<'a> {
                 }
             }
             Step::FromThePast { pick } => self.hear_replayed(pick),
+            Step::Decide { at } => self.decide(at),
+            Step::Hear { at } => self.hear(at),
         }
         Ok(())
     }
@@ -339,12 +344,28 @@ impl<'a> World<'a> {
         self.restart(at)
     }
 
-    /// Tells a member that has just started who the others are, and all which links there are.
+    /// Tells a member that has just started who the others are and what it has heard before, and all which links there
+    /// are.
     fn join(&mut self, at: usize) {
         let others = (0..self.members.len()).filter(|other| *other != at).map(node);
         let others: BTreeSet<NodeId> = others.collect();
-        self.members[at].group.set_members(&others);
+        let Member { group, heard, .. } = &mut self.members[at];
+        group.set_members(&others);
+        heard.tell(group);
         self.link();
+    }
+
+    /// A member hears of what was decided about actors.
+    fn hear(&mut self, at: usize) {
+        let Member { group, heard, .. } = &mut self.members[at];
+        heard.clone_from(&self.catalogue);
+        heard.tell(group);
+    }
+
+    /// A member leads: it has heard of everything, and more is decided by what it knows.
+    fn decide(&mut self, at: usize) {
+        self.hear(at);
+        self.catalogue.decide(&self.members[at].group, &mut self.counts);
     }
 
     fn link(&mut self) {
@@ -357,7 +378,8 @@ impl<'a> World<'a> {
     }
 
     /// All faults end and all members start again, so nobody has anything left to mail; then exchanges alone have to
-    /// bring all to the same, and that has to be right. Who has lost a disk has to answer reads again.
+    /// bring all to the same, and that has to be right. Who has lost a disk has to answer reads again, and all
+    /// actors that can be folded are.
     fn heal(&mut self) -> Result<(), Violation> {
         self.network.calm();
         if self.sabotage == Some(Sabotage::StaysCut) {
@@ -371,15 +393,7 @@ impl<'a> World<'a> {
             self.settle()?;
         }
         let begin = self.now_ms;
-        loop {
-            self.run(1_000)?;
-            let Some(other) = self.differs() else { break };
-            if self.now_ms >= begin + HEAL_MS {
-                let what =
-                    format!("members {} and {} do not come to the same", node(0), node(other));
-                return Err(Violation::new(Kind::NoAgreement, what));
-            }
-        }
+        self.agree()?;
         let end = begin + HEAL_MS.max(MEET_MS * self.members.len() as u64);
         while let Some(at) = self.unready() {
             if self.now_ms >= end {
@@ -388,12 +402,73 @@ impl<'a> World<'a> {
             }
             self.run(1_000)?;
         }
+        self.judge()?;
+        self.fold_all()?;
+        self.agree()?;
+        let lost = self.judge()?;
+        self.counts.add(Event::WriteLost, lost);
+        Ok(())
+    }
+
+    /// Time passes until all are the same.
+    fn agree(&mut self) -> Result<(), Violation> {
+        let end = self.now_ms + HEAL_MS;
+        loop {
+            self.run(1_000)?;
+            let Some(other) = self.differs() else { return Ok(()) };
+            if self.now_ms >= end {
+                let what =
+                    format!("members {} and {} do not come to the same", node(0), node(other));
+                return Err(Violation::new(Kind::NoAgreement, what));
+            }
+        }
+    }
+
+    /// Judges what all show. Answers how many writes went with their disks.
+    fn judge(&mut self) -> Result<u64, Violation> {
         for at in 0..self.members.len() {
             self.look(at)?;
         }
-        let lost = self.oracle.judge(&self.members[0].group)?;
-        self.counts.add(Event::WriteLost, lost);
+        self.oracle.judge(&self.members[0].group)
+    }
+
+    /// Time passes until all actors are folded that nobody has any more and of which no write is missing. Then all members
+    /// start again.
+    fn fold_all(&mut self) -> Result<(), Violation> {
+        let end = self.now_ms + HEAL_MS;
+        while let Some(why) = self.unfolded() {
+            if self.now_ms >= end {
+                return Err(Violation::new(Kind::NotFolded, why));
+            }
+            self.run(1_000)?;
+            self.decide(0);
+            (0..self.members.len()).for_each(|at| self.hear(at));
+        }
+        for at in 0..self.members.len() {
+            self.restart(at)?;
+        }
         Ok(())
+    }
+
+    /// Who is not folded and could be.
+    fn unfolded(&self) -> Option<String> {
+        let state = |at: usize| self.members[at].group.replica().state();
+        let is_present = |actor| (0..self.members.len()).any(|at| state(at).actor() == Some(actor));
+        for (actor, track) in state(0).clock().tracks() {
+            let Some(fold) = self.catalogue.folds().of_actor(actor) else {
+                if track.above().is_empty() && !is_present(*actor) {
+                    return Some(format!("{actor} is not folded"));
+                }
+                continue;
+            };
+            let clocks = (0..self.members.len()).map(|at| (at, state(at).clock()));
+            for (at, clock) in clocks {
+                if clock.may_fold(fold) && !clock.has_fold(fold) {
+                    return Some(format!("member {} names {actor} in full", node(at)));
+                }
+            }
+        }
+        None
     }
 
     /// A member that knows or shows something else than the first one.

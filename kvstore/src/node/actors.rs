@@ -36,8 +36,7 @@ impl Node {
             Some(log::ActorEnd { actor: actor.as_bytes().to_vec().into(), round, last })
         });
         let ends: Vec<log::ActorEnd> = ends.collect();
-        let left = actors.room().saturating_sub(actors.retiring().len());
-        let former = self.eventual.former_actors(ACTORS_AT_ONCE.min(left));
+        let former = self.eventual.former_actors(ACTORS_AT_ONCE.min(actors.room()));
         let change = members.change_number();
         if !ends.is_empty() {
             self.submit_meta(Command::FoldActors(log::FoldActors { actors: ends }));

@@ -157,8 +157,10 @@ fn a_second_answer_takes_the_place_of_the_first_in_what_is_counted() {
     let id = cluster.group_mut(0).read(all(10));
     let answer = |cluster: &Cluster| {
         let group = cluster.group(1);
-        let (epoch, told) =
-            (group.configuration().epoch, Told::of(group.replica(), &all(10), true));
+        let (epoch, told) = (
+            group.configuration().epoch,
+            Told::of(group.replica(), &all(10), Some(FoldNumber::NONE)),
+        );
         Message::Answer { id, epoch, told }.encode(FoldNumber::ALL)
     };
     let long = answer(&cluster);

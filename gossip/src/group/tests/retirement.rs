@@ -163,6 +163,143 @@ fn late_mail_of_an_actor_that_retires_is_left_to_sessions() {
 }
 
 #[test]
+fn a_large_value_of_an_actor_that_retires_is_not_fetched_for_nothing() {
+    let mut cluster = Cluster::new(16, 2);
+    let large = || (Body::Value(vec![7; 20_000].into()), Basis::Held);
+    cluster.write(0, "k", large(), 1);
+    let former = cluster.group(0).replica().state().actor().unwrap();
+    // Its offer is on its way.
+    cluster.poll(0);
+    cluster.group_mut(1).set_retiring(&Retiring { round: 1, actors: [former].into() });
+    cluster.settle(10);
+    assert_eq!(cluster.group(1).counts().retiring, 1);
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.values(1, "k"), [vec![7; 20_000]]);
+    let counts = cluster.group(1).counts();
+    assert_eq!((counts.retiring, counts.fetched, counts.offers_left), (1, 0, 0));
+}
+
+/// Of the actor of member 0: its fold, which leaves out a write that only a lost disk had, and that disk.
+fn folded_without_a_write(
+    cluster: &mut Cluster,
+    catalogue: &mut Catalogue,
+) -> (Fold, BTreeMap<Bytes, Bytes>, Vec<(usize, usize, Bytes)>) {
+    cluster.write(0, "k", put("v"), 1);
+    let former = cluster.group(0).replica().state().actor().unwrap();
+    cluster.run_ms(10_000);
+    let before = cluster.disk(0);
+    cluster.write(0, "late", put("w"), 1);
+    let mail = cluster.keep_back();
+    let beyond = cluster.disk(0);
+    cluster.start_from(0, before);
+    catalogue.run(cluster, 4);
+    let fold = *catalogue.folds.of_actor(&former).expect("all have the same of it");
+    assert_eq!(fold.last, 1);
+    (fold, beyond, mail)
+}
+
+#[test]
+fn late_mail_of_a_folded_actor_is_left_to_sessions() {
+    let mut cluster = Cluster::new(17, 3);
+    let mut catalogue = Catalogue::default();
+    let (fold, _, mail) = folded_without_a_write(&mut cluster, &mut catalogue);
+    assert!(!mail.is_empty());
+    cluster.arrive(&mail);
+    cluster.run_ms(5_000);
+    for at in 0..3 {
+        assert!(cluster.group(at).replica().state().clock().has_fold(&fold), "member {at}");
+        assert!(cluster.values(at, "late").is_empty(), "member {at}");
+    }
+}
+
+#[test]
+fn what_a_disk_that_is_put_back_has_of_a_folded_actor_is_kept() {
+    let mut cluster = Cluster::new(18, 3);
+    let mut catalogue = Catalogue::default();
+    let (fold, beyond, _) = folded_without_a_write(&mut cluster, &mut catalogue);
+    cluster.start_from(0, beyond);
+    catalogue.run(&mut cluster, 4);
+    cluster.assert_equal();
+    for at in 0..3 {
+        assert_eq!(cluster.values(at, "late"), ["w"], "member {at}");
+        let clock = cluster.group(at).replica().state().clock();
+        assert!(!clock.has_fold(&fold) && clock.last(&fold.actor) == 2, "member {at}");
+    }
+    // It is named in full, on disks too, and others are folded as ever.
+    for at in 0..3 {
+        cluster.restart(at);
+    }
+    catalogue.run(&mut cluster, 4);
+    cluster.assert_equal();
+    assert_eq!(catalogue.folds.of_actor(&fold.actor), Some(&fold));
+    for at in 0..3 {
+        assert_eq!(cluster.values(at, "late"), ["w"], "member {at}");
+    }
+}
+
+/// What folds say of the horizon is as good as what is said of it in full.
+#[test]
+fn a_disk_from_before_a_delete_and_the_folds_brings_nothing_back() {
+    let mut cluster = Cluster::new(19, 3);
+    let mut catalogue = Catalogue::default();
+    cluster.write(0, "k", put("v"), 1);
+    cluster.run_ms(5_000);
+    let before = cluster.disk(2);
+    cluster.write(1, "k", (Body::Certificate, Basis::Held), 1);
+    cluster.run_ms(10_000);
+    for at in [0, 1] {
+        cluster.restart(at);
+    }
+    catalogue.run(&mut cluster, 4);
+    assert_eq!(catalogue.folds.len(), 2);
+    let key = EntryKey::new(super::cluster::KEYSPACE, "k");
+    assert!(cluster.group(0).entry(&key).is_none(), "the certificate is forgotten");
+    // Also when the horizon was read from disks that leave it out.
+    for at in [0, 1] {
+        cluster.restart(at);
+    }
+    let flagged = cluster.flagged();
+    cluster.start_from(2, before);
+    assert_eq!(cluster.values(2, "k"), ["v"]);
+    cluster.run_ms(20_000);
+    catalogue.run(&mut cluster, 2);
+    assert!(cluster.flagged() > flagged);
+    cluster.assert_equal();
+    for at in 0..3 {
+        assert!(cluster.values(at, "k").is_empty(), "member {at}");
+        assert_eq!(cluster.group(at).replica().state().folds().len(), catalogue.folds.len());
+    }
+}
+
+/// What is said of an actor by its fold takes no room, so it may not count as if it did.
+#[test]
+fn thousands_of_folded_actors_do_not_fill_an_answer() {
+    const FOLDED: u32 = 12_000;
+    let mut cluster = Cluster::new(20, 3);
+    let mut folds = Folds::default();
+    let mut clock = crate::clock::Clock::default();
+    for number in 1..=FOLDED {
+        let mut bytes = [1; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let fold = Fold { number: FoldNumber(number), actor: ActorId::from_bytes(bytes), last: 9 };
+        clock.add_up_to(fold.actor, fold.last);
+        folds.learn(fold);
+    }
+    for at in 0..3 {
+        let closing = crate::replica::Closing { clock: clock.clone(), ..Default::default() };
+        let group = cluster.group_mut(at);
+        group.replica.close(&closing).unwrap();
+        while group.fold(&folds) {}
+    }
+    cluster.write(0, "k", put("v"), 1);
+    cluster.run_ms(3_000);
+    assert_eq!(cluster.group(1).folds_everywhere(), FoldNumber(FOLDED));
+    cluster.cut_pair(1, 2);
+    let read = cluster.read(1, "k").expect("member 0 answers");
+    assert_eq!(read.by.len(), 1);
+}
+
+#[test]
 fn whose_present_actor_retires_goes_on_with_another() {
     let mut cluster = Cluster::new(15, 2);
     cluster.write(0, "k", put("v"), 1);

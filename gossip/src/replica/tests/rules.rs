@@ -287,15 +287,21 @@ fn a_removed_keyspace_goes_in_batches_of_a_bounded_size() {
 #[test]
 fn a_fold_changes_the_name_and_no_dot() {
     let (mut a, mut b) = (replica(1), replica(2));
-    put(&mut a, &plain("k"), value("x"), Basis::Held);
+    let record = put(&mut a, &plain("k"), value("x"), Basis::Held);
     a.mint(actor(11));
     let fold = Fold { number: FoldNumber(1), actor: actor(1), last: 1 };
     assert_eq!(b.fold(fold), [Change::FoldLearned { fold }], "b has not all dots");
     assert!(b.fold(fold).is_empty());
     let dots = a.state().clock().clone();
     let raised = Change::Raised { dot: Dot::new(fold.actor, fold.last) };
-    assert_eq!(a.fold(fold), [Change::FoldLearned { fold }, raised, Change::Folded { fold }]);
-    assert!(a.fold(fold).is_empty());
+    let named = [raised, Change::Folded { fold }];
+    assert_eq!(a.fold(fold), [&[Change::FoldLearned { fold }], &named[..]].concat());
+    assert!(a.fold(fold).is_empty() && a.fold_known().is_empty());
+    // What comes by records of sessions alone is named so as well, and no mail brings it.
+    assert_eq!(b.apply_mailed(&record).err(), Some(NotApplied::Retiring));
+    b.apply(&record).unwrap();
+    assert_eq!(b.fold_known(), named);
+    assert!(b.fold_known().is_empty() && b.apply_mailed(&record).is_ok());
     assert!(a.state().clock().same_dots(&dots));
     assert!(a.state().clock().encode(FoldNumber::ALL).len() < dots.encode(FoldNumber::ALL).len());
 }

@@ -11,15 +11,17 @@ use super::Verdict;
 
 /// Actors in one command at most.
 pub const ACTORS_AT_ONCE: usize = 256;
-/// Folds that a cluster has at most: a catalogue of them takes some 3 MiB. After that actors are named in full again.
-pub const FOLDS_MAX: usize = 100_000;
+/// Actors that retire or are folded at most: a catalogue of them takes up to 2 MiB, and it has to fit into one record of an
+/// export. After that actors are named in full again.
+pub const ACTORS_MAX: usize = 65_536;
 
 /// Actors that retire, and those that are folded.
 ///
 /// A retirement is of one set of members: every change of members begins it anew, as who comes, or goes, may have more of
 /// the actor.
 ///
-/// Invariants: no actor both retires and is folded; folds are numbered from 1 on without gaps.
+/// Invariants: no actor both retires and is folded; folds are numbered from 1 on without gaps; both together are no more
+/// than [`ACTORS_MAX`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Actors {
     /// The newest round in which retirements began.
@@ -49,13 +51,14 @@ impl Actors {
         &self.folds
     }
 
-    /// How many more may be folded.
+    /// How many more may begin to retire.
     #[must_use]
     pub fn room(&self) -> usize {
-        FOLDS_MAX - self.folds.len().min(FOLDS_MAX)
+        ACTORS_MAX.saturating_sub(self.retiring.len() + self.folds.len())
     }
 
-    /// Actors begin to retire. Those that do already, or are folded, are passed over. Returns the round.
+    /// Actors begin to retire. Those that do already, or are folded, are passed over, and so are those that there is no
+    /// room for. Returns the round.
     pub(super) fn retire(&mut self, retire: &log::RetireActors) -> Verdict {
         if retire.actors.len() > ACTORS_AT_ONCE {
             return Err(Code::InvalidRequest);
@@ -65,6 +68,7 @@ impl Actors {
         new.retain(|actor| {
             !self.retiring.contains_key(actor) && self.folds.of_actor(actor).is_none()
         });
+        new.truncate(self.room());
         if !new.is_empty() {
             self.round += 1;
             self.retiring.extend(new.into_iter().map(|actor| (actor, self.round)));
@@ -82,7 +86,7 @@ impl Actors {
             let actor = actor(&end.actor).ok_or(Code::InvalidRequest)?;
             let is_open = self.retiring.get(&actor) == Some(&end.round);
             let is_sound = (1..=Dot::COUNTER_MAX).contains(&end.last);
-            if is_open && is_sound && self.room() > 0 {
+            if is_open && is_sound {
                 self.retiring.remove(&actor);
                 self.add(actor, end.last);
             }
@@ -96,7 +100,8 @@ impl Actors {
     }
 
     fn add(&mut self, actor: ActorId, last: u64) {
-        let number = u32::try_from(self.folds.len()).expect("there are no more than FOLDS_MAX") + 1;
+        let number =
+            u32::try_from(self.folds.len()).expect("there are no more than ACTORS_MAX") + 1;
         Arc::make_mut(&mut self.folds).learn(Fold { number: FoldNumber(number), actor, last });
     }
 
@@ -173,6 +178,36 @@ mod tests {
         assert_eq!(fold(&mut actors, 2, 2, 9), Ok(2));
         assert_eq!(actors.retiring().keys().collect::<Vec<_>>(), [&id(3)]);
         assert_eq!(Actors::restored(&actors.exported()), actors);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_does_not_retire() {
+        let numbered = |number: usize| {
+            let mut bytes = vec![0; 16];
+            bytes[..4].copy_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
+            bytes::Bytes::from(bytes)
+        };
+        let mut actors = Actors::default();
+        let mut number = 0;
+        while actors.room() > 0 {
+            let more: Vec<_> = (number..number + ACTORS_AT_ONCE - 1).map(numbered).collect();
+            number += more.len();
+            let retire = log::RetireActors { actors: more, change: 0 };
+            let round = actors.retire(&retire).unwrap();
+            let end = |actor: &ActorId| log::ActorEnd {
+                actor: actor.as_bytes().to_vec().into(),
+                round,
+                last: Dot::COUNTER_MAX,
+            };
+            let ends = actors.retiring().keys().map(end).collect();
+            actors.fold(&log::FoldActors { actors: ends }).unwrap();
+        }
+        assert_eq!((actors.folds().len(), actors.retiring().len()), (ACTORS_MAX, 0));
+        let round = actors.round();
+        assert_eq!(retire(&mut actors, &[255]), Ok(round));
+        assert!(actors.retiring().is_empty());
+        let bytes = prost::Message::encoded_len(&actors.exported());
+        assert!(bytes < 2 << 20, "{bytes} bytes");
     }
 
     #[test]

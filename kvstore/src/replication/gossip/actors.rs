@@ -67,12 +67,17 @@ impl StoredFolds {
 }
 
 impl GossipReplica {
-    /// What the catalogue says now. Folds are taken over with the next polls.
+    /// What the catalogue says now. Folds that are left are taken over with the next polls.
     pub fn set_actors(&mut self, said: CataloguedActors) {
-        if let Some(serving) = &mut self.serving
-            && *serving.group.replica().retiring() != said.retiring
-        {
-            serving.group.set_retiring(&said.retiring);
+        let takes = self.takes_items();
+        if let Some(serving) = &mut self.serving {
+            // First, as who is folded retires no more, and its late mail is not to be taken in between.
+            if takes {
+                serving.group.fold(&said.folds);
+            }
+            if *serving.group.replica().retiring() != said.retiring {
+                serving.group.set_retiring(&said.retiring);
+            }
         }
         self.actors = said;
     }

@@ -121,8 +121,14 @@ impl Event {
 }
 
 /// How often each thing happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts([u64; Event::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Event::ALL.len()])
+    }
+}
 
 impl Counts {
     /// It happened once more.

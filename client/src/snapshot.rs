@@ -21,6 +21,7 @@ pub struct SnapshotParts {
     rest: Streaming<v1::SnapshotPart>,
     total: u64,
     received: u64,
+    cover: Option<v1::SnapshotCover>,
     /// The longest time between two parts.
     patience: Duration,
 }
@@ -38,13 +39,20 @@ impl SnapshotParts {
     pub(crate) fn new(begun: SnapshotBegun, patience: Duration) -> Self {
         let SnapshotBegun { first, rest } = begun;
         let total = first.as_ref().map_or(0, |part| part.total);
-        Self { first, rest, total, received: 0, patience }
+        let cover = first.as_ref().and_then(|part| part.cover.clone());
+        Self { first, rest, total, received: 0, cover, patience }
     }
 
     /// Bytes of the whole file.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Whose writes to eventual keyspaces the snapshot holds; `None` where there is no such keyspace.
+    #[must_use]
+    pub fn cover(&self) -> Option<&v1::SnapshotCover> {
+        self.cover.as_ref()
     }
 
     /// Bytes of the parts so far.
@@ -63,7 +71,7 @@ impl SnapshotParts {
             Some(first) => Some(first),
             None => self.receive().await?,
         };
-        let Some(v1::SnapshotPart { data, total }) = part else {
+        let Some(v1::SnapshotPart { data, total, cover: _ }) = part else {
             return match self.received == self.total && self.total > 0 {
                 true => Ok(None),
                 false => Err(self.invalid("the stream ended early")),

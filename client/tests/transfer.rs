@@ -287,7 +287,7 @@ fn a_snapshot_that_is_not_whole_leaves_nothing() {
     let setup = Setup::new(1);
     let whole = operators::parts(b"0123456789", 4);
     let mut longer = whole.clone();
-    longer.push(v1::SnapshotPart { data: "x".into(), total: 10 });
+    longer.push(v1::SnapshotPart { data: "x".into(), total: 10, cover: None });
     let mut changed = whole.clone();
     changed[1].total = 11;
     let file = setup.config.path().join("backup.exp");

@@ -6,6 +6,7 @@
 //!   sled on disk, memory for the simulation, and the suite both of them pass.
 //! - [`export`]: the state of a group in one file: snapshot, backup, and what a node keeps for its
 //!   own safety ([`ExportWriter`], [`ExportReader`]).
+//! - [`backup`]: exports of several groups in one file ([`BackupFile`]).
 //! - [`mvcc`]: [`Machine`], the state machine of a data group: keyspaces, versions, transactions
 //!   and the exactly-once table, over a [`StateStore`].
 //!
@@ -17,6 +18,7 @@
 //!
 //! This crate knows no network, no async runtime and no clock, and starts no thread of its own.
 
+pub mod backup;
 pub mod disk;
 pub mod export;
 pub mod mvcc;
@@ -24,6 +26,7 @@ mod numbers;
 pub mod state;
 pub mod wal;
 
+pub use backup::BackupFile;
 pub use disk::Disk;
 pub use export::{ExportReader, ExportWriter};
 pub use mvcc::Machine;

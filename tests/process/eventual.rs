@@ -3,12 +3,12 @@
 use crate::fleet::{Fleet, until};
 use crate::programs::Kv;
 
-fn json(text: &str) -> serde_json::Value {
+pub fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// The values of a key at one node.
-fn values(kv: &Kv, key: &str) -> Option<Vec<String>> {
+pub fn values(kv: &Kv, key: &str) -> Option<Vec<String>> {
     let (code, out, _) = kv.outcome(&["-k", "carts", "get", key, "-o", "json"]);
     if code != 0 && code != 3 {
         return None;
@@ -24,7 +24,7 @@ fn values(kv: &Kv, key: &str) -> Option<Vec<String>> {
     Some(values)
 }
 
-async fn all_have(fleet: &Fleet, nodes: &[usize], key: &str, expected: &[&str]) {
+pub async fn all_have(fleet: &Fleet, nodes: &[usize], key: &str, expected: &[&str]) {
     for node in nodes {
         let kv = fleet.kv_at(*node);
         let what = format!("{key} = {expected:?} at node {node}");

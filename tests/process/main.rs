@@ -8,6 +8,7 @@ mod command_line;
 mod convergence;
 mod damage;
 mod eventual;
+mod eventual_backup;
 mod fleet;
 mod flood;
 mod keyspaces;

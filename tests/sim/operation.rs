@@ -51,7 +51,8 @@ impl Operation {
             | Request::Keyspaces
             | Request::Catalogue
             | Request::Manage(_)
-            | Request::Export => None,
+            | Request::Export
+            | Request::Backup => None,
         }
     }
 
@@ -65,7 +66,8 @@ impl Operation {
             | Request::Keyspaces
             | Request::Catalogue
             | Request::Manage(_)
-            | Request::Export => "",
+            | Request::Export
+            | Request::Backup => "",
         }
     }
 }
@@ -236,7 +238,8 @@ impl Client {
             | Reply::Keyspaces(_)
             | Reply::Catalogue(_)
             | Reply::Managed(_)
-            | Reply::Export(_) => return,
+            | Reply::Export(_)
+            | Reply::Backup(_) => return,
         };
         let index = proof.as_ref().map_or(0, |proof| proof.index);
         self.born = self.born.max(index);

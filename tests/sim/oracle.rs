@@ -177,7 +177,8 @@ fn shown(operation: &Operation, reply: &Reply) -> Option<u64> {
         | Reply::Keyspaces(_)
         | Reply::Catalogue(_)
         | Reply::Managed(_)
-        | Reply::Export(_) => return None,
+        | Reply::Export(_)
+        | Reply::Backup(_) => return None,
     }?;
     let asked = match &operation.request {
         Request::Get(get) => get.level(),
@@ -187,7 +188,8 @@ fn shown(operation: &Operation, reply: &Reply) -> Option<u64> {
         | Request::Keyspaces
         | Request::Catalogue
         | Request::Manage(_)
-        | Request::Export => return None,
+        | Request::Export
+        | Request::Backup => return None,
     };
     (asked == Level::Linearizable).then_some(proof.revision)
 }

@@ -317,5 +317,6 @@ impl Node for FakeNode {
 pub fn parts(bytes: &[u8], each: usize) -> Vec<v1::SnapshotPart> {
     let total = bytes.len() as u64;
     let chunks = bytes.chunks(each);
-    chunks.map(|chunk| v1::SnapshotPart { data: chunk.to_vec().into(), total }).collect()
+    let part = |chunk: &[u8]| v1::SnapshotPart { data: chunk.to_vec().into(), total, cover: None };
+    chunks.map(part).collect()
 }

@@ -44,6 +44,8 @@ const FETCH: u8 = 21;
 const EPOCH: u8 = 13;
 const READ: u8 = 14;
 const ANSWER: u8 = 15;
+const STANDING: u8 = 22;
+const STANDS: u8 = 23;
 
 const CHILDREN: u8 = 0;
 const KEYS: u8 = 1;
@@ -132,6 +134,13 @@ impl Message {
                     }
                 }
             }
+            Self::Standing { id } => {
+                out.push(STANDING);
+                put_number(&mut out, *id);
+            }
+            Self::Stands { id, is_whole } => {
+                put_two(&mut out, STANDS, *id, u64::from(*is_whole));
+            }
             Self::Ping { asked } => {
                 out.push(PING);
                 put_number(&mut out, *asked);
@@ -206,6 +215,11 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
                 _ => return Err(DecodeError::OutOfRange("kind of an answer")),
             };
             Message::Answer { id, epoch, told }
+        }
+        STANDING => Message::Standing { id: reader.number()? },
+        STANDS => {
+            let id = reader.number()?;
+            Message::Stands { id, is_whole: read_choice(reader, &[false, true])? }
         }
         _ => return Err(DecodeError::OutOfRange("kind of a message")),
     })

@@ -39,6 +39,12 @@ pub(super) struct Asking {
     is_answered: bool,
 }
 
+impl Asking {
+    pub(super) const fn session(&self) -> u64 {
+        self.session
+    }
+}
+
 /// A session in which this member brings another up to its own position.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -101,24 +107,27 @@ impl Group {
         self.serving.values().any(|served| served.serving.is_flagged())
     }
 
-    /// Says Hello, and is ready for what comes of it.
-    fn ask(&mut self, peer: NodeId, turn: Turn) {
+    /// Says Hello, and is ready for what comes of it. Returns the number of the session.
+    pub(super) fn ask(&mut self, peer: NodeId, turn: Turn) -> u64 {
         self.sessions += 1;
-        let session = if turn == Turn::Same { 0 } else { self.sessions };
-        if turn != Turn::Same {
-            let asking = Asking {
-                session,
-                taking: Taking::begin(&self.replica, session),
-                is_walking: false,
-                walk: None,
-                tells: 0,
-                open_keys: BTreeSet::new(),
-                told_keys: BTreeSet::new(),
-                heard_ms: self.now_ms,
-                is_answered: false,
-            };
-            self.asking.insert(peer, asking);
-        }
+        let session = self.sessions;
+        let asking = Asking {
+            session,
+            taking: Taking::begin(&self.replica, session),
+            is_walking: false,
+            walk: None,
+            tells: 0,
+            open_keys: BTreeSet::new(),
+            told_keys: BTreeSet::new(),
+            heard_ms: self.now_ms,
+            is_answered: false,
+        };
+        self.asking.insert(peer, asking);
+        self.say_hello(peer, session, turn);
+        session
+    }
+
+    fn say_hello(&mut self, peer: NodeId, session: u64, turn: Turn) {
         let hello = Hello::of(&self.replica, session, self.epoch, Vec::new()).what;
         let epoch = self.configuration.epoch;
         self.send(peer, Message::Hello { hello, turn, epoch });
@@ -163,7 +172,7 @@ impl Group {
             Turn::Ask if meeting == Meeting::Same => {
                 self.counts.same += 1;
                 self.met(from);
-                self.ask(from, Turn::Same);
+                self.say_hello(from, hello.session, Turn::Same);
             }
             Turn::Ask => {
                 self.begin_serving(from, &hello);
@@ -179,6 +188,8 @@ impl Group {
                 if meeting == Meeting::Same {
                     self.met(from);
                 }
+                // It had nothing else when this one said Hello, whatever has come since.
+                self.covered_by(from, hello.session);
                 self.asking.remove(&from);
             }
         }
@@ -288,6 +299,7 @@ impl Group {
             Some(Ended::Closed) => {
                 self.counts.closed += 1;
                 self.met(from);
+                self.covered_by(from, session);
                 if asking.taking.is_flagged() {
                     self.flagged(from);
                 }

@@ -130,6 +130,18 @@ pub enum Message {
         /// What it has, or why that does not count.
         told: Result<Told, Unread>,
     },
+    /// Has the receiver lost anything? Comes before a Hello of who wants all that the members had at a moment.
+    Standing {
+        /// Names the question.
+        id: u64,
+    },
+    /// Answers a [`Message::Standing`].
+    Stands {
+        /// Names the question.
+        id: u64,
+        /// The sender is not recovering, and knows of no damage.
+        is_whole: bool,
+    },
 }
 
 /// What a Hello wants.

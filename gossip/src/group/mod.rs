@@ -10,6 +10,7 @@
 //!   goes so, and who does not know it fetches it once (`offer.rs`).
 //! - Every [`EXCHANGE_MS`] a member opens an exchange with a random other one: two sessions, one each way. What the
 //!   mail lost comes by these. A session that is flagged walks the hash tree (`walk.rs`).
+//! - Who needs all that the reachable members have at a moment asks each of them (`cover.rs`).
 //! - What every member is known to have is forgotten: contexts and certificates (`forgetting.rs`).
 //! - Members ask each other for the time, and stamp with the median of their clocks (`pings.rs`).
 //! - Values whose time is over end (`expiry.rs`).
@@ -32,6 +33,7 @@ mod acks;
 mod answer;
 mod codec;
 mod configuration;
+mod cover;
 mod exchange;
 mod expiry;
 mod forgetting;
@@ -65,6 +67,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::acks::Acks;
+use self::cover::{Cover, Covering};
 use self::exchange::{Asking, Served};
 use self::expiry::Expiry;
 use self::forgetting::Ages;
@@ -207,6 +210,8 @@ struct Member {
     pings: Pings,
     /// What is only looked at.
     look: Look,
+    /// How far it has told what it had at the last call of [`Group::cover`].
+    covering: Covering,
 }
 
 /// One member of a group. See the module page.
@@ -228,6 +233,7 @@ pub struct Group {
     configuration: Configuration,
     is_recovering: bool,
     next_exchange_ms: u64,
+    cover: Cover,
     sessions: u64,
     asking: BTreeMap<NodeId, Asking>,
     serving: BTreeMap<NodeId, Served>,
@@ -263,6 +269,7 @@ impl Group {
         let sessions = rng.random::<u64>() >> 1;
         let rumors = Rumors::starting(rng.random::<u64>() >> 1);
         let reads = Reads::starting(rng.random::<u64>() >> 1);
+        let cover = Cover::starting(rng.random::<u64>() >> 1);
         Self {
             hlc: Hlc::starting(replica.state().highest()),
             replica,
@@ -276,6 +283,7 @@ impl Group {
             configuration: Configuration::default(),
             is_recovering: false,
             next_exchange_ms: 0,
+            cover,
             sessions,
             asking: BTreeMap::new(),
             serving: BTreeMap::new(),
@@ -366,6 +374,7 @@ impl Group {
             member.pings = Pings::default();
         }
         if !is_up {
+            member.covering = member.covering.unlinked();
             self.asking.remove(&node);
             self.serving.remove(&node);
         } else if !was_up {
@@ -416,6 +425,7 @@ impl Group {
             self.open_exchange();
         }
         self.expire();
+        self.go_on_covering();
         self.forget();
         self.push();
         self.look();
@@ -506,6 +516,8 @@ impl Group {
             }
             Message::Read { id, epoch, range } => self.asked_to_read(from, id, epoch, &range),
             Message::Answer { id, epoch, told } => self.answered(from, id, epoch, told),
+            Message::Standing { id } => self.asked_for_standing(from, id),
+            Message::Stands { id, is_whole } => self.stands(from, id, is_whole),
         }
     }
 

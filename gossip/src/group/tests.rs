@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod cluster;
+mod cover;
 mod offer;
 mod reads;
 mod retirement;
@@ -214,6 +215,7 @@ fn strange_messages_change_nothing() {
         Message::Refused { session: 9, why: Refusal::Unknown },
         Message::Ask { session: 9, nodes: Vec::new() },
         Message::Below { session: 9, nodes: Vec::new() },
+        Message::Stands { id: 9, is_whole: true },
     ];
     for message in strange {
         let bytes = message.encode(FoldNumber::ALL);
@@ -221,7 +223,7 @@ fn strange_messages_change_nothing() {
         group.receive(NodeId(77), &bytes);
         group.receive(node, &bytes[..bytes.len() - 1]);
     }
-    assert_eq!(group.counts().malformed, 10);
+    assert_eq!(group.counts().malformed, 11);
     assert_eq!(*group.replica().state(), before);
 }
 

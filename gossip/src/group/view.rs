@@ -131,6 +131,8 @@ const fn is_rumor(message: &Message) -> bool {
         | Message::Epoch { .. }
         | Message::Read { .. }
         | Message::Answer { .. }
+        | Message::Standing { .. }
+        | Message::Stands { .. }
         | Message::Ping { .. }
         | Message::Pong { .. } => false,
     }

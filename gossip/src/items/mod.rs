@@ -36,6 +36,7 @@ pub(crate) use dirty::Dirty;
 use bytes::Bytes;
 use proto::limits::ITEM_VALUE_BYTES_MAX;
 
+use crate::clock::{Clock, FoldNumber};
 use crate::error::DecodeError;
 
 /// Values of more bytes are items of their own, so that an entry is not large when another of its
@@ -56,6 +57,26 @@ pub struct Item {
     pub key: Bytes,
     /// What to put; `None` removes it.
     pub value: Option<Bytes>,
+}
+
+/// Whether an item says which actors are this replica's own: what another replica that begins with the items of
+/// this one leaves out. Its clock still has all that they issued.
+#[must_use]
+pub fn names_own_actor(key: &Bytes) -> bool {
+    matches!(codec::about(key), Some(codec::About::Actor | codec::About::Sealed(_)))
+}
+
+/// Whether it is the key of an item, of whatever replica.
+#[must_use]
+pub fn is_item(key: &Bytes) -> bool {
+    codec::about(key).is_some()
+}
+
+/// What a replica has that has seen nothing at all.
+#[must_use]
+pub fn of_nothing() -> Item {
+    let clock = Clock::default().encode(FoldNumber::ALL);
+    Item { key: codec::clock_key(), value: Some(clock.into()) }
 }
 
 /// Why items give no replica.

@@ -12,6 +12,7 @@ use crate::actor::ActorId;
 use crate::clock::{Clock, Fold, FoldNumber};
 use crate::context::Context;
 use crate::dot::Dot;
+use crate::entry::Entry;
 use crate::hlc::{Hlc, Stamp};
 use crate::record::{Body, EntryKey, Record};
 use crate::replica::{Basis, Policy, Standing, Write};
@@ -175,4 +176,51 @@ fn damaged_items_are_refused_or_say_something_whole() {
         let refused = restore(kept).unwrap_err();
         assert_eq!(refused, ItemsDamaged::UnknownKind(strange.into()));
     }
+}
+
+/// A cut of a replica that a whole new cluster begins with.
+#[test]
+fn replicas_that_begin_with_a_cut_own_none_of_its_actors_and_take_back_nothing_deleted() {
+    let (mut first, mut kept) = replica();
+    let late = {
+        let value = Body::Value("late".into());
+        let write = Write { key: key("late"), body: value, deadline: None, basis: Basis::Held };
+        first.write(&write, &mut Hlc::default(), 5).unwrap().record
+    };
+    write(&mut first, key("late"), Body::Certificate, Basis::Held);
+    store(&mut kept, first.take_items());
+    let mut again = Replica::start(first.state().clone(), actor(4), TreeKey::new(&[1; 32])).0;
+    store(&mut kept, again.take_items());
+    let cut: Store = kept.into_iter().filter(|(key, _)| !names_own_actor(key)).collect();
+    let mut begun: Vec<Replica> = Vec::new();
+    for number in [11, 12] {
+        let state = restore(cut.clone()).unwrap().state;
+        assert_eq!((state.actor(), state.sealed().len()), (None, 0));
+        let tree = TreeKey::new(&[number; 32]);
+        let (mut replica, _) = Replica::start(state, actor(number), tree);
+        replica.set_keyspace(KEYSPACE, Standing::Open(Policy::Siblings));
+        assert!(replica.state().sealed().is_empty(), "nobody folds what others may have issued");
+        assert_eq!(replica.state().clock(), again.state().clock());
+        assert_eq!(replica.state().horizon(), again.state().horizon());
+        let entries: Vec<_> = replica.state().entries().collect();
+        assert_eq!(entries, again.state().entries().collect::<Vec<_>>());
+        // A copy that was under way in the old cluster.
+        let _ = replica.apply(&late).unwrap();
+        let stored = replica.entry(&key("late")).into_iter().flat_map(Entry::live);
+        assert_eq!(stored.count(), 0, "a delete stays");
+        begun.push(replica);
+    }
+    let dots = begun
+        .iter_mut()
+        .map(|replica| write(replica, key("new"), Body::Value("n".into()), Basis::Held));
+    let dots: Vec<Dot> = dots.collect();
+    assert_ne!(dots[0].actor, dots[1].actor);
+    assert!(dots.iter().all(|dot| !again.state().clock().contains(*dot)));
+}
+
+#[test]
+fn a_replica_that_has_seen_nothing_has_an_item() {
+    let Item { key, value } = of_nothing();
+    let restored = restore([(key, value.unwrap())]).unwrap();
+    assert_eq!((restored.state, restored.items), (State::default(), 1));
 }

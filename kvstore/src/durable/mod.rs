@@ -28,6 +28,8 @@ mod renew_task;
 mod repair_log;
 mod replayer;
 mod seed;
+mod seed_catalogue;
+mod seed_own;
 mod state_dirs;
 
 pub use build::{BuildStep, BuildTask};
@@ -38,6 +40,7 @@ pub use receive::Receiver;
 pub use renew_task::{RenewStep, RenewTask};
 pub use replayer::Replayer;
 pub use seed::{SeedError, first_states};
+pub use seed_catalogue::SeedCatalogue;
 pub use state_dirs::{MemoryDirs, SledDirs, StateDirs};
 pub(crate) use state_dirs::{StateNames, next_state_dir};
 

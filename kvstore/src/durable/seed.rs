@@ -1,14 +1,14 @@
 //! A cluster that begins with the data of another one: after a restore or a recovery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::log::export_record::Body;
-use proto::v1::keyspace::State;
-use proto::{GroupId, LogIndex, Term, log, v1};
+use proto::{GroupId, LogIndex, Term, log};
+use storage::backup::BackupFile;
 use storage::export::{self, ExportError, ExportHeader, ExportReader, ExportWriter};
 
-use super::{DataFiles, Founding};
-use crate::node::Catalogue;
+use super::seed_catalogue::SeedCatalogue;
+use super::{DataFiles, Founding, seed_own};
 
 /// Why a seed cannot be begun with. Nothing but exports was written.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,8 @@ pub enum SeedError {
 
 impl DataFiles {
     /// Makes the exports with which every member of the new cluster begins: the data of the seed under
-    /// this cluster's id and the next epoch, and a catalogue with its keyspaces and the new members.
-    /// Returns the states with which the log begins.
+    /// this cluster's id and the next epoch, its catalogue with the new members, and the cut of the eventual keyspaces,
+    /// if the seed is a backup that holds one. Returns the states with which the log begins.
     ///
     /// # Errors
     /// [`SeedError`].
@@ -36,49 +36,66 @@ impl DataFiles {
         founding: &Founding,
     ) -> Result<BTreeMap<GroupId, log::GroupState>, SeedError> {
         let disk = self.disk.as_ref();
-        let mut reader = ExportReader::open(disk, &self.seed_path())?;
+        let backup = BackupFile::open(disk, &self.seed_path())?;
+        let group = backup.groups().first().copied().unwrap_or(GroupId::META);
+        let mut reader = backup.reader(disk, GroupId::DATA)?.ok_or(SeedError::Group(group))?;
         let seed = reader.header().clone();
-        if seed.group != GroupId::DATA {
-            return Err(SeedError::Group(seed.group));
-        }
+        let epoch = backup.head().map_or(seed.epoch, |head| head.epoch.max(seed.epoch));
         let dir = self.exports_dir();
         disk.create_dir_all(&dir)?;
-        let conf_state = first_conf(founding);
         let header = ExportHeader {
             cluster: self.cluster,
-            epoch: seed.epoch + 1,
-            conf_state: conf_state.clone(),
+            epoch: epoch + 1,
+            conf_state: first_conf(founding),
             change: 0,
             ..seed.clone()
         };
-        let path = export::path_of(&dir, GroupId::DATA, header.index);
-        let mut writer = ExportWriter::create(self.disk.clone(), &path, header.clone())?;
-        let (mut keyspaces, mut next) = (Vec::new(), 1);
-        while let Some(record) = reader.next()? {
-            if let Some(Body::Keyspace(state)) = &record.body {
-                let descriptor = state.descriptor.clone().unwrap_or_default();
-                next = next.max(descriptor.id + 1);
-                if !state.closed {
-                    keyspaces.push(v1::Keyspace { state: State::Ready.into(), ..descriptor });
-                }
-            }
-            writer.push(&record)?;
+        let mut catalogue = SeedCatalogue::of(disk, &backup)?;
+        self.plant_data(&mut reader, header.clone(), &mut catalogue)?;
+        let mut states = first_states(founding);
+        if let Some(own) = seed_own::plant(&self.disk, &backup, &dir, &header)? {
+            states.insert(GroupId::EVENTUAL, own);
         }
-        writer.finish()?;
-        let catalogue = Catalogue::formed(&founding.members).with_keyspaces(keyspaces, next);
         let header =
             ExportHeader { group: GroupId::META, index: LogIndex(0), term: Term(0), ..header };
         let path = export::path_of(&dir, GroupId::META, header.index);
         let mut writer = ExportWriter::create(self.disk.clone(), &path, header)?;
-        writer.push(&log::ExportRecord { body: Some(Body::Catalogue(catalogue.export())) })?;
+        let catalogue = catalogue.finish(&founding.members);
+        writer.push(&log::ExportRecord { body: Some(Body::Catalogue(catalogue)) })?;
         writer.finish()?;
-        let mut states = first_states(founding);
         let data = states.get_mut(&GroupId::DATA).expect("every node has a data group");
         let (index, term) = (seed.index.get(), seed.term.get());
         data.hard_state = Some(log::HardState { term, vote: 0, commit: index });
         (data.start_index, data.start_term) = (index, term);
         (data.last_index, data.last_term) = (index, term);
         Ok(states)
+    }
+
+    /// Writes the export of the data group, without what was removed.
+    fn plant_data(
+        &self,
+        reader: &mut ExportReader,
+        header: ExportHeader,
+        catalogue: &mut SeedCatalogue,
+    ) -> Result<(), SeedError> {
+        let path = export::path_of(&self.exports_dir(), GroupId::DATA, header.index);
+        let mut writer = ExportWriter::create(self.disk.clone(), &path, header)?;
+        let mut removed = BTreeSet::new();
+        while let Some(mut record) = reader.next()? {
+            match &record.body {
+                Some(Body::Keyspace(state)) => {
+                    if let Some(closed) = catalogue.take(state) {
+                        removed.extend(closed.descriptor.as_ref().map(|descriptor| descriptor.id));
+                        record.body = Some(Body::Keyspace(closed));
+                    }
+                }
+                Some(Body::Version(version)) if removed.contains(&version.keyspace) => continue,
+                _ => {}
+            }
+            writer.push(&record)?;
+        }
+        writer.finish()?;
+        Ok(())
     }
 }
 
@@ -93,7 +110,7 @@ fn first_conf(founding: &Founding) -> log::ConfState {
 }
 
 /// The states with which the log of a new node begins: every founder votes, nothing happened. The node's own
-/// log, group 2, is begun by its first start, also where it begins from a seed.
+/// log, group 2, is begun by its first start, unless it begins from a seed that holds a cut.
 #[must_use]
 pub fn first_states(founding: &Founding) -> BTreeMap<GroupId, log::GroupState> {
     let state = |state_dir: String| log::GroupState {

@@ -58,7 +58,8 @@ impl Node {
         self.told_replica.catalogue == Some(self.meta.applied())
     }
 
-    fn tell_catalogue(&mut self) {
+    /// Tells the replica what the catalogue says, unless it has been told.
+    pub(super) fn tell_catalogue(&mut self) {
         let applied = self.meta.applied();
         if self.replica_is_told() {
             return;

@@ -88,6 +88,9 @@ pub struct Exports {
     waiting: Vec<RequestId>,
     /// Requests that the running round answers.
     served: Vec<RequestId>,
+    /// The same for those that want all of a round.
+    waiting_whole: Vec<RequestId>,
+    served_whole: Vec<RequestId>,
     repairs: Vec<Repair>,
     /// An export of the running round could not be written: the log is not freed behind it.
     spoiled: bool,
@@ -113,6 +116,8 @@ impl Exports {
             log_bytes_before: 0,
             waiting: Vec::new(),
             served: Vec::new(),
+            waiting_whole: Vec::new(),
+            served_whole: Vec::new(),
             repairs: Vec::new(),
             spoiled: false,
             orphaned: false,
@@ -190,6 +195,12 @@ impl Exports {
         self.waiting.push(id);
     }
 
+    /// A client wants the exports of all groups, of a round that begins from now on.
+    pub fn want_whole_for(&mut self, id: RequestId) {
+        self.due = true;
+        self.waiting_whole.push(id);
+    }
+
     /// A damaged node wants one at or above `at`. It asks again and again under the same name: what it
     /// was promised first stands. Requests under an earlier name are void.
     pub fn want_for_repair(&mut self, group: GroupId, node: NodeId, id: u64, at: LogIndex) {
@@ -222,6 +233,7 @@ impl Exports {
         self.spoiled = false;
         self.log_bytes_before = self.log_bytes;
         self.served.append(&mut self.waiting);
+        self.served_whole.append(&mut self.waiting_whole);
     }
 
     /// Whether the round waits for its checkpoints.
@@ -324,22 +336,35 @@ impl Exports {
         if over || group == GroupId::DATA { std::mem::take(&mut self.served) } else { Vec::new() }
     }
 
+    /// Once a round is over, who wanted all of it, and whether all of it was written.
+    pub fn take_whole(&mut self) -> Option<(Vec<RequestId>, bool)> {
+        let over = self.stage == Stage::Idle && !self.served_whole.is_empty();
+        over.then(|| (std::mem::take(&mut self.served_whole), !self.spoiled))
+    }
+
     /// The round cannot go on: a checkpoint failed. Returns who waited.
     pub fn failed(&mut self, now: Ticks) -> Vec<RequestId> {
         self.stage = Stage::Idle;
         self.retry_at = Ticks(now.0 + RETRY_TICKS);
-        std::mem::take(&mut self.served)
+        let mut served = std::mem::take(&mut self.served);
+        served.append(&mut self.served_whole);
+        served
     }
 
     /// Takes everybody who waits for a round that has not begun.
     pub fn take_waiting(&mut self) -> Vec<RequestId> {
-        std::mem::take(&mut self.waiting)
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.append(&mut self.waiting_whole);
+        waiting
     }
 
     /// The client no longer waits.
     pub fn forget(&mut self, id: RequestId) {
-        self.waiting.retain(|waiting| *waiting != id);
-        self.served.retain(|waiting| *waiting != id);
+        for list in
+            [&mut self.waiting, &mut self.served, &mut self.waiting_whole, &mut self.served_whole]
+        {
+            list.retain(|waiting| *waiting != id);
+        }
     }
 
     /// Takes the repair requests that the newest export of their group answers.

@@ -55,6 +55,9 @@ pub enum Request {
     Manage(log::Command),
     /// Wants an export of everything that is committed when it is asked.
     Export,
+    /// Wants a backup: of everything that is committed when it is asked, and of what this node and those that it can
+    /// reach have of eventual keyspaces.
+    Backup,
 }
 
 /// The answer to a [`Request`], in the same order of variants.
@@ -83,6 +86,17 @@ pub enum Reply {
     Managed(u64),
     /// Answers [`Request::Export`]. The file stays for a while after it was read last.
     Export(ExportFile),
+    /// Answers [`Request::Backup`]. The files stay as that of an export does.
+    Backup(Box<Backup>),
+}
+
+/// What a backup is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backup {
+    /// What comes before the exports; `None` where there is no eventual keyspace, and the one of the data group is all.
+    pub head: Option<log::BackupHead>,
+    /// The exports, ascending by group.
+    pub files: Vec<ExportFile>,
 }
 
 /// Names a checkpoint within one start of the node.

@@ -26,6 +26,7 @@
 //! then send, then apply, then answer).
 
 mod actors;
+mod backups;
 mod catalogue;
 mod config;
 mod eventual;
@@ -55,9 +56,9 @@ pub use config::{
     CHECKPOINT_LAYER_BYTES, EXPORT_LOG_BYTES, EXPORT_LOG_BYTES_MAX, NodeBounds, NodeConfig,
 };
 pub use io::{
-    Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, GossipSummary, Input,
-    LivenessSummary, NotBuilt, RenewFailed, RenewOrder, Reply, Request, RequestId, Summary, Ticket,
-    Ticks,
+    Backup, Built, BuiltState, CheckpointId, Effect, ExportFailed, ExportSource, GossipSummary,
+    Input, LivenessSummary, NotBuilt, RenewFailed, RenewOrder, Reply, Request, RequestId, Summary,
+    Ticket, Ticks,
 };
 pub use repair::{Repair, RepairEffect, RepairInput};
 pub use strain::Strain;
@@ -74,6 +75,7 @@ use storage::export::ExportFile;
 use storage::mvcc::{HistoryClock, Machine};
 use storage::wal::{Recovered, RecoveredGroup};
 
+use self::backups::Backups;
 use self::eventual::ToldReplica;
 use self::exports::Exports;
 use self::full_disks::FullDisks;
@@ -119,6 +121,7 @@ pub struct Node {
     told_replica: ToldReplica,
     requests: Requests,
     parked: BTreeMap<RequestId, Parked>,
+    backups: Backups,
     outbox: Outbox,
     /// Effects of steps, to be given out with the next poll.
     effects: Vec<Effect>,
@@ -196,6 +199,7 @@ impl Node {
             told_replica: ToldReplica::default(),
             requests: Requests::default(),
             parked: BTreeMap::new(),
+            backups: Backups::default(),
             outbox,
             effects: Vec::new(),
             now: Ticks(0),
@@ -262,6 +266,7 @@ impl Node {
         self.outbox.again = false;
         self.each_replica(|replica, out| replica.poll(out));
         self.drive_eventual();
+        self.drive_backups();
         if std::mem::take(&mut self.outbox.store_lost) && !self.stores.of(GroupId::DATA).failed {
             self.lose_store(GroupId::DATA);
             self.hand_over(false);
@@ -416,6 +421,7 @@ impl Node {
             self.requests.give_up(id);
             self.parked.remove(&id);
             self.exports.forget(id);
+            self.backups.forget(id);
             self.outbox.answer(id, Err(failure));
         }
         self.upkeep();

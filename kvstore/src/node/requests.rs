@@ -11,7 +11,7 @@ use super::io::{Request, RequestId, Ticks};
 pub enum Kind {
     /// It only reads.
     Read,
-    /// It wants an export.
+    /// It wants an export, or a backup.
     Export,
     /// It writes.
     Write,
@@ -99,7 +99,7 @@ fn kind_of(request: &Request) -> Kind {
         | Request::History(_)
         | Request::Keyspaces
         | Request::Catalogue => Kind::Read,
-        Request::Export => Kind::Export,
+        Request::Export | Request::Backup => Kind::Export,
         Request::Manage(_) => Kind::Manage,
         Request::Write { .. } => Kind::Write,
     }

@@ -26,6 +26,10 @@ pub(super) enum Parked {
     },
     /// An export of everything committed so far.
     Export,
+    /// A backup, until group 0 is known as of now.
+    BackupNames,
+    /// The same, until the data group is.
+    Backup,
 }
 
 impl Parked {
@@ -36,7 +40,7 @@ impl Parked {
                 let why = "no leader told in time whether there is such a keyspace";
                 Failure::new(Code::NoLeader, "", why).applied(Applied::No)
             }
-            Self::Export => {
+            Self::Export | Self::BackupNames | Self::Backup => {
                 let why =
                     "the leader could not confirm its leadership in time; no export was begun";
                 Failure::new(Code::ReadTimedOut, "", why)
@@ -116,14 +120,25 @@ impl Node {
                 self.meta.write(submission, &mut self.outbox);
                 Ok(())
             }
-            Request::Export if self.stores.any_failed() => {
+            Request::Export | Request::Backup if self.stores.any_failed() => {
                 Err(Failure::new(Code::ExportFailed, "", STORE_FAILED))
             }
             Request::Export => {
                 self.parked.insert(id, Parked::Export);
-                self.read(id, storage::mvcc::DEFAULT_KEYSPACE, Level::Linearizable, Query::Resolve)
+                self.read_up(id)
+            }
+            Request::Backup => {
+                let read = planned(id, "", Level::Linearizable, Query::Catalogue)?;
+                self.parked.insert(id, Parked::BackupNames);
+                self.meta.read(read, &mut self.outbox);
+                Ok(())
             }
         }
+    }
+
+    /// Waits until the data group is applied here as of now.
+    fn read_up(&mut self, id: RequestId) -> Result<(), Failure> {
+        self.read(id, storage::mvcc::DEFAULT_KEYSPACE, Level::Linearizable, Query::Resolve)
     }
 
     /// Whether it is about a keyspace of which nothing is known here, which may have been created already. Reads that
@@ -212,6 +227,13 @@ impl Node {
                 }
             }
             (Parked::Export, _) => self.exports.want_for(id),
+            (Parked::BackupNames, _) => {
+                self.parked.insert(id, Parked::Backup);
+                if let Err(failure) = self.read_up(id) {
+                    self.outbox.answer(id, Err(failure));
+                }
+            }
+            (Parked::Backup, _) => self.begin_backup(id),
             (Parked::Write { .. }, other) => panic!("a name was looked up and {other:?} found"),
         }
         self.outbox.again = true;

@@ -1,3 +1,4 @@
+mod backups;
 mod own;
 mod refused_exports;
 mod secrets;

@@ -355,6 +355,7 @@ impl Node {
         self.exports.writing(groups);
         let waiting = self.exports.ended(GroupId::DATA, well, self.now);
         self.answer_exports(waiting, "nothing has been written yet");
+        self.answer_backups();
     }
 
     /// Begins the export of what a store holds; `None` where there is nothing newer to say: the one that is
@@ -430,6 +431,7 @@ impl Node {
                 self.answer_exports(waiting, "the node has none that is good; its log says why")
             }
         }
+        self.answer_backups();
     }
 
     /// Gives the newest export of the data group to those who waited; `why` there is none, if so.
@@ -490,6 +492,7 @@ impl Node {
 
     pub(super) fn refuse_exports(&mut self, waiting: Vec<RequestId>, why: &str) {
         for id in waiting {
+            self.backups.forget(id);
             let failure = Failure::new(Code::ExportFailed, "snapshot", why);
             self.finish(id, Err(failure));
         }

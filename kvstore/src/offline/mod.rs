@@ -1,12 +1,13 @@
 //! What is done to files while no node runs: `kvstore snapshot` and `kvstore recover`.
 //!
-//! - [`verify`]: reads an export whole and says what it is.
-//! - [`restore`]: puts an export where a node of a new cluster starts from it.
+//! - [`verify`]: reads a backup or an export whole and says what it is.
+//! - [`restore`]: puts a backup where a node of a new cluster starts from it.
 //! - [`recover`]: makes such an export of what is left of a node, when no majority is.
 //!
-//! A restored or recovered cluster is a new one: see `durable/seed.rs` for how it begins. What its nodes remember by
-//! themselves (group 2) begins with nothing.
+//! A restored or recovered cluster is a new one: see `durable/seed.rs` for how it begins. Of eventual keyspaces it has
+//! what a backup holds of them, or what `recover` could read of one node's replica.
 
+mod cut;
 mod error;
 pub mod recover;
 pub mod restore;

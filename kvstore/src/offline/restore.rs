@@ -35,7 +35,7 @@ pub fn restore(disk: &dyn Disk, file: &Path, data_dir: &Path) -> Result<String, 
     Ok(report(&copied, data_dir))
 }
 
-/// Only keyspaces can be started from.
+/// Only what holds the data group can be started from.
 pub(super) fn check_group(verified: &Verified, file: &Path) -> Result<(), OfflineError> {
     let group = verified.file.header.group;
     if group == GroupId::DATA {

@@ -1,53 +1,69 @@
-//! `kvstore snapshot verify`: reads an export whole and says what it is.
+//! `kvstore snapshot verify`: reads a backup or an export whole and says what it is.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use proto::log::export_record::Body;
 use proto::{GroupId, Hex};
+use storage::backup::BackupFile;
 use storage::disk::Disk;
-use storage::export::{ExportFile, ExportReader};
+use storage::export::ExportFile;
 
 use super::OfflineError;
+use super::cut::Cut;
 use crate::identity::file_sha256;
 
-/// A keyspace in an export.
+/// A linearizable keyspace in an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Keyspace {
     name: String,
     revision: u64,
 }
 
-/// An export that verifies.
+/// A backup or an export that verifies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
-    /// The file.
+    /// The file. Of a backup, what it says of itself is that of the export of the data group; length and number of
+    /// records are of all.
     pub file: ExportFile,
     /// Of the whole file, as `sha256sum` prints it.
     pub sha256: [u8; 32],
     keyspaces: Vec<Keyspace>,
+    /// Of the eventual keyspaces, if the backup holds any.
+    cut: Option<Cut>,
 }
 
-/// Reads an export whole.
+/// Reads a backup or an export whole.
 ///
 /// # Errors
 /// What is wrong with it; 3 when there is none.
 pub fn verify(disk: &dyn Disk, path: &Path) -> Result<Verified, OfflineError> {
     let failed = |error| OfflineError::export(path, &error);
-    let mut reader = ExportReader::open(disk, path).map_err(failed)?;
-    // The items of a node's own log lie in a keyspace that is none.
-    let of_items = reader.header().group == GroupId::EVENTUAL;
-    let mut keyspaces = Vec::new();
-    while let Some(record) = reader.next().map_err(failed)? {
-        if let Some(Body::Keyspace(state)) = record.body
-            && !(state.closed || of_items)
-        {
-            let name = state.descriptor.unwrap_or_default().name;
-            keyspaces.push(Keyspace { name, revision: state.revision });
+    let backup = BackupFile::open(disk, path).map_err(failed)?;
+    let (mut keyspaces, mut found) = (Vec::new(), None::<ExportFile>);
+    let (mut bytes, mut records) = (0, 0);
+    for group in backup.groups() {
+        let Some(mut reader) = backup.reader(disk, group).map_err(failed)? else { continue };
+        while let Some(record) = reader.next().map_err(failed)? {
+            // The items of a node's own log lie in a keyspace that is none.
+            if let Some(Body::Keyspace(state)) = record.body
+                && !(state.closed || group == GroupId::EVENTUAL)
+            {
+                let name = state.descriptor.unwrap_or_default().name;
+                keyspaces.push(Keyspace { name, revision: state.revision });
+            }
+        }
+        let part = reader.describe();
+        (bytes, records) = (bytes + part.bytes, records + part.records);
+        if found.is_none() || group == GroupId::DATA {
+            found = Some(part);
         }
     }
+    let cut = Cut::read(disk, path, &backup)?;
     let sha256 = file_sha256(disk, path).map_err(OfflineError::io("read", path))?;
-    Ok(Verified { file: reader.describe(), sha256, keyspaces })
+    let found = found.expect("a backup has a part at least");
+    let bytes = bytes + backup.head_bytes();
+    Ok(Verified { file: ExportFile { bytes, records, ..found }, sha256, keyspaces, cut })
 }
 
 impl Verified {
@@ -62,16 +78,20 @@ impl Verified {
         let names: Vec<String> =
             self.keyspaces.iter().map(|k| format!("{} at {}", k.name, k.revision)).collect();
         let mut text = format!("ok: {}\n", path.display());
-        for (label, value) in [
+        let mut lines = vec![
             ("cluster", header.cluster.to_string()),
             ("epoch", header.epoch.to_string()),
             ("group", header.group.to_string()),
             ("index", header.index.to_string()),
             ("keyspaces", format!("{}: {}", names.len(), names.join(", "))),
+        ];
+        lines.extend(self.cut.iter().flat_map(Cut::lines));
+        lines.extend([
             ("records", records.to_string()),
             ("bytes", bytes.to_string()),
             ("sha256", Hex(&self.sha256).to_string()),
-        ] {
+        ]);
+        for (label, value) in lines {
             writeln!(text, "  {label:<10} {value}").expect("writing to a string cannot fail");
         }
         text
@@ -84,7 +104,7 @@ impl Verified {
             .iter()
             .map(|k| serde_json::json!({ "name": k.name, "rev": k.revision }))
             .collect();
-        let fields = serde_json::json!({
+        let mut fields = serde_json::json!({
             "schema": 1,
             "file": path.display().to_string(),
             "cluster_id": header.cluster.to_string(),
@@ -97,6 +117,9 @@ impl Verified {
             "bytes": bytes,
             "sha256": Hex(&self.sha256).to_string(),
         });
+        if let Some(cut) = &self.cut {
+            fields["eventual"] = cut.json();
+        }
         format!("{fields}\n")
     }
 }

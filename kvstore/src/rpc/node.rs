@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proto::v1::node_server::Node;
 use proto::v1::{self};
 use proto::{Code, Failure};
+use storage::backup::encode_head;
 use storage::disk::RealDisk;
 use storage::export::{ChunkReader, ExportFile};
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use super::front::Front;
 use super::manage::{Management, mixed_up};
 use crate::logging;
 use crate::metrics::Op;
-use crate::node::{Reply, Request as NodeRequest};
+use crate::node::{Backup, Reply, Request as NodeRequest};
 
 /// Parts of a snapshot that are read ahead of the client.
 const PARTS_AHEAD: usize = 4;
@@ -49,6 +50,13 @@ impl NodeService {
     async fn write_export(call: &Management) -> Result<ExportFile, Failure> {
         match call.ask(NodeRequest::Export).await? {
             Reply::Export(file) => Ok(file),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn write_backup(call: &Management) -> Result<Box<Backup>, Failure> {
+        match call.ask(NodeRequest::Backup).await? {
+            Reply::Backup(backup) => Ok(backup),
             _ => Err(mixed_up()),
         }
     }
@@ -125,8 +133,8 @@ impl Node for NodeService {
         let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
         // A large state takes long to write; the parts come when it is there.
         tokio::spawn(async move {
-            match call.finish(Self::write_export(&call).await) {
-                Ok(file) => stream(file.into_inner(), sender),
+            match call.finish(Self::write_backup(&call).await) {
+                Ok(backup) => stream(*backup.into_inner(), sender),
                 Err(status) => {
                     // The client may be gone.
                     let _ = sender.send(Err(status)).await;
@@ -137,26 +145,39 @@ impl Node for NodeService {
     }
 }
 
-/// Reads the file part by part, as fast as the client takes them.
-fn stream(file: ExportFile, sender: mpsc::Sender<Result<v1::SnapshotPart, Status>>) {
+/// Reads the files part by part, as fast as the client takes them.
+fn stream(backup: Backup, sender: mpsc::Sender<Result<v1::SnapshotPart, Status>>) {
     tokio::task::spawn_blocking(move || {
-        // Stays open: a newer export takes nothing away from a slow client.
-        let reader = match ChunkReader::open(&RealDisk, &file.path) {
-            Ok(reader) => reader,
+        // They stay open: a newer export takes nothing away from a slow client.
+        let opened = backup.files.iter().map(|file| ChunkReader::open(&RealDisk, &file.path));
+        let readers = match opened.collect::<Result<Vec<_>, _>>() {
+            Ok(readers) => readers,
             Err(error) => return fail(&sender, &error.to_string()),
         };
-        let mut offset = 0;
-        while offset < file.bytes {
-            let part = match reader.read(offset) {
-                Ok(data) if !data.is_empty() => data,
-                Ok(_) => return fail(&sender, "the export has become shorter"),
-                Err(error) => return fail(&sender, &error.to_string()),
-            };
-            offset += part.len() as u64;
-            let part = v1::SnapshotPart { data: part.into(), total: file.bytes };
-            if sender.blocking_send(Ok(part)).is_err() {
-                // The client is gone.
+        let head = backup.head.as_ref().map(encode_head).unwrap_or_default();
+        let files: u64 = backup.files.iter().map(|file| file.bytes).sum();
+        let total = head.len() as u64 + files;
+        // The client may be gone.
+        let send = |part| sender.blocking_send(Ok(part)).is_ok();
+        if let Some(said) = backup.head {
+            let (covered, missing) = (said.covered, said.missing);
+            let cover = Some(v1::SnapshotCover { covered, missing });
+            if !send(v1::SnapshotPart { data: head.into(), total, cover }) {
                 return;
+            }
+        }
+        for (file, reader) in backup.files.iter().zip(readers) {
+            let mut offset = 0;
+            while offset < file.bytes {
+                let data = match reader.read(offset) {
+                    Ok(data) if !data.is_empty() => data,
+                    Ok(_) => return fail(&sender, "an export has become shorter"),
+                    Err(error) => return fail(&sender, &error.to_string()),
+                };
+                offset += data.len() as u64;
+                if !send(v1::SnapshotPart { data: data.into(), total, cover: None }) {
+                    return;
+                }
             }
         }
     });

@@ -155,7 +155,7 @@ fn request_bytes(request: &Request) -> usize {
         }
         Request::History(history) => history.encoded_len(),
         Request::Manage(command) => command.encoded_len(),
-        Request::Keyspaces | Request::Catalogue | Request::Export => 0,
+        Request::Keyspaces | Request::Catalogue | Request::Export | Request::Backup => 0,
     }
 }
 

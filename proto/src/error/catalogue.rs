@@ -245,7 +245,7 @@ catalogue! {
         check "kv get KEY shows them.",
         fix "Read the key and write with the context of that read, which replaces all that was read.";
     ReplicasMissing = 1407, Unavailable, exit 5, "fewer replicas connected than asked for",
-        cause "The node that was asked has no connection to so many replicas; or, at a read of level quorum, too few are left whose answers count: those that are recovering or damaged do not, nor those that follow another configuration of members or have more to say than a message holds. Nothing was applied.",
+        cause "The node that was asked has no connection to so many replicas; or, at a read of level quorum, too few are left whose answers count: those that are recovering or damaged do not, nor those that follow another configuration of members or have more to say than a message holds. Or, for a backup, too few of those that have lost nothing could be asked for what they have of eventual keyspaces. Nothing was applied.",
         check "kv cluster status",
         fix "Write with --ack one, read with --consistency eventual, or bring nodes back.";
     Recovering = 1408, Unavailable, exit 5, "replica does not know enough yet",

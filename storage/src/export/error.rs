@@ -58,7 +58,7 @@ pub enum ExportError {
 
 impl ExportError {
     /// Adds to an error of the system what was attempted on which file.
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -68,7 +68,7 @@ impl ExportError {
         }
     }
 
-    pub(super) fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> Self {
+    pub(crate) fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), offset, why: why.into() }
     }
 }

@@ -26,9 +26,11 @@ pub struct ExportReader {
     header: ExportHeader,
     seed: u32,
     trailer: Trailer,
-    /// Length of the file.
+    /// Where in the file the export begins.
+    base: u64,
+    /// Length of the export.
     bytes: u64,
-    /// Where the next chunk begins.
+    /// Where in the export the next chunk begins.
     at: u64,
     chunks: u64,
     /// Records of the chunks that were read.
@@ -48,11 +50,35 @@ impl ExportReader {
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, ExportError> {
         let file = disk.open(path, OpenMode::Read).map_err(ExportError::io("open", path))?;
         let bytes = file.len().map_err(ExportError::io("measure", path))?;
-        let head = read_header(&*file, path, bytes)?;
-        let header = ExportHeader::decode(&head).map_err(|bad| refusal(path, bad))?;
-        check_name(path, &header)?;
+        let reader = Self::over(file, path, 0, bytes)?;
+        check_name(path, &reader.header)?;
+        Ok(reader)
+    }
+
+    /// Opens an export that is `bytes` of a file, from `base` on. The name of the file says nothing of it.
+    ///
+    /// # Errors
+    /// As [`ExportReader::open`].
+    pub(crate) fn open_part(
+        disk: &dyn Disk,
+        path: &Path,
+        base: u64,
+        bytes: u64,
+    ) -> Result<Self, ExportError> {
+        let file = disk.open(path, OpenMode::Read).map_err(ExportError::io("open", path))?;
+        Self::over(file, path, base, bytes)
+    }
+
+    fn over(
+        file: Box<dyn DiskFile>,
+        path: &Path,
+        base: u64,
+        bytes: u64,
+    ) -> Result<Self, ExportError> {
+        let head = read_header(&*file, path, base, bytes)?;
+        let header = ExportHeader::decode(&head).map_err(|bad| refusal(path, base, bad))?;
         let seed = seed_of(&head);
-        let end = bytes - TRAILER_BYTES as u64;
+        let end = base + bytes - TRAILER_BYTES as u64;
         let mut last = [0; TRAILER_BYTES];
         read_exact(&*file, path, end, &mut last)?;
         let trailer =
@@ -63,6 +89,7 @@ impl ExportReader {
             header,
             seed,
             trailer,
+            base,
             bytes,
             at: head.len() as u64,
             chunks: 0,
@@ -117,25 +144,26 @@ impl ExportReader {
         Ok(first)
     }
 
-    /// Where the trailer begins.
+    /// Where in the export the trailer begins.
     fn end(&self) -> u64 {
         self.bytes - TRAILER_BYTES as u64
     }
 
     fn read_chunk(&mut self) -> Result<(), ExportError> {
-        let damaged = |why: String| ExportError::damaged(&self.path, self.at, why);
+        let place = self.base + self.at;
+        let damaged = |why: String| ExportError::damaged(&self.path, place, why);
         let room = self.end() - self.at;
         if room < CHUNK_HEADER_BYTES as u64 {
             return Err(damaged("no chunk fits before the trailer".to_owned()));
         }
         let mut header = [0; CHUNK_HEADER_BYTES];
-        read_exact(&*self.file, &self.path, self.at, &mut header)?;
+        read_exact(&*self.file, &self.path, place, &mut header)?;
         let length = chunk::length_in(&header).map_err(|why| damaged(why.to_owned()))?;
         if length as u64 > room {
             return Err(damaged("the chunk is longer than what is left of the file".to_owned()));
         }
         let mut bytes = vec![0; length];
-        read_exact(&*self.file, &self.path, self.at, &mut bytes)?;
+        read_exact(&*self.file, &self.path, place, &mut bytes)?;
         let records = chunk::decode(&bytes, self.seed, self.chunks).map_err(damaged)?;
         self.hash.update(&bytes);
         self.at += length as u64;
@@ -159,7 +187,7 @@ impl ExportReader {
                 said.chunks, said.records, found.chunks, found.records
             )
         };
-        Err(ExportError::damaged(&self.path, self.end(), why))
+        Err(ExportError::damaged(&self.path, self.base + self.end(), why))
     }
 }
 
@@ -181,26 +209,31 @@ pub fn inspect(disk: &dyn Disk, path: &Path) -> Result<ExportFile, ExportError> 
     ExportReader::open(disk, path).map(|reader| reader.describe())
 }
 
-/// The bytes of the header, as long as it says it is, in a file that has room for a trailer.
-fn read_header(file: &dyn DiskFile, path: &Path, bytes: u64) -> Result<Vec<u8>, ExportError> {
-    let cut = || ExportError::damaged(path, 0, "the file is shorter than any export");
+/// The bytes of the header, as long as it says it is, in an export that has room for a trailer.
+fn read_header(
+    file: &dyn DiskFile,
+    path: &Path,
+    base: u64,
+    bytes: u64,
+) -> Result<Vec<u8>, ExportError> {
+    let cut = || ExportError::damaged(path, base, "the file is shorter than any export");
     if bytes < (PREFIX_BYTES + TRAILER_BYTES) as u64 {
         return Err(cut());
     }
     let mut prefix = [0; PREFIX_BYTES];
-    read_exact(file, path, 0, &mut prefix)?;
-    let length = ExportHeader::length_in(&prefix).map_err(|bad| refusal(path, bad))?;
+    read_exact(file, path, base, &mut prefix)?;
+    let length = ExportHeader::length_in(&prefix).map_err(|bad| refusal(path, base, bad))?;
     if bytes < (length + TRAILER_BYTES) as u64 {
         return Err(cut());
     }
     let mut head = vec![0; length];
-    read_exact(file, path, 0, &mut head)?;
+    read_exact(file, path, base, &mut head)?;
     Ok(head)
 }
 
-fn refusal(path: &Path, bad: BadHeader) -> ExportError {
+fn refusal(path: &Path, base: u64, bad: BadHeader) -> ExportError {
     match bad {
-        BadHeader::Damaged(why) => ExportError::damaged(path, 0, why),
+        BadHeader::Damaged(why) => ExportError::damaged(path, base, why),
         BadHeader::Newer(found) => {
             ExportError::Newer { path: path.to_owned(), found, known: FORMAT_VERSION }
         }

@@ -210,7 +210,9 @@ pub(crate) enum SnapshotCommand {
     #[command(
         long_about = "Save all data to a file, as of one moment.\n\nThe file appears under its name \
                       once it is whole and on disk. --timeout is the longest silence of the node, \
-                      5 minutes without it. `kvstore snapshot verify` checks the content, `kvstore \
+                      5 minutes without it. Of eventual keyspaces it holds what the node has once every \
+                      member that it can reach has told it all; who could not be asked is named. \
+                      `kvstore snapshot verify` checks the content, `kvstore \
                       snapshot restore` starts a new cluster from it.",
         after_help = "Example:\n  kv snapshot save backup.exp"
     )]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use proto::Hex;
+use proto::{Hex, v1};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,22 @@ struct SavedJson {
     file: String,
     bytes: u64,
     sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eventual: Option<CoverJson>,
+}
+
+/// Whose writes to eventual keyspaces are in the file.
+#[derive(Serialize)]
+struct CoverJson {
+    covered: Vec<String>,
+    missing: Vec<String>,
+}
+
+/// What was saved.
+struct Saved {
+    bytes: u64,
+    sha256: String,
+    cover: Option<v1::SnapshotCover>,
 }
 
 pub(super) async fn snapshot(command: SnapshotCommand, run: &mut Run<'_>) -> Result<(), CliError> {
@@ -35,18 +51,17 @@ pub(super) async fn snapshot(command: SnapshotCommand, run: &mut Run<'_>) -> Res
     let mut progress = Progress::new(run, true);
     let saved = save(&client, &options, file, &mut progress, run).await;
     progress.clear(run);
-    let (bytes, sha256) = saved?;
-    print(&path, bytes, sha256, run)
+    print(&path, saved?, run)
 }
 
-/// Streams the snapshot into the file. Returns its length and its SHA-256.
+/// Streams the snapshot into the file.
 async fn save(
     client: &Client,
     options: &CallOptions,
     mut file: PartFile,
     progress: &mut Progress,
     run: &mut Run<'_>,
-) -> Result<(u64, String), CliError> {
+) -> Result<Saved, CliError> {
     let mut parts = client.snapshot(options).await?;
     let mut hash = Sha256::new();
     while let Some(part) = parts.next().await? {
@@ -57,14 +72,24 @@ async fn save(
         progress.show(run, || format!("{} of {}", size(received), size(total)));
     }
     file.finish()?;
-    Ok((parts.total(), Hex(&hash.finalize()).to_string()))
+    let (bytes, sha256) = (parts.total(), Hex(&hash.finalize()).to_string());
+    Ok(Saved { bytes, sha256, cover: parts.cover().cloned() })
 }
 
-fn print(path: &Path, bytes: u64, sha256: String, run: &mut Run<'_>) -> Result<(), CliError> {
+fn print(path: &Path, saved: Saved, run: &mut Run<'_>) -> Result<(), CliError> {
+    let Saved { bytes, sha256, cover } = saved;
     let file = path.display().to_string();
+    if let Some(cover) = cover.as_ref().filter(|cover| !cover.missing.is_empty()) {
+        let missing = cover.missing.join(", ");
+        run.note(&format!(
+            "could not ask {missing}: what only they have of eventual keyspaces is not in {file}"
+        ));
+    }
     match run.form {
         Form::Json | Form::JsonLines => {
-            json_line(run.out(), &SavedJson { schema: SCHEMA, file, bytes, sha256 })?;
+            let eventual =
+                cover.map(|v1::SnapshotCover { covered, missing }| CoverJson { covered, missing });
+            json_line(run.out(), &SavedJson { schema: SCHEMA, file, bytes, sha256, eventual })?;
         }
         Form::People => {
             writeln!(run.out(), "saved {file}  {}  sha256 {sha256}", size(bytes))?;

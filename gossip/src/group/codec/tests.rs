@@ -110,6 +110,8 @@ fn messages() -> Vec<Message> {
         Message::Read { id: 4, epoch: 7, range: from },
         Message::Answer { id: 4, epoch: 7, told: Err(Unread::Recovering) },
         Message::Answer { id: 4, epoch: 7, told: Ok(told()) },
+        Message::Standing { id: 300 },
+        Message::Stands { id: 300, is_whole: true },
     ]
 }
 

@@ -59,8 +59,13 @@ pub(super) fn configuration(others: &BTreeSet<NodeId>, epoch: u64) -> Configurat
 
 impl Cluster {
     pub(super) fn new(seed: u64, size: usize) -> Self {
+        Self::begun_with(&BTreeMap::new(), seed, size)
+    }
+
+    /// One whose members all begin with this disk.
+    pub(super) fn begun_with(disk: &BTreeMap<Bytes, Bytes>, seed: u64, size: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let members = (0..size).map(|_| member(BTreeMap::new(), &mut rng)).collect();
+        let members = (0..size).map(|_| member(disk.clone(), &mut rng)).collect();
         let mut cluster = Self {
             rng,
             now_ms: 0,

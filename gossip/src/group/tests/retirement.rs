@@ -149,6 +149,7 @@ fn who_does_not_know_that_an_actor_retires_is_waited_for() {
 #[test]
 fn late_mail_of_an_actor_that_retires_is_left_to_sessions() {
     let mut cluster = Cluster::new(14, 2);
+    cluster.run_ms(5_000);
     cluster.write(0, "k", put("v"), 1);
     let former = cluster.group(0).replica().state().actor().unwrap();
     let actors = [former].into();

@@ -24,7 +24,7 @@ pub use secrets::SecretRecords;
 pub(super) use secrets::record;
 
 use proto::log::{Command, WriteOutcome, command::Body};
-use proto::{Code, Failure, LogIndex, NodeId, Revision, Term, log, v1};
+use proto::{Code, Failure, LogIndex, NodeId, Revision, Term, log};
 use storage::state::StateError;
 
 use crate::replication::raft::{StateMachine, Unread};
@@ -59,14 +59,6 @@ impl Catalogue {
             secrets: SecretRecords::default(),
             actors: Actors::default(),
         }
-    }
-
-    /// Makes it hold these keyspaces, which a restored cluster begins with; `next` is the id of the
-    /// next one.
-    #[must_use]
-    pub fn with_keyspaces(mut self, keyspaces: Vec<v1::Keyspace>, next: u64) -> Self {
-        self.keyspaces = Keyspaces::restored(keyspaces, next);
-        self
     }
 
     /// Who belongs to the cluster.

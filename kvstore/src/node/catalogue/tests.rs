@@ -1,6 +1,7 @@
 use consensus::{GroupStatus, Role};
 use proto::log::change_member::Kind;
 use proto::log::put_keyspace::Step;
+use proto::v1;
 use proto::v1::keyspace::{self, State};
 
 use super::*;

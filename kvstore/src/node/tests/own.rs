@@ -314,7 +314,8 @@ fn a_recovery_is_about_the_data_and_not_about_items() {
         let (data_dir, scratch) = (dir.path().to_owned(), dir.path().join("recovering"));
         let (disk, wal, founding) = (Arc::clone(&disk), files.wal.clone(), founding.clone());
         let to = dir.path().join(to);
-        let says = Salvage { disk, data_dir, scratch, wal, founding }.export(&to).unwrap();
+        let name = "n1".to_owned();
+        let says = Salvage { disk, data_dir, scratch, wal, founding, name }.export(&to).unwrap();
         (says, keys_in(&to))
     };
     let (says, keys) = salvage("whole.exp");

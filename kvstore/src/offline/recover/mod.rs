@@ -14,6 +14,7 @@
 //! starts until the command was repeated.
 
 mod archive;
+mod eventual;
 mod salvage;
 
 pub use salvage::Salvage;
@@ -100,6 +101,7 @@ fn write_export(
         scratch: data_dir.join(SCRATCH),
         wal: WalOptions::new(formed.cluster),
         founding,
+        name: name.clone(),
     };
     let found = salvage.export(&data_dir.join(RECOVERED))?;
     // Read it whole before anything is moved.
@@ -146,7 +148,7 @@ const BEGUN_BEFORE: &str =
 const WARNING: &str = "this is the last resort when a majority of the nodes is lost for good. It \
     makes a new cluster of what this one node holds. Whatever no majority had confirmed may be lost \
     or kept: writes that were answered with \"unknown\", and, if this node was behind, writes that \
-    were acknowledged. Prefer a newer backup or a node with a higher `applied`. Every other node of \
+    were acknowledged. Of eventual keyspaces it has what this node had heard of. Prefer a newer backup or a node with a higher `applied`. Every other node of \
     the old cluster has to stay stopped for ever. The node's own files are kept in \
     before-recover-N/. It needs as much free space as the node's files take";
 

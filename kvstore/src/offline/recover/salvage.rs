@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proto::{Code, Failure, GroupId, LogIndex, log};
+use proto::{Code, Failure, GroupId, LogIndex, Term, log};
 use storage::disk::Disk;
 use storage::export::{self, ExportFile, ExportHeader, ExportWriter};
 use storage::mvcc::{ExportProgress, Machine, MachineOptions};
 use storage::state::StateError;
 use storage::wal::{RecoveredGroup, Wal, WalError, WalOptions};
 
+use super::eventual::Eventual;
 use crate::durable::{
     Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs, StateDirs,
 };
@@ -23,8 +24,8 @@ const COPIED: [&str; 4] = ["wal", "wal.new", "state", "exports"];
 
 /// A node's files, and where a copy of them can be worked on.
 ///
-/// The node's own log, group 2, is not recovered: what it holds is about members and actors of the old cluster,
-/// and the new one begins with nothing in it, as after the loss of the disk.
+/// Where the log can be read, up to its end or its damage, what the node's own log holds of eventual keyspaces is kept as
+/// well, as by a backup. A state or an export of the data group alone says nothing of them.
 #[derive(Debug)]
 pub struct Salvage {
     /// The disk they are on.
@@ -37,6 +38,8 @@ pub struct Salvage {
     pub wal: WalOptions,
     /// What the node formed with.
     pub founding: Founding,
+    /// The node's name.
+    pub name: String,
 }
 
 /// The whole log was applied.
@@ -45,6 +48,7 @@ struct Whole {
     conf: (log::ConfState, u64),
     epoch: u64,
     commit: LogIndex,
+    eventual: Option<Eventual>,
 }
 
 /// The best there is without the log.
@@ -93,10 +97,10 @@ impl Salvage {
                 let whole = self.apply_all(&files, ready)?;
                 let index = whole.machine.applied();
                 let beyond = index.get().saturating_sub(whole.commit.get());
-                self.write(whole, to)?;
+                let more = self.write(whole, to)?;
                 Ok(format!(
                     "the log is whole: everything up to index {index} is kept; of that, the last \
-                     {beyond} entries were not known to be confirmed by a majority\n"
+                     {beyond} entries were not known to be confirmed by a majority\n{more}"
                 ))
             }
             Ok(Opened::Damaged(damage)) => {
@@ -131,8 +135,10 @@ impl Salvage {
         let least = resort.as_ref().map_or(LogIndex(0), Resort::index);
         if let Some(whole) = prefix.filter(|whole| whole.machine.applied() > least) {
             let index = whole.machine.applied();
-            self.write(whole, to)?;
-            return Ok(format!("{why}\neverything before it, up to index {index}, is kept\n"));
+            let more = self.write(whole, to)?;
+            return Ok(format!(
+                "{why}\neverything before it, up to index {index}, is kept\n{more}"
+            ));
         }
         match resort {
             Some(Resort::Export(file)) => {
@@ -154,6 +160,7 @@ impl Salvage {
                     epoch,
                     commit: applied,
                     machine: fresh,
+                    eventual: None,
                 };
                 self.write(whole, to)?;
                 Ok(format!("{why}\nthe state that was written last holds index {applied}\n"))
@@ -192,6 +199,10 @@ impl Salvage {
     fn apply_all(&self, files: &DataFiles, ready: Ready) -> Result<Whole, OfflineError> {
         let Ready { start, epoch, commit, .. } = ready;
         let mut groups = start.recovered.groups;
+        let meta = groups.remove(&GroupId::META).unwrap_or_else(RecoveredGroup::default);
+        let own_dir = start.own.group.state_dir.clone();
+        let eventual = Eventual::of(start.catalogue, &meta, start.own)
+            .map_err(|source| self.state_error(&own_dir, source))?;
         let found = groups.remove(&GroupId::DATA).unwrap_or_else(RecoveredGroup::default);
         let state = |source| self.state_error(&found.state_dir, source);
         let mut next = start.machine.applied().get() + 1;
@@ -206,44 +217,36 @@ impl Salvage {
         }
         replayer.checkpoint().map_err(state)?;
         let conf = (replayer.conf().0.clone(), replayer.conf().1);
-        Ok(Whole { machine: replayer.finish(), conf, epoch, commit })
+        Ok(Whole { machine: replayer.finish(), conf, epoch, commit, eventual })
     }
 
-    /// Exports what a machine holds in its store.
-    fn write(&self, whole: Whole, to: &Path) -> Result<(), OfflineError> {
-        let Whole { mut machine, conf, epoch, .. } = whole;
-        let Some(mut job) = machine.begin_export() else {
-            let subject = format!("data_dir {}", self.data_dir.display());
-            let why = "its log and its state are whole, and hold nothing".to_owned();
-            return Err(ServerError::Failure(Failure::new(Code::DataLost, subject, why)).into());
-        };
+    /// Exports what is there; a backup of all groups where there are eventual keyspaces. Says in a line what is kept of these.
+    fn write(&self, whole: Whole, to: &Path) -> Result<String, OfflineError> {
+        let Whole { mut machine, conf, epoch, eventual, .. } = whole;
         let header = ExportHeader {
             cluster: self.wal.cluster,
             epoch,
             group: GroupId::DATA,
-            index: job.index(),
-            term: job.term(),
+            index: LogIndex(0),
+            term: Term(0),
             conf_state: conf.0,
             change: conf.1,
         };
-        let failed = |error| OfflineError::export(to, &error);
-        let mut writer =
-            ExportWriter::create(Arc::clone(&self.disk), to, header).map_err(failed)?;
-        let store = machine.store();
-        loop {
-            let step = job.step(&*store, &mut |record| writer.push(record));
-            let progress = step.map_err(|error| {
-                let source = io::Error::other(error.to_string());
-                OfflineError::from(ServerError::System { what: "write an export", source })
-            })?;
-            match progress {
-                ExportProgress::Continue => {}
-                ExportProgress::Done => break,
-            }
+        let Some(file) = export_machine(&self.disk, &mut machine, header, to)? else {
+            let subject = format!("data_dir {}", self.data_dir.display());
+            let why = "its log and its state are whole, and hold nothing".to_owned();
+            return Err(ServerError::Failure(Failure::new(Code::DataLost, subject, why)).into());
+        };
+        let Some(eventual) = eventual else { return Ok(String::new()) };
+        // The parts lie in the copy, which is removed.
+        let copy = || OfflineError::io("copy an export to", &self.scratch);
+        let data = seed_file::copy(&*self.disk, &file.path, &self.scratch).map_err(copy())?;
+        let data = ExportFile { path: data, ..file };
+        let (says, is_whole) = eventual.write(&self.disk, &self.name, &data, to)?;
+        if !is_whole {
+            tracing::warn!("{}", says.trim_end());
         }
-        writer.finish().map_err(failed)?;
-        machine.end_export();
-        Ok(())
+        Ok(says)
     }
 
     /// The newest of the state directories and exports that verify, and the data epoch by any export.
@@ -326,6 +329,34 @@ impl Salvage {
     fn state_error(&self, name: &str, source: StateError) -> OfflineError {
         ServerError::from(OpenError::State { name: name.to_owned(), source }).into()
     }
+}
+
+/// Exports what a machine holds in its store, as of where that is; `None` where it holds nothing.
+pub(super) fn export_machine(
+    disk: &Arc<dyn Disk>,
+    machine: &mut Machine,
+    header: ExportHeader,
+    to: &Path,
+) -> Result<Option<ExportFile>, OfflineError> {
+    let Some(mut job) = machine.begin_export() else { return Ok(None) };
+    let header = ExportHeader { index: job.index(), term: job.term(), ..header };
+    let failed = |error| OfflineError::export(to, &error);
+    let mut writer = ExportWriter::create(Arc::clone(disk), to, header).map_err(failed)?;
+    let store = machine.store();
+    loop {
+        let step = job.step(&*store, &mut |record| writer.push(record));
+        let progress = step.map_err(|error| {
+            let source = io::Error::other(error.to_string());
+            OfflineError::from(ServerError::System { what: "write an export", source })
+        })?;
+        match progress {
+            ExportProgress::Continue => {}
+            ExportProgress::Done => break,
+        }
+    }
+    let file = writer.finish().map_err(failed)?;
+    machine.end_export();
+    Ok(Some(file))
 }
 
 /// Whether a state directory of this name is one of the data group.

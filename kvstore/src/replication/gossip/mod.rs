@@ -19,6 +19,7 @@
 
 mod actors;
 mod alive;
+mod cut;
 mod gate;
 mod held;
 mod keyspaces;
@@ -59,6 +60,7 @@ use super::{Outbox, Read, Replication, Submission};
 use crate::node::{GossipSummary, RequestId, Ticket, Ticks};
 
 pub use self::actors::{ActorCounts, CataloguedActors};
+pub use self::cut::goes_along;
 pub use self::keyspaces::CataloguedKeyspaces;
 
 /// Who this replica is.

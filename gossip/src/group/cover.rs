@@ -1,0 +1,178 @@
+//! Bringing this member up to all others: what a backup needs before it takes a cut.
+//!
+//! ```text
+//! R -> S   Standing    has S lost anything?
+//! S -> R   Stands      whether it has
+//! R -> S   Hello       a session, as in any exchange
+//! ```
+//!
+//! What a member had acknowledged before [`Group::cover`] was called is here once a session with it has closed that
+//! began afterwards, or once it has answered the Hello of such a session that both have the same. A Hello that it sent by
+//! itself may have been on its way for long, and says nothing.
+//!
+//! What a majority had made durable is here once a majority is covered of which each had lost nothing when the
+//! session with it began. One that began without data and has not met all others had perhaps acknowledged a write that
+//! it lacks now. A member that loses its data starts anew, and its link breaks; then it is asked again.
+
+use proto::NodeId;
+
+use super::Group;
+use super::configuration::Configuration;
+use super::message::{Message, Turn};
+
+/// Milliseconds before a member is asked again who did not answer, or whose session did not close.
+const AGAIN_MS: u64 = 200;
+
+/// How far another member has told this one what it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Covering {
+    /// It has not said whether it has lost anything.
+    #[default]
+    Unknown,
+    /// It has said so.
+    Known { is_whole: bool },
+    /// This session is to bring it all.
+    Asked { session: u64, is_whole: bool },
+    /// All that it had is here.
+    Covered { is_whole: bool },
+}
+
+impl Covering {
+    const fn is_over(self) -> bool {
+        matches!(self, Self::Covered { .. })
+    }
+
+    /// The link is down: who it is when it comes back is not known.
+    pub(super) const fn unlinked(self) -> Self {
+        if self.is_over() { self } else { Self::Unknown }
+    }
+}
+
+/// The last call of [`Group::cover`].
+#[derive(Debug, Default)]
+pub(super) struct Cover {
+    /// Names it.
+    id: u64,
+    /// It goes on, and who is not covered is asked again at this time.
+    next_ms: Option<u64>,
+    /// Who counted when it began.
+    of: Configuration,
+}
+
+impl Cover {
+    pub(super) fn starting(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+}
+
+impl Group {
+    /// Begins to bring this member up to every other one that has a link; [`Group::awaits_cover`] says until when.
+    /// What an earlier call has begun counts no more.
+    pub fn cover(&mut self) {
+        let (id, next_ms) = (self.cover.id + 1, Some(self.now_ms));
+        self.cover = Cover { id, next_ms, of: self.configuration.clone() };
+        for member in self.members.values_mut() {
+            member.covering = Covering::Unknown;
+        }
+        self.go_on_covering();
+    }
+
+    /// Whether some member that has a link is not covered yet.
+    #[must_use]
+    pub fn awaits_cover(&self) -> bool {
+        let mut others = self.members.values();
+        self.cover.next_ms.is_some()
+            && others.any(|member| member.is_linked && !member.covering.is_over())
+    }
+
+    /// The other members of which this one has all that they had at the last call of [`Group::cover`].
+    #[must_use]
+    pub fn covered_members(&self) -> Vec<NodeId> {
+        let covered = self.members.iter().filter(|(_, member)| member.covering.is_over());
+        covered.map(|(node, _)| *node).collect()
+    }
+
+    /// Whether this member has what any majority had made durable before the last call of [`Group::cover`].
+    #[must_use]
+    pub fn covers_majority(&self) -> bool {
+        let of = &self.cover.of;
+        let is_whole = |node: &&NodeId| {
+            let member = self.members.get(*node);
+            member.is_some_and(|member| member.covering == Covering::Covered { is_whole: true })
+        };
+        let own = of.counts_itself && self.is_whole();
+        of.others.iter().filter(is_whole).count() + usize::from(own) >= of.majority()
+    }
+
+    /// Whether this member has lost nothing that it does not know of.
+    fn is_whole(&self) -> bool {
+        !self.is_recovering && self.replica.damage().is_empty()
+    }
+
+    /// Asks those that are not covered and not asked.
+    pub(super) fn go_on_covering(&mut self) {
+        if self.cover.next_ms.is_none_or(|next_ms| self.now_ms < next_ms) {
+            return;
+        }
+        if !self.awaits_cover() {
+            self.cover.next_ms = None;
+            return;
+        }
+        self.cover.next_ms = Some(self.now_ms + AGAIN_MS);
+        let linked: Vec<NodeId> = self.linked().collect();
+        for node in linked {
+            self.cover_member(node);
+        }
+    }
+
+    /// Takes the next step with a member, unless one is under way.
+    fn cover_member(&mut self, node: NodeId) {
+        let Some(member) = self.members.get(&node) else { return };
+        let asking = self.asking.get(&node).map(super::Asking::session);
+        let is_whole = match member.covering {
+            Covering::Unknown => return self.send(node, Message::Standing { id: self.cover.id }),
+            Covering::Known { is_whole } => is_whole,
+            Covering::Asked { session, is_whole } if asking != Some(session) => is_whole,
+            Covering::Asked { .. } | Covering::Covered { .. } => return,
+        };
+        // As for other exchanges: one that closes while whole keys are told might make that void.
+        if self.serves_flagged() {
+            return;
+        }
+        self.counts.exchanges += 1;
+        let session = self.ask(node, Turn::Ask);
+        self.set_covering(node, Covering::Asked { session, is_whole });
+    }
+
+    fn set_covering(&mut self, node: NodeId, covering: Covering) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.covering = covering;
+        }
+    }
+
+    /// A member asks whether this one has lost anything.
+    pub(super) fn asked_for_standing(&mut self, from: NodeId, id: u64) {
+        let is_whole = self.is_whole();
+        self.send(from, Message::Stands { id, is_whole });
+    }
+
+    /// A member says whether it has lost anything.
+    pub(super) fn stands(&mut self, from: NodeId, id: u64, is_whole: bool) {
+        let is_open = id == self.cover.id && self.cover.next_ms.is_some();
+        let covering = self.members.get(&from).map(|member| member.covering);
+        if is_open && covering == Some(Covering::Unknown) {
+            self.set_covering(from, Covering::Known { is_whole });
+            self.cover_member(from);
+        }
+    }
+
+    /// A session with a member has closed here, or it has answered its Hello that both have the same.
+    pub(super) fn covered_by(&mut self, node: NodeId, session: u64) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        if let Covering::Asked { session: asked, is_whole } = member.covering
+            && asked == session
+        {
+            member.covering = Covering::Covered { is_whole };
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub(crate) use dirty::Dirty;
 use bytes::Bytes;
 use proto::limits::ITEM_VALUE_BYTES_MAX;
 
-use crate::clock::{Clock, FoldNumber};
+use crate::clock::{Clock, Fold, FoldNumber};
 use crate::error::DecodeError;
 
 /// Values of more bytes are items of their own, so that an entry is not large when another of its
@@ -70,6 +70,13 @@ pub fn names_own_actor(key: &Bytes) -> bool {
 #[must_use]
 pub fn is_item(key: &Bytes) -> bool {
     codec::about(key).is_some()
+}
+
+/// The fold that an item says, if it says one.
+#[must_use]
+pub fn fold_of(key: &Bytes, value: &[u8]) -> Option<Fold> {
+    let Some(codec::About::Fold(number)) = codec::about(key) else { return None };
+    codec::read_fold(number, value).ok()
 }
 
 /// What a replica has that has seen nothing at all.

@@ -53,7 +53,7 @@ impl DataFiles {
         let mut catalogue = SeedCatalogue::of(disk, &backup)?;
         self.plant_data(&mut reader, header.clone(), &mut catalogue)?;
         let mut states = first_states(founding);
-        if let Some(own) = seed_own::plant(&self.disk, &backup, &dir, &header)? {
+        if let Some(own) = seed_own::plant(&self.disk, &backup, &dir, &header, &mut catalogue)? {
             states.insert(GroupId::EVENTUAL, own);
         }
         let header =

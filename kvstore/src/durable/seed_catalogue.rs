@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gossip::clock::Fold;
 use proto::log::export_record::Body;
 use proto::v1::keyspace::{Kind, State};
 use proto::{GroupId, NodeId, log, v1};
@@ -94,6 +95,16 @@ impl SeedCatalogue {
         None
     }
 
+    /// Takes a fold that the cut of the eventual keyspaces knows; they come in the order of their numbers. A recovery may
+    /// find no catalogue, or an older one, and each number is given once.
+    pub(super) fn take_fold(&mut self, fold: &Fold) {
+        let folded = &mut self.state.actors.get_or_insert_default().folded;
+        if usize::try_from(fold.number.0).is_ok_and(|number| number == folded.len() + 1) {
+            let actor = fold.actor.as_bytes().to_vec().into();
+            folded.push(log::ActorEnd { actor, round: 0, last: fold.last });
+        }
+    }
+
     /// The catalogue of a cluster of these members.
     pub(super) fn finish(mut self, members: &[(NodeId, String)]) -> log::CatalogueState {
         for (id, keyspace) in &mut self.keyspaces {
@@ -109,6 +120,9 @@ impl SeedCatalogue {
         self.unsettled.retain(|id| self.keyspaces.contains_key(id));
         self.state.keyspaces = self.keyspaces.into_values().collect();
         self.state.unsettled = self.unsettled.into_iter().collect();
+        // What the old members said of actors that retire counts no more.
+        let actors = self.state.actors.take();
+        let actors = actors.map(|actors| log::ActorsState { retiring: Vec::new(), ..actors });
         log::CatalogueState {
             members: Catalogue::formed(members).export().members,
             change: 0,
@@ -116,6 +130,7 @@ impl SeedCatalogue {
             leaving: None,
             removed: Vec::new(),
             secrets: Vec::new(),
+            actors,
             ..self.state
         }
     }
@@ -123,6 +138,9 @@ impl SeedCatalogue {
 
 #[cfg(test)]
 mod tests {
+    use gossip::ActorId;
+    use gossip::clock::FoldNumber;
+
     use super::*;
 
     fn keyspace(id: u64, name: &str, kind: Kind) -> v1::Keyspace {
@@ -143,6 +161,10 @@ mod tests {
     fn closed(id: u64) -> log::KeyspaceState {
         let descriptor = Some(v1::Keyspace { id, ..v1::Keyspace::default() });
         log::KeyspaceState { descriptor, closed: true, ..log::KeyspaceState::default() }
+    }
+
+    fn end(number: u8) -> log::ActorEnd {
+        log::ActorEnd { actor: vec![number; 16].into(), round: 1, last: 2 }
     }
 
     fn seed(keyspaces: &[v1::Keyspace], next_keyspace: u64) -> SeedCatalogue {
@@ -244,6 +266,11 @@ mod tests {
             removed: vec![4],
             unsettled: vec![1],
             secrets: vec![log::SecretRecord { number: 1, ..log::SecretRecord::default() }],
+            actors: Some(log::ActorsState {
+                round: 3,
+                retiring: vec![end(7)],
+                folded: vec![end(8)],
+            }),
         };
         let mut begun = SeedCatalogue::with(old.clone());
         begun.take(&held(linearizable(1, "default")));
@@ -255,8 +282,29 @@ mod tests {
             leaving: None,
             removed: vec![],
             secrets: vec![],
+            actors: Some(log::ActorsState { round: 3, retiring: vec![], folded: vec![end(8)] }),
             ..old
         };
         assert_eq!(begun.finish(&new), expected);
+    }
+
+    #[test]
+    fn numbers_of_folds_that_the_cut_knows_are_not_given_again() {
+        let folded = vec![end(1)];
+        let actors = Some(log::ActorsState { round: 1, retiring: vec![], folded });
+        for (actors, first) in [(None, 1), (actors, 2)] {
+            let mut seed =
+                SeedCatalogue::with(log::CatalogueState { actors, ..Default::default() });
+            for number in 1..=3_u8 {
+                let actor = ActorId::from_bytes([number; 16]);
+                let number = FoldNumber(number.into());
+                seed.take_fold(&Fold { number, actor, last: 5 });
+            }
+            let folded = seed.finish(&[(NodeId(7), "n1".into())]).actors.unwrap().folded;
+            let lasts: Vec<u64> = folded.iter().map(|end| end.last).collect();
+            assert_eq!(lasts[first - 1..], vec![5; 4 - first], "from {first} on");
+            let expected = (1..=3).map(|number| end(number).actor);
+            assert!(folded.iter().map(|end| end.actor.clone()).eq(expected));
+        }
     }
 }

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gossip::items::Item;
+use gossip::items::{Item, fold_of};
 use proto::log::export_record::Body;
 use proto::{GroupId, log};
 use storage::backup::BackupFile;
 use storage::disk::Disk;
 use storage::export::{self, ExportError, ExportHeader, ExportReader, ExportWriter};
 
+use super::seed_catalogue::SeedCatalogue;
 use crate::replication::gossip::goes_along;
 
 const GROUP: GroupId = GroupId::EVENTUAL;
@@ -32,15 +33,16 @@ struct LeftOut {
 }
 
 /// Writes the export with which the own log begins, if the backup holds a cut, and answers the state of the group in
-/// the log. `like` has what the exports of all groups have in common.
+/// the log. `like` has what the exports of all groups have in common; the catalogue is told of the folds of the cut.
 pub(super) fn plant(
     disk: &Arc<dyn Disk>,
     backup: &BackupFile,
     dir: &Path,
     like: &ExportHeader,
+    catalogue: &mut SeedCatalogue,
 ) -> Result<Option<log::GroupState>, ExportError> {
     let Some(mut reader) = backup.reader(disk.as_ref(), GROUP)? else { return Ok(None) };
-    let left_out = LeftOut::find(&mut reader)?;
+    let left_out = LeftOut::find(&mut reader, catalogue)?;
     let Some(mut reader) = backup.reader(disk.as_ref(), GROUP)? else { return Ok(None) };
     let (index, term) = (reader.header().index, reader.header().term);
     let conf_state = log::ConfState::default();
@@ -66,10 +68,13 @@ pub(super) fn plant(
 }
 
 impl LeftOut {
-    fn find(reader: &mut ExportReader) -> Result<Self, ExportError> {
+    fn find(reader: &mut ExportReader, catalogue: &mut SeedCatalogue) -> Result<Self, ExportError> {
         let mut found = Self::default();
         while let Some(record) = reader.next()? {
             let Some(Body::Version(version)) = record.body else { continue };
+            if let Some(fold) = fold_of(&version.key, &version.value) {
+                catalogue.take_fold(&fold);
+            }
             if goes_along(&version.key) {
                 found.some_stay = true;
             } else {

@@ -37,7 +37,7 @@ impl Follower {
         if !matches!(meeting, Meeting::Same | Meeting::Differs) {
             return Err(comparison.difference("meeting", format!("{meeting:?}")));
         }
-        let serving = Serving::begin(sender, &hello);
+        let serving = Serving::begin(sender, &hello, 0);
         comparison.same("flag of a session", &serving.is_flagged(), &flagged)?;
         let taking = Taking::begin(receiver, self.sessions);
         self.links[usize::from(slot)] = Some(Link { from, to, serving, taking });

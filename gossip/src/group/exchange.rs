@@ -198,7 +198,7 @@ impl Group {
     fn begin_serving(&mut self, to: NodeId, hello: &Hello) {
         let served = Served {
             session: hello.session,
-            serving: Serving::begin(&self.replica, hello),
+            serving: Serving::begin(&self.replica, hello, self.rng.random()),
             untaken: VecDeque::new(),
             tells: 0,
             is_walked: false,

@@ -41,9 +41,10 @@ pub struct Serving {
 
 impl Serving {
     /// Fixes the position of a session for the replica that said this Hello. Only after a
-    /// [`meet`](super::meet) that found nothing wrong.
+    /// [`meet`](super::meet) that found nothing wrong. The parts are numbered from `first` on, which has to be another one
+    /// each time: a Hello that comes twice is served twice, and the end of the one is not that of the other.
     #[must_use]
-    pub fn begin(replica: &Replica, hello: &Hello) -> Self {
+    pub fn begin(replica: &Replica, hello: &Hello, first: u32) -> Self {
         let state = replica.state();
         let dots = state.stored_beyond(&hello.clock);
         let key_of = |dot: Dot| {
@@ -52,7 +53,7 @@ impl Serving {
         };
         let mut serving = Self {
             session: hello.session,
-            number: 0,
+            number: first.into(),
             receiver: hello.clock.clone(),
             folds: hello.folds,
             clock: state.clock().clone(),

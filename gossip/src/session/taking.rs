@@ -65,7 +65,8 @@ pub struct Taking {
     clock: Clock,
     /// What came in this session, and what the sender said to have.
     came: BTreeSet<Dot>,
-    expected: u64,
+    /// The number of the next part, once the opening has come.
+    expected: Option<u64>,
     is_flagged: bool,
     is_walked: bool,
     is_ended: bool,
@@ -83,7 +84,7 @@ impl Taking {
             actor: replica.state().actor(),
             clock: replica.state().clock().clone(),
             came: BTreeSet::new(),
-            expected: 0,
+            expected: None,
             is_flagged: false,
             is_walked: false,
             is_ended: false,
@@ -110,10 +111,14 @@ impl Taking {
         if part.session != self.session || self.is_ended {
             return taken;
         }
-        if part.number != self.expected {
+        let is_next = match self.expected {
+            None => matches!(part.body, PartBody::Opening { .. }),
+            Some(expected) => part.number == expected,
+        };
+        if !is_next {
             self.broken.get_or_insert(NotClosed::PartLost);
         }
-        self.expected = part.number + 1;
+        self.expected = part.number.checked_add(1);
         match part.body {
             PartBody::Opening { is_flagged } => self.is_flagged = is_flagged,
             PartBody::Records(records) => self.apply(replica, &records, &mut taken),

@@ -37,7 +37,7 @@ fn hello(replica: &Replica) -> Hello {
 }
 
 fn begin(from: &Replica, to: &Replica) -> (Serving, Taking) {
-    (Serving::begin(from, &hello(to)), Taking::begin(to, 7))
+    (Serving::begin(from, &hello(to), 0), Taking::begin(to, 7))
 }
 
 /// Runs a session to its end, without a walk.
@@ -70,6 +70,27 @@ fn a_session_brings_all_that_is_missing_and_the_next_one_nothing() {
         PartBody::Opening { is_flagged: false }
     ));
     assert!(matches!(serving.next(&a, 1).unwrap().what.body, PartBody::End { .. }));
+}
+
+/// A Hello that comes twice is served twice, and the end of the second says what only its own records have brought.
+#[test]
+fn the_end_of_another_serving_closes_nothing() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    put(&mut a, "k", value());
+    let said = hello(&b);
+    let mut taking = Taking::begin(&b, 7);
+    let mut first = Serving::begin(&a, &said, 10);
+    for _ in ["opening", "k"] {
+        assert!(taking.take(&mut b, first.next(&a, 1).unwrap().what).ended.is_none());
+    }
+    put(&mut a, "l", value());
+    let mut second = Serving::begin(&a, &said, 500);
+    let lost: Vec<Part> = (0..3).map(|_| second.next(&a, 1).unwrap().what).collect();
+    assert!(lost.iter().all(|part| !matches!(part.body, PartBody::End { .. })));
+    let end = second.next(&a, 1).unwrap().what;
+    let ended = taking.take(&mut b, end).ended;
+    assert_eq!(ended, Some(Ended::NotClosed(NotClosed::PartLost)));
+    assert!(!b.state().clock().covers(a.state().clock()));
 }
 
 #[test]
@@ -397,7 +418,7 @@ fn what_leaves_says_what_has_to_be_durable_before() {
     assert!(written.after > before && written.after == a.position());
     assert_eq!(Hello::of(&a, 7, 1, Vec::new()).after, written.after);
     assert_eq!(a.token(&key("k")).after, written.after);
-    let mut serving = Serving::begin(&a, &hello(&b));
+    let mut serving = Serving::begin(&a, &hello(&b), 0);
     assert_eq!(serving.next(&a, 1).unwrap().after, written.after);
     // The position of a part is that of the moment when it was read.
     let later = a.write(&write, &mut Hlc::default(), 1).unwrap();

@@ -211,7 +211,7 @@ impl Cluster {
         let hello = Hello::decode(&bytes, sender.state().folds()).unwrap();
         let meeting = meet(sender, 1, &hello);
         assert!(matches!(meeting, Meeting::Same | Meeting::Differs), "{meeting:?}");
-        let serving = Serving::begin(sender, &hello);
+        let serving = Serving::begin(sender, &hello, 0);
         let taking = Taking::begin(receiver, number);
         self.seen.flagged += usize::from(serving.is_flagged());
         let incarnation = self.members[from].incarnation;

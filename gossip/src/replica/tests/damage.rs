@@ -9,7 +9,7 @@ fn hello(replica: &Replica) -> Hello {
 
 /// A session in which the receiver asks for these keys.
 fn session(from: &Replica, to: &mut Replica, asked: &[&EntryKey]) -> Ended {
-    let mut serving = Serving::begin(from, &hello(to));
+    let mut serving = Serving::begin(from, &hello(to), 0);
     let mut taking = Taking::begin(to, 7);
     for key in asked {
         serving.tell(key);

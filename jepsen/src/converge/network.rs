@@ -55,15 +55,27 @@ impl<T: Clone> Network<T> {
     /// Two members lose their link.
     pub fn cut(&mut self, one: usize, other: usize) {
         self.cut.insert(pair(one, other));
-        let cut = &self.cut;
-        let (left, past) = std::mem::take(&mut self.on_way)
-            .into_iter()
-            .partition::<Vec<_>, _>(|sent| !cut.contains(&pair(sent.from, sent.to)));
+        self.keep_back(|sent| pair(sent.from, sent.to) == pair(one, other));
+    }
+
+    /// What a member has said and nobody heard yet may still arrive, long after.
+    pub fn keep_back_from(&mut self, at: usize) {
+        self.keep_back(|sent| sent.from == at);
+    }
+
+    fn keep_back(&mut self, is_late: impl Fn(&Sent<T>) -> bool) {
+        let on_way = std::mem::take(&mut self.on_way).into_iter();
+        let (past, left) = on_way.partition::<Vec<_>, _>(is_late);
         self.on_way = left;
         self.past.extend(past);
         while self.past.len() > PAST_MAX {
             self.past.pop_front();
         }
+    }
+
+    /// How many messages of long ago there are.
+    pub fn past(&self) -> usize {
+        self.past.len()
     }
 
     /// All have links with all.

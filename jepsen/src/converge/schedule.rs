@@ -50,8 +50,8 @@ pub enum Step {
     Mend,
     /// A member is killed, and starts from its disk.
     Restart { at: usize },
-    /// A member is killed, and starts with an empty disk.
-    LoseDisk { at: usize },
+    /// A member is killed, and starts with an empty disk. It may have written to a key just before, which nobody has heard of.
+    LoseDisk { at: usize, last: Option<usize> },
     /// Somebody copies a member's disk.
     CopyDisk { at: usize },
     /// A member is killed, and starts from the copy of its disk.
@@ -158,7 +158,7 @@ impl Schedule {
             }
             6 => Step::Mend,
             7 => Step::Restart { at },
-            8 => Step::LoseDisk { at },
+            8 => Step::LoseDisk { at, last: rng.random_bool(0.5).then_some(key) },
             9 => Step::CopyDisk { at },
             10 => Step::RollBack { at },
             11 => Step::FromThePast { pick: rng.random_range(0..1_000) },

@@ -111,7 +111,7 @@ impl TimeBased {
             Step::CutPair { one, other } => self.network.cut(one, other),
             Step::Mend => self.network.mend(),
             Step::Restart { .. } | Step::Decide { .. } | Step::Hear { .. } => {}
-            Step::LoseDisk { at } => self.nodes[at] = Node::default(),
+            Step::LoseDisk { at, .. } => self.nodes[at] = Node::default(),
             Step::CopyDisk { at } => self.copies[at] = Some(self.nodes[at].clone()),
             Step::RollBack { at } => {
                 if let Some(copy) = &self.copies[at] {

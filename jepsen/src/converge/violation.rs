@@ -19,6 +19,8 @@ pub enum Kind {
     NoAgreement,
     /// A former actor is still named in full, although all members have all of its writes.
     NotFolded,
+    /// A member does not understand a token that another one gave.
+    TokenUnknown,
     /// A member does not start from its own disk.
     NotStarted,
     /// The core found that something is wrong with itself.
@@ -37,6 +39,7 @@ impl Kind {
             Self::FromNowhere => "from-nowhere",
             Self::NoAgreement => "no-agreement",
             Self::NotFolded => "not-folded",
+            Self::TokenUnknown => "token-unknown",
             Self::NotStarted => "not-started",
             Self::Panicked => "panicked",
         }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gossip::Dot;
+use gossip::clock::Clock;
 use gossip::group::Need;
+use gossip::hlc::Stamp;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::{Basis, Write};
 use proto::NodeId;
@@ -41,7 +44,9 @@ pub struct Played {
 /// What a client remembers of a read.
 #[derive(Debug)]
 struct Memory {
-    basis: Basis,
+    /// The context, as it is in tokens: with the folds by their numbers that every member knows.
+    context: Vec<u8>,
+    stamp: Stamp,
     shown: BTreeSet<Dot>,
 }
 
@@ -156,7 +161,12 @@ impl<'a> World<'a> {
                 self.tamper(at);
                 self.restart(at)?;
             }
-            Step::LoseDisk { at } => {
+            Step::LoseDisk { at, last } => {
+                if let Some(key) = last {
+                    self.write(at, key, false, Over::Held, None)?;
+                    self.poll(at)?;
+                    self.network.keep_back_from(at);
+                }
                 self.counts.count(Event::DiskLost);
                 self.replace_disk(at, None)?;
             }
@@ -172,7 +182,7 @@ impl<'a> World<'a> {
                     self.replace_disk(at, Some(copy))?;
                 }
             }
-            Step::FromThePast { pick } => self.hear_replayed(pick),
+            Step::FromThePast { pick } => self.hear_replayed(pick)?,
             Step::Decide { at } => self.decide(at),
             Step::Hear { at } => self.hear(at),
         }
@@ -192,7 +202,7 @@ impl<'a> World<'a> {
             (Over::Nothing, _) => (Basis::Nothing, BTreeSet::new()),
             (Over::Seen, Some(memory)) => {
                 self.counts.count(Event::OverSeen);
-                (memory.basis.clone(), memory.shown.clone())
+                (self.seen(at, memory)?, memory.shown.clone())
             }
             (Over::Held | Over::Seen, _) => (Basis::Held, shown(&self.members[at].group, &name)),
         };
@@ -245,8 +255,18 @@ impl<'a> World<'a> {
             self.counts.count(Event::Sibling);
         }
         let token = group.replica().token(&name).what;
-        let basis = Basis::Seen { context: token.context, stamp: token.stamp };
-        self.memory.insert(key, Memory { basis, shown });
+        let context = token.context.encode(group.folds_everywhere());
+        self.memory.insert(key, Memory { context, stamp: token.stamp, shown });
+    }
+
+    /// What a token says at a member that may not be the one that gave it.
+    fn seen(&self, at: usize, memory: &Memory) -> Result<Basis, Violation> {
+        let folds = self.members[at].group.replica().state().folds();
+        let context = Clock::decode(&memory.context, folds).map_err(|why| {
+            let what = format!("member {} does not understand a token: {why}", node(at));
+            Violation::new(Kind::TokenUnknown, what)
+        })?;
+        Ok(Basis::Seen { context: Arc::new(context), stamp: memory.stamp })
     }
 
     fn run(&mut self, ms: u64) -> Result<(), Violation> {
@@ -296,11 +316,13 @@ impl<'a> World<'a> {
         self.members[sent.to].group.receive(node(sent.from), &sent.what);
     }
 
-    fn hear_replayed(&mut self, pick: usize) {
+    fn hear_replayed(&mut self, pick: usize) -> Result<(), Violation> {
         if let Some(sent) = self.network.replayed(pick) {
             self.counts.count(Event::MessageFromThePast);
             self.deliver(&sent);
+            self.settle()?;
         }
+        Ok(())
     }
 
     fn poll(&mut self, at: usize) -> Result<(), Violation> {
@@ -388,9 +410,9 @@ impl<'a> World<'a> {
         for at in 0..self.members.len() {
             self.restart(at)?;
         }
-        while let Some(sent) = self.network.replayed(0) {
-            self.deliver(&sent);
-            self.settle()?;
+        // The other half comes even later.
+        for _ in 0..self.network.past() / 2 {
+            self.hear_replayed(0)?;
         }
         let begin = self.now_ms;
         self.agree()?;
@@ -443,6 +465,10 @@ impl<'a> World<'a> {
             self.run(1_000)?;
             self.decide(0);
             (0..self.members.len()).for_each(|at| self.hear(at));
+            self.hear_replayed(0)?;
+        }
+        while self.network.past() > 0 {
+            self.hear_replayed(0)?;
         }
         for at in 0..self.members.len() {
             self.restart(at)?;

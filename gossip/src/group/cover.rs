@@ -66,7 +66,7 @@ impl Cover {
 }
 
 impl Group {
-    /// Begins to bring this member up to every other one that has a link; [`Group::awaits_cover`] says until when.
+    /// Begins to bring this member up to every other one that has a link; [`Group::is_covering`] says until when.
     /// What an earlier call has begun counts no more.
     pub fn cover(&mut self) {
         let (id, next_ms) = (self.cover.id + 1, Some(self.now_ms));
@@ -79,7 +79,7 @@ impl Group {
 
     /// Whether some member that has a link is not covered yet.
     #[must_use]
-    pub fn awaits_cover(&self) -> bool {
+    pub fn is_covering(&self) -> bool {
         let mut others = self.members.values();
         self.cover.next_ms.is_some()
             && others.any(|member| member.is_linked && !member.covering.is_over())
@@ -114,7 +114,7 @@ impl Group {
         if self.cover.next_ms.is_none_or(|next_ms| self.now_ms < next_ms) {
             return;
         }
-        if !self.awaits_cover() {
+        if !self.is_covering() {
             self.cover.next_ms = None;
             return;
         }

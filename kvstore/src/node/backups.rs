@@ -106,7 +106,7 @@ impl Node {
 
     /// Those for which the replica is brought up to the others, or has waited for long enough, go on.
     fn end_covering(&mut self) {
-        let is_covered = !self.eventual.awaits_cover();
+        let is_covered = !self.eventual.is_covering();
         let is_over = |stage: &Stage| matches!(stage, Stage::Covering(until) if is_covered || self.now >= *until);
         let over = self.backups.open.iter().filter(|(_, stage)| is_over(stage));
         let over: Vec<RequestId> = over.map(|(id, _)| *id).collect();

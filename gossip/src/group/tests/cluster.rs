@@ -16,6 +16,9 @@ use crate::tree::TreeKey;
 
 pub(super) const KEYSPACE: KeyspaceId = KeyspaceId(5);
 
+/// Messages: who sends, who is to hear it, what is said.
+pub(super) type Mail = Vec<(usize, usize, Bytes)>;
+
 /// Milliseconds that a poll covers.
 const STEP_MS: u64 = 50;
 
@@ -37,7 +40,7 @@ pub(super) struct Cluster {
     /// Pairs without a link, lower first.
     cut: BTreeSet<(usize, usize)>,
     /// On their way.
-    messages: Vec<(usize, usize, Bytes)>,
+    messages: Mail,
     /// Of a hundred messages so many are lost, so many doubled.
     lost: u32,
     doubled: u32,
@@ -300,7 +303,7 @@ impl Cluster {
     }
 
     /// What members say now does not arrive, so far.
-    pub(super) fn keep_back(&mut self) -> Vec<(usize, usize, Bytes)> {
+    pub(super) fn keep_back(&mut self) -> Mail {
         self.settle(0);
         std::mem::take(&mut self.messages)
     }

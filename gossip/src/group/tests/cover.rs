@@ -18,7 +18,7 @@ fn met(seed: u64) -> Cluster {
 fn cover_within(cluster: &mut Cluster, ms: u64) {
     const STEP_MS: u64 = 50;
     let mut steps = 0..ms / STEP_MS;
-    while cluster.group(0).awaits_cover() && steps.next().is_some() {
+    while cluster.group(0).is_covering() && steps.next().is_some() {
         cluster.run_ms(STEP_MS);
     }
 }
@@ -35,13 +35,13 @@ fn who_covers_the_others_has_what_they_had_when_it_began() {
     cluster.settle(2);
     cluster.heal();
     cluster.cut_pair(0, 3);
-    assert!(!cluster.group(0).awaits_cover(), "nobody wants it");
+    assert!(!cluster.group(0).is_covering(), "nobody wants it");
     cluster.group_mut(0).cover();
-    assert!(cluster.group(0).awaits_cover());
+    assert!(cluster.group(0).is_covering());
     // Nothing but what is said at once.
     cluster.settle(50);
     let group = cluster.group(0);
-    assert!(!group.awaits_cover());
+    assert!(!group.is_covering());
     assert_eq!(group.covered_members(), [NodeId(2), NodeId(3)], "the fourth has no link");
     assert!(group.covers_majority(), "three of four");
     for number in (0..300).filter(|number| number % 3 != 2) {
@@ -57,7 +57,7 @@ fn who_covers_the_others_has_what_they_had_when_it_began() {
     assert!(!group.covers_majority());
     cluster.settle(50);
     assert_eq!(cluster.group(0).covered_members().len(), 3);
-    assert!(!cluster.group(0).awaits_cover());
+    assert!(!cluster.group(0).is_covering());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn half_of_the_members_are_no_majority() {
     cluster.group_mut(0).cover();
     cluster.settle(50);
     let group = cluster.group(0);
-    assert!(!group.awaits_cover());
+    assert!(!group.is_covering());
     assert_eq!(group.covered_members(), [NodeId(2)]);
     assert!(!group.covers_majority());
 }
@@ -87,7 +87,7 @@ fn a_hello_that_answers_no_other_covers_nobody() {
     cluster.group_mut(0).receive(NodeId(2), &late);
     assert_eq!(cluster.group(0).counts().same, same + 1, "it was understood");
     assert!(cluster.group(0).covered_members().is_empty());
-    assert!(cluster.group(0).awaits_cover());
+    assert!(cluster.group(0).is_covering());
     // It is asked again, and answers.
     cluster.run_ms(500);
     assert_eq!(cluster.group(0).covered_members(), [NodeId(2)]);
@@ -120,7 +120,7 @@ fn covering_goes_on_where_messages_get_lost() {
         let before: Vec<Clock> = (0..3).map(|at| clock(&cluster, at)).collect();
         cluster.group_mut(0).cover();
         cover_within(&mut cluster, 600_000);
-        assert!(!cluster.group(0).awaits_cover(), "seed {seed}");
+        assert!(!cluster.group(0).is_covering(), "seed {seed}");
         assert_eq!(cluster.group(0).covered_members().len(), 2, "seed {seed}");
         assert!(before.iter().all(|had| clock(&cluster, 0).covers(had)), "seed {seed}");
     }
@@ -193,7 +193,7 @@ fn who_knows_of_damage_is_covered_by_nobody_and_counts_for_no_majority() {
     cluster.group_mut(1).replica.damaged(&key);
     cluster.group_mut(0).cover();
     cluster.run_ms(2_000);
-    assert!(cluster.group(0).awaits_cover());
+    assert!(cluster.group(0).is_covering());
     assert!(cluster.group(0).covered_members().is_empty());
     // The other way round: all is there, and what is lost here is not.
     cluster.group_mut(1).cover();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Mail};
 use super::*;
 use crate::clock::{Fold, Folds};
 use crate::record::Body;
@@ -184,7 +184,7 @@ fn a_large_value_of_an_actor_that_retires_is_not_fetched_for_nothing() {
 fn folded_without_a_write(
     cluster: &mut Cluster,
     catalogue: &mut Catalogue,
-) -> (Fold, BTreeMap<Bytes, Bytes>, Vec<(usize, usize, Bytes)>) {
+) -> (Fold, BTreeMap<Bytes, Bytes>, Mail) {
     cluster.write(0, "k", put("v"), 1);
     let former = cluster.group(0).replica().state().actor().unwrap();
     cluster.run_ms(10_000);

@@ -58,7 +58,8 @@ fn write(
         }
         None => v1::op::Op::Delete(v1::DeleteOp { key, ..v1::DeleteOp::default() }),
     };
-    let seq = alone.requests + 1;
+    // Ids are in the cut, so no two nodes may give the same.
+    let seq = 1_000 * alone.node.config.seed + alone.requests + 1;
     let id = v1::WriteId { client_id: vec![9; 16].into(), seq, ..v1::WriteId::default() };
     let then_ops = vec![v1::Op { op: Some(op) }];
     let write = log::Write { id: Some(id), then_ops, ..log::Write::default() };
@@ -296,6 +297,7 @@ fn b30_every_flipped_byte_of_a_backup_is_noticed_when_it_is_verified() {
     let good = content(&alone, &backup);
     let verified = |bytes: &[u8]| {
         let (disk, path) = (SimDisk::new(), Path::new("/b/backup.exp"));
+        disk.create_dir_all(Path::new("/b")).unwrap();
         disk.open(path, OpenMode::CreateNew).unwrap().write_at(0, bytes).unwrap();
         verify(&disk, path)
     };

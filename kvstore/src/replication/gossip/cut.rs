@@ -26,8 +26,8 @@ impl GossipReplica {
     /// Whether a member that can be reached has not brought this replica up since the last call of
     /// [`GossipReplica::cover`].
     #[must_use]
-    pub fn awaits_cover(&self) -> bool {
-        self.serving.as_ref().is_some_and(|serving| serving.group.awaits_cover())
+    pub fn is_covering(&self) -> bool {
+        self.serving.as_ref().is_some_and(|serving| serving.group.is_covering())
     }
 
     /// The members that have.

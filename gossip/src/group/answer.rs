@@ -17,6 +17,7 @@ use crate::quorum;
 use crate::record::{Body, EntryKey};
 use crate::replica::Replica;
 use crate::session::clock_bytes;
+use crate::table::TRACKS_MAX;
 use crate::token::Token;
 use crate::tree::Leaf;
 
@@ -164,13 +165,15 @@ impl Told {
         let clock = Arc::new(state.clock().clone());
         let mut told = Self { clock, highest: state.highest(), keys: Vec::new(), next: None };
         let from = EntryKey::new(range.keyspace, range.from.clone());
-        let (mut looks, mut with_values, mut bytes) = (0, 0, 0);
+        let (mut looks, mut with_values, mut bytes, mut tracks) = (0, 0, 0, 0);
         let mut contexts = BTreeSet::new();
         for (key, entry) in state.entries_from(&from).take_while(|(key, _)| range.holds(key)) {
             let is_full = looks >= LOOKS_MAX || with_values >= range.limit;
             let of_key = ToldKey::of(key, entry, range);
-            let of_key_bytes = of_key.bytes(through, &mut contexts);
-            if is_full || (!told.keys.is_empty() && bytes + of_key_bytes > ANSWER_VALUES_MAX) {
+            let (of_key_bytes, of_key_tracks) = of_key.size(through, &mut contexts);
+            let has_room =
+                bytes + of_key_bytes <= ANSWER_VALUES_MAX && tracks + of_key_tracks <= TRACKS_MAX;
+            if is_full || (!told.keys.is_empty() && !has_room) {
                 told.next = Some(key.key.clone());
                 break;
             }
@@ -183,6 +186,7 @@ impl Told {
             }
             with_values += usize::from(entry.live().next().is_some());
             bytes += of_key_bytes;
+            tracks += of_key_tracks;
             let has_to_fit = to.is_some() && told.keys.is_empty();
             told.keys.push(if has_to_fit { of_key.shortened(through)? } else { of_key });
         }
@@ -242,7 +246,7 @@ impl Told {
         let mut contexts = BTreeSet::new();
         // In memory a fold takes no less than what it stands for.
         let none = FoldNumber::NONE;
-        let keys: usize = self.keys.iter().map(|key| key.bytes(none, &mut contexts)).sum();
+        let keys: usize = self.keys.iter().map(|key| key.size(none, &mut contexts).0).sum();
         keys + clock_bytes(&self.clock, none)
     }
 }
@@ -283,13 +287,16 @@ impl ToldKey {
         }
         let lengths = self.siblings.values().map(|sibling| sibling.body.value_bytes());
         let values: usize = lengths.sum();
-        let beside = |told: &Self| told.bytes(through, &mut BTreeSet::new()) - values;
-        if beside(&self) > KEY_BYTES_MAX {
+        let is_long = |told: &Self| {
+            let (bytes, tracks) = told.size(through, &mut BTreeSet::new());
+            bytes - values > KEY_BYTES_MAX || tracks > TRACKS_MAX
+        };
+        if is_long(&self) {
             for sibling in self.siblings.values_mut() {
                 sibling.context = None;
             }
         }
-        if beside(&self) > KEY_BYTES_MAX { Err(Unread::TooLong) } else { Ok(self) }
+        if is_long(&self) { Err(Unread::TooLong) } else { Ok(self) }
     }
 
     fn leave_out(&mut self, dot: Dot) {
@@ -300,18 +307,20 @@ impl ToldKey {
         }
     }
 
-    /// Its bytes at most in a message to somebody who knows the folds up to `through`, without the clocks of contexts that
-    /// were counted before.
-    fn bytes(&self, through: FoldNumber, contexts: &mut BTreeSet<*const Clock>) -> usize {
+    /// Its bytes at most in a message to somebody who knows the folds up to `through`, and the tracks of its clocks, without
+    /// the clocks of contexts that were counted before.
+    fn size(&self, through: FoldNumber, contexts: &mut BTreeSet<*const Clock>) -> (usize, usize) {
         let mut bytes = self.key.len() + clock_bytes(&self.pending, through);
+        let mut tracks = self.pending.tracks().count();
         for sibling in self.siblings.values() {
             bytes += sibling.body.value_bytes() + SIBLING_BYTES;
             if let Some(context) = &sibling.context
                 && contexts.insert(Arc::as_ptr(context.shared()))
             {
                 bytes += clock_bytes(context.shared(), through);
+                tracks += context.shared().tracks().count();
             }
         }
-        bytes
+        (bytes, tracks)
     }
 }

@@ -77,6 +77,11 @@ impl Group {
         self.go_on_covering();
     }
 
+    /// Nobody waits any more for those that are not covered.
+    pub fn end_cover(&mut self) {
+        self.cover.next_ms = None;
+    }
+
     /// Whether some member that has a link is not covered yet.
     #[must_use]
     pub fn is_covering(&self) -> bool {

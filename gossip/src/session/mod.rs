@@ -147,7 +147,7 @@ pub fn meet(replica: &Replica, epoch: u64, hello: &Hello) -> Meeting {
 pub struct Part {
     /// The number of the session.
     pub session: u64,
-    /// Counts the parts from 0.
+    /// Counts the parts, from that of the opening on.
     pub number: u64,
     /// What it says.
     pub body: PartBody,

@@ -85,9 +85,12 @@ fn the_end_of_another_serving_closes_nothing() {
     }
     put(&mut a, "l", value());
     let mut second = Serving::begin(&a, &said, 500);
-    let lost: Vec<Part> = (0..3).map(|_| second.next(&a, 1).unwrap().what).collect();
-    assert!(lost.iter().all(|part| !matches!(part.body, PartBody::End { .. })));
-    let end = second.next(&a, 1).unwrap().what;
+    // Both of its records in one part: it ends where the first would.
+    let lost: Vec<Part> = (0..2).map(|_| second.next(&a, 1 << 20).unwrap().what).collect();
+    let end = second.next(&a, 1 << 20).unwrap().what;
+    let PartBody::Records(records) = &lost[1].body else { panic!("{lost:?}") };
+    assert_eq!((records.len(), end.number - lost[0].number), (2, 2));
+    assert_eq!(first.next(&a, 1).unwrap().what.number, 12, "likewise");
     let ended = taking.take(&mut b, end).ended;
     assert_eq!(ended, Some(Ended::NotClosed(NotClosed::PartLost)));
     assert!(!b.state().clock().covers(a.state().clock()));

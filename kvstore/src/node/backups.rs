@@ -115,6 +115,7 @@ impl Node {
         }
         let (last, cover) = (self.eventual.own().last(), self.cover());
         let refusal = self.refusal(&cover);
+        self.eventual.end_cover();
         for id in over {
             if let Some(failure) = &refusal {
                 self.backups.open.remove(&id);

@@ -2,6 +2,10 @@
 
 use super::cluster::{Cluster, KEYSPACE, configuration};
 use super::*;
+use crate::actor::ActorId;
+use crate::clock::{Fold, Folds};
+use crate::context::Context;
+use crate::hlc::Stamp;
 use crate::record::Body;
 use crate::replica::Basis;
 
@@ -273,4 +277,41 @@ fn values_that_have_no_room_are_named_and_asked_for() {
     let rest = ReadRange::of_key(&key, ReadValues::From(first.unwrap()));
     let rest = cluster.read_range(2, rest).unwrap();
     assert!(values(&rest).contains(&oldest(0)) && values(&rest).contains(&oldest(1)));
+}
+
+/// A fold costs nothing in bytes, and whoever reads a clock has all of its tracks in memory: so there is a limit to these.
+#[test]
+fn an_answer_has_no_more_tracks_than_its_reader_takes() {
+    const FOLDS: u32 = 2_000;
+    const KEYS: usize = 600;
+    let mut cluster = Cluster::new(21, 1);
+    let mut folds = Folds::default();
+    for number in 1..=FOLDS {
+        let mut id = [9; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        let dot = Dot::new(ActorId::from_bytes(id), 1);
+        let fold = Fold { number: FoldNumber(number), actor: dot.actor, last: 1 };
+        folds.learn(fold);
+        let record = Record {
+            key: EntryKey::new(KEYSPACE, "former"),
+            dot,
+            stamp: Stamp::ZERO,
+            rank: dot,
+            body: Body::Certificate,
+            deadline: None,
+            context: Context::new(Arc::default()),
+        };
+        let _ = cluster.group_mut(0).replica.apply(&record).unwrap();
+    }
+    while cluster.group_mut(0).fold(&folds) {}
+    // Each is written over what is known by then, so no two contexts are the same.
+    for number in 0..KEYS {
+        cluster.write(0, &format!("k{number:04}"), put("v", Basis::Held), 1);
+    }
+    let range = ReadRange { from: "k".into(), ..all(KEYS) };
+    let told = Told::of(cluster.group(0).replica(), &range, Some(FoldNumber::ALL)).unwrap();
+    assert!(told.next.is_some() && told.keys.len() > KEYS / 2, "{}", told.keys.len());
+    let answer = Message::Answer { id: 1, epoch: 0, told: Ok(told) }.encode(FoldNumber::ALL);
+    let read = Message::decode(&answer, &folds);
+    assert!(matches!(read, Ok(Message::Answer { told: Ok(_), .. })), "{:?}", read.err());
 }

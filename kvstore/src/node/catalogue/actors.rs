@@ -82,8 +82,9 @@ impl Actors {
         if fold.actors.len() > ACTORS_AT_ONCE {
             return Err(Code::InvalidRequest);
         }
-        for end in &fold.actors {
-            let actor = actor(&end.actor).ok_or(Code::InvalidRequest)?;
+        let ends = fold.actors.iter().map(|end| Some((actor(&end.actor)?, end)));
+        let ends: Option<Vec<_>> = ends.collect();
+        for (actor, end) in ends.ok_or(Code::InvalidRequest)? {
             let is_open = self.retiring.get(&actor) == Some(&end.round);
             let is_sound = (1..=Dot::COUNTER_MAX).contains(&end.last);
             if is_open && is_sound {

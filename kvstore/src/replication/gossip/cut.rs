@@ -23,6 +23,13 @@ impl GossipReplica {
         }
     }
 
+    /// Ends that, whoever is not covered yet.
+    pub fn end_cover(&mut self) {
+        if let Some(serving) = &mut self.serving {
+            serving.group.end_cover();
+        }
+    }
+
     /// Whether a member that can be reached has not brought this replica up since the last call of
     /// [`GossipReplica::cover`].
     #[must_use]

@@ -249,6 +249,8 @@ impl GossipReplica {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let mut group = Group::new(replica, self.config.epoch, seed);
+        // Questions may come before the next poll.
+        group.set_recovering(!gate.is_open());
         group.set_clock(self.own_us);
         group.configure(&self.others, self.configuration.clone());
         for node in &self.links {

@@ -337,3 +337,22 @@ fn a_quorum_read_has_no_revisions() {
     let id = bench.ask_quorum(1, query);
     assert_eq!(bench.joined(id).unwrap().unwrap_err().code, Code::VerbNotOffered);
 }
+
+/// A question may be there before the replica is polled for the first time.
+#[test]
+fn who_lost_its_disk_answers_no_question_as_one_that_has_all() {
+    let mut bench = Bench::new();
+    bench.put(3, "k", "v");
+    bench.pass(40);
+    bench.cut(3, true);
+    let id = bench.ask_quorum(2, get("k"));
+    let asked = bench.one(2).poll().sends;
+    bench.nodes.insert(NodeId(1), One::new(NodeId(1), 1, true));
+    let asked = asked.into_iter().filter(|(to, _)| *to == NodeId(1));
+    for (_, message) in asked {
+        let mut out = Outbox::new(Ticket(0));
+        bench.one(1).replica.receive(NodeId(2), message.body.unwrap(), &mut out);
+    }
+    let refused = bench.joined(id).expect("nobody else can be asked").unwrap_err();
+    assert_eq!(refused.code, Code::ReplicasMissing);
+}

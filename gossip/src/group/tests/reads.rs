@@ -6,7 +6,7 @@ use crate::actor::ActorId;
 use crate::clock::{Fold, Folds};
 use crate::context::Context;
 use crate::hlc::Stamp;
-use crate::record::Body;
+use crate::record::{Body, Record};
 use crate::replica::Basis;
 
 fn values(gathered: &Gathered) -> Vec<Bytes> {
@@ -304,9 +304,11 @@ fn an_answer_has_no_more_tracks_than_its_reader_takes() {
         let _ = cluster.group_mut(0).replica.apply(&record).unwrap();
     }
     while cluster.group_mut(0).fold(&folds) {}
-    // Each is written over what is known by then, so no two contexts are the same.
+    // Each has a token of its own, so no two contexts share a clock.
     for number in 0..KEYS {
-        cluster.write(0, &format!("k{number:04}"), put("v", Basis::Held), 1);
+        let context = Arc::new(cluster.group(0).replica().state().clock().clone());
+        let seen = Basis::Seen { context, stamp: Stamp::ZERO };
+        cluster.write(0, &format!("k{number:04}"), put("v", seen), 1);
     }
     let range = ReadRange { from: "k".into(), ..all(KEYS) };
     let told = Told::of(cluster.group(0).replica(), &range, Some(FoldNumber::ALL)).unwrap();

@@ -40,7 +40,7 @@ impl DataFiles {
         let group = backup.groups().first().copied().unwrap_or(GroupId::META);
         let mut reader = backup.reader(disk, GroupId::DATA)?.ok_or(SeedError::Group(group))?;
         let seed = reader.header().clone();
-        let epoch = backup.head().map_or(seed.epoch, |head| head.epoch.max(seed.epoch));
+        let epoch = backup.head().map_or(seed.epoch, |head| head.epoch);
         let dir = self.exports_dir();
         disk.create_dir_all(&dir)?;
         let header = ExportHeader {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use storage::disk::{Disk, OpenMode};
+use storage::disk::{Disk, DiskFile, OpenMode};
 
 use crate::identity::SEED;
 
@@ -21,22 +21,32 @@ pub(super) fn copy(disk: &dyn Disk, from: &Path, directory: &Path) -> io::Result
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let source = disk.open(from, OpenMode::Read)?;
     let mut target = disk.open(&unfinished, OpenMode::CreateNew)?;
-    let (mut offset, mut portion) = (0, vec![0; PORTION_BYTES]);
-    loop {
-        let read = source.read_at(offset, &mut portion)?;
-        if read == 0 {
-            break;
-        }
-        target.write_at(offset, &portion[..read])?;
-        offset += read as u64;
-    }
+    append(disk, from, &mut *target, 0)?;
     target.sync_data()?;
     drop(target);
     disk.rename(&unfinished, &path)?;
     disk.sync_dir(directory)?;
     Ok(path)
+}
+
+/// Writes the content of a file into another one, from `at` on. Answers where it ends.
+pub(super) fn append(
+    disk: &dyn Disk,
+    from: &Path,
+    target: &mut dyn DiskFile,
+    at: u64,
+) -> io::Result<u64> {
+    let source = disk.open(from, OpenMode::Read)?;
+    let (mut offset, mut portion) = (0, vec![0; PORTION_BYTES]);
+    loop {
+        let read = source.read_at(offset, &mut portion)?;
+        if read == 0 {
+            return Ok(at + offset);
+        }
+        target.write_at(at + offset, &portion[..read])?;
+        offset += read as u64;
+    }
 }
 
 #[cfg(test)]

@@ -18,12 +18,10 @@ use storage::wal::RecoveredGroup;
 use super::salvage::export_machine;
 use crate::node::{Catalogue, Ticket};
 use crate::offline::OfflineError;
+use crate::offline::seed_file::append;
 use crate::replication::Outbox;
 use crate::replication::own_log::{OwnLog, OwnStart};
 use crate::replication::raft::{StateMachine, command_of};
-
-/// What is copied at a time.
-const PORTION_BYTES: usize = 1024 * 1024;
 
 /// The catalogue and the replica of a node. Only where there is an eventual keyspace.
 #[derive(Debug)]
@@ -157,18 +155,9 @@ fn join(disk: &dyn Disk, head: &[u8], files: &[ExportFile], to: &Path) -> io::Re
     }
     let mut target = disk.open(to, OpenMode::CreateNew)?;
     target.write_at(0, head)?;
-    let (mut end, mut portion) = (head.len() as u64, vec![0; PORTION_BYTES]);
+    let mut end = head.len() as u64;
     for file in files {
-        let source = disk.open(&file.path, OpenMode::Read)?;
-        let mut offset = 0;
-        loop {
-            let read = source.read_at(offset, &mut portion)?;
-            if read == 0 {
-                break;
-            }
-            target.write_at(end, &portion[..read])?;
-            (offset, end) = (offset + read as u64, end + read as u64);
-        }
+        end = append(disk, &file.path, &mut *target, end)?;
     }
     target.sync_data()?;
     disk.sync_dir(to.parent().unwrap_or(Path::new(".")))

@@ -41,7 +41,7 @@ impl Group {
     }
 
     /// Up to which fold every member knows all of them, or knew when it said so. It never falls: who joins has read the
-    /// catalogue first.
+    /// catalogue first. One that is put back from an old image refuses names of younger folds until it has, too.
     #[must_use]
     pub const fn folds_everywhere(&self) -> FoldNumber {
         self.folds_everywhere

@@ -207,6 +207,7 @@ async fn recovery_without_a_log_takes_the_newest_state_or_export() {
         assert_eq!(code, 0, "{err}");
         let found = if keeps_state { "the state that was" } else { "the newest export that" };
         assert!(out.contains("there is no log") && out.contains(found), "{out}");
+        assert!(out.contains("nothing is kept of eventual keyspaces"), "{out}");
         fleet.start(0).await;
         let kv = fleet.kv();
         assert!(kv.outcome(&["get", "k-029"]).1.starts_with("k-029:"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::backup::{flip, segment_with};
 use crate::eventual::{all_have, json, values};
 use crate::fleet::{Fleet, until};
 use crate::programs::{self, Kv};
@@ -196,5 +197,39 @@ async fn what_the_last_node_has_is_recovered() {
     for number in 0..20 {
         let expected: &[&str] = if number == 7 { &[] } else { &["v"] };
         all_have(&old, &[0, 1, 2], &format!("k{number}"), expected).await;
+    }
+}
+
+/// The state or the export of the data group that is left holds all that the log before its damage does. What that log
+/// says of eventual keyspaces is kept all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_damaged_log_says_of_eventual_keyspaces_is_recovered() {
+    for keeps_state in [true, false] {
+        let mut fleet = Fleet::boot(1, 0).await;
+        fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
+        fleet.kv().done(&["put", "linear", "1"]);
+        fleet.kv().done(&["node", "compact", "n1"]);
+        let value = "v".repeat(1_000);
+        for number in 0..40 {
+            fleet.kv().done(&["-k", "carts", "put", &format!("e-{number:03}:"), &value]);
+        }
+        fleet.stop(0).await;
+        let data_dir = fleet.cluster.data_dir(0);
+        let wal = data_dir.join("wal");
+        flip(&segment_with(&wal, b"e-030:"), b"e-030:");
+        if !keeps_state {
+            std::fs::remove_dir_all(data_dir.join("state")).unwrap();
+        }
+        let config = fleet.cluster.config(0).to_owned();
+        let (code, out, err) = kvstore(&["recover", "--config", text(&config), "--yes"]);
+        assert_eq!(code, 0, "{err}");
+        let found = if keeps_state { "the state that was" } else { "the newest export that" };
+        assert!(out.contains(found) && out.contains("eventual keyspaces are kept as"), "{out}");
+        fleet.start(0).await;
+        let kv = fleet.kv();
+        assert_eq!(kv.outcome(&["get", "linear"]).1.trim_end(), "1");
+        all_have(&fleet, &[0], "e-029:", &[&value]).await;
+        all_have(&fleet, &[0], "e-031:", &[]).await;
+        assert_eq!(kv.outcome(&["-k", "carts", "put", "after", "1"]).0, 0);
     }
 }

@@ -14,7 +14,7 @@ use storage::wal::{RecoveredGroup, Wal, WalError, WalOptions};
 
 use super::eventual::Eventual;
 use crate::durable::{
-    Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs, StateDirs,
+    Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs,
 };
 use crate::offline::{OfflineError, seed_file};
 use crate::server::ServerError;
@@ -22,10 +22,14 @@ use crate::server::ServerError;
 /// What is looked at. Other files are none of a node's, or hold no data.
 const COPIED: [&str; 4] = ["wal", "wal.new", "state", "exports"];
 
+/// Where nothing of the log can be read.
+const WITHOUT_EVENTUAL: &str = "nothing is kept of eventual keyspaces, if there were any: what this node had of them cannot be \
+     read without its log\n";
+
 /// A node's files, and where a copy of them can be worked on.
 ///
 /// Where the log can be read, up to its end or its damage, what the node's own log holds of eventual keyspaces is kept as
-/// well, as by a backup. A state or an export of the data group alone says nothing of them.
+/// well, as by a backup, also where a state or an export holds more of the data group than the log.
 #[derive(Debug)]
 pub struct Salvage {
     /// The disk they are on.
@@ -80,11 +84,6 @@ impl Salvage {
         for name in COPIED {
             copy_tree(&self.data_dir.join(name), &self.scratch.join(name)).map_err(failed())?;
         }
-        // A log that is cut may be behind it, which says nothing about the data.
-        let states = SledDirs::new(&self.scratch);
-        for name in states.list().map_err(failed())?.iter().filter(|name| !is_of_data(name)) {
-            states.remove(name).map_err(failed())?;
-        }
         let says = self.export_copy(to)?;
         remove_tree(&self.scratch).map_err(failed())?;
         Ok(says)
@@ -92,7 +91,12 @@ impl Salvage {
 
     fn export_copy(&self, to: &Path) -> Result<String, OfflineError> {
         let files = self.files();
-        match self.open(&files) {
+        let mut opened = self.open(&files);
+        if matches!(opened, Err(OpenError::LogBehind { .. })) {
+            self.remove_other_states(&files)?;
+            opened = self.open(&files);
+        }
+        match opened {
             Ok(Opened::Ready(ready)) => {
                 let whole = self.apply_all(&files, ready)?;
                 let index = whole.machine.applied();
@@ -119,7 +123,8 @@ impl Salvage {
         }
     }
 
-    /// The log up to its damage, or the best state or export, whichever is newer.
+    /// The log up to its damage, or the best state or export, whichever is newer. Of eventual keyspaces in both cases what
+    /// the log holds before its damage.
     fn export_damaged(
         &self,
         files: &DataFiles,
@@ -128,42 +133,40 @@ impl Salvage {
         to: &Path,
     ) -> Result<String, OfflineError> {
         let (resort, epoch) = self.best_resort(files)?;
+        self.remove_other_states(files)?;
         let prefix = match damage {
             Some(damage) => self.before_damage(files, damage)?,
             None => None,
         };
         let least = resort.as_ref().map_or(LogIndex(0), Resort::index);
-        if let Some(whole) = prefix.filter(|whole| whole.machine.applied() > least) {
-            let index = whole.machine.applied();
-            let more = self.write(whole, to)?;
-            return Ok(format!(
-                "{why}\neverything before it, up to index {index}, is kept\n{more}"
-            ));
-        }
+        let (eventual, without) = match prefix {
+            Some(whole) if whole.machine.applied() > least => {
+                let index = whole.machine.applied();
+                let more = self.write(whole, to)?;
+                return Ok(format!(
+                    "{why}\neverything before it, up to index {index}, is kept\n{more}"
+                ));
+            }
+            Some(whole) => (whole.eventual, ""),
+            None => (None, WITHOUT_EVENTUAL),
+        };
         match resort {
             Some(Resort::Export(file)) => {
-                let dir = to.parent().expect("an export lies in a directory");
-                let copy = || OfflineError::io("copy an export to", dir);
-                // Through the name of a seed, which is renamed once it is durable.
-                let aside =
-                    seed_file::copy(&*self.disk, &file.path, &self.scratch).map_err(copy())?;
-                self.disk.rename(&aside, to).map_err(copy())?;
-                self.disk.sync_dir(dir).map_err(copy())?;
                 let index = file.header.index;
-                Ok(format!("{why}\nthe newest export that verifies holds index {index}\n"))
+                let more = self.place(&file, eventual, to)?;
+                Ok(format!(
+                    "{why}\nthe newest export that verifies holds index {index}\n{more}{without}"
+                ))
             }
             Some(Resort::State { name, applied }) => {
-                let fresh = self.copy_state_again(files, &name)?;
-                let conf = fresh.conf().map(|(conf, change)| (conf.clone(), change));
-                let whole = Whole {
-                    conf: conf.unwrap_or_default(),
-                    epoch,
-                    commit: applied,
-                    machine: fresh,
-                    eventual: None,
-                };
-                self.write(whole, to)?;
-                Ok(format!("{why}\nthe state that was written last holds index {applied}\n"))
+                let machine = self.copy_state_again(files, &name)?;
+                let conf = machine.conf().map(|(conf, change)| (conf.clone(), change));
+                let conf = conf.unwrap_or_default();
+                let whole = Whole { machine, conf, epoch, commit: applied, eventual };
+                let more = self.write(whole, to)?;
+                Ok(format!(
+                    "{why}\nthe state that was written last holds index {applied}\n{more}{without}"
+                ))
             }
             None => {
                 let subject = format!("data_dir {}", self.data_dir.display());
@@ -172,6 +175,16 @@ impl Salvage {
                 Err(ServerError::Failure(failure).into())
             }
         }
+    }
+
+    /// Removes the states of other groups than that of the data from the copy: a log that lacks its end may be behind
+    /// them, which says nothing about the data.
+    fn remove_other_states(&self, files: &DataFiles) -> Result<(), OfflineError> {
+        let failed = || OfflineError::io("remove states from", &self.scratch);
+        for name in files.states.list().map_err(failed())?.iter().filter(|name| !is_of_data(name)) {
+            files.states.remove(name).map_err(failed())?;
+        }
+        Ok(())
     }
 
     fn files(&self) -> DataFiles {
@@ -237,11 +250,30 @@ impl Salvage {
             let why = "its log and its state are whole, and hold nothing".to_owned();
             return Err(ServerError::Failure(Failure::new(Code::DataLost, subject, why)).into());
         };
-        let Some(eventual) = eventual else { return Ok(String::new()) };
+        match eventual {
+            Some(eventual) => self.place(&file, Some(eventual), to),
+            None => Ok(String::new()),
+        }
+    }
+
+    /// Puts a copy of an export of the data group to `to`, with what there is of eventual keyspaces. Says in a line what
+    /// is kept of these.
+    fn place(
+        &self,
+        file: &ExportFile,
+        eventual: Option<Eventual>,
+        to: &Path,
+    ) -> Result<String, OfflineError> {
+        let dir = to.parent().expect("an export lies in a directory");
+        let copy = || OfflineError::io("copy an export to", dir);
         // The parts lie in the copy, which is removed.
-        let copy = || OfflineError::io("copy an export to", &self.scratch);
-        let data = seed_file::copy(&*self.disk, &file.path, &self.scratch).map_err(copy())?;
-        let data = ExportFile { path: data, ..file };
+        let aside = seed_file::copy(&*self.disk, &file.path, &self.scratch).map_err(copy())?;
+        let Some(eventual) = eventual else {
+            self.disk.rename(&aside, to).map_err(copy())?;
+            self.disk.sync_dir(dir).map_err(copy())?;
+            return Ok(String::new());
+        };
+        let data = ExportFile { path: aside, ..file.clone() };
         let (says, is_whole) = eventual.write(&self.disk, &self.name, &data, to)?;
         if !is_whole {
             tracing::warn!("{}", says.trim_end());

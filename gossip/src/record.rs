@@ -25,6 +25,12 @@ impl EntryKey {
     pub fn new(keyspace: KeyspaceId, key: impl Into<Bytes>) -> Self {
         Self { keyspace, key: key.into() }
     }
+
+    /// The first of all.
+    #[must_use]
+    pub fn lowest() -> Self {
+        Self::new(KeyspaceId(0), Bytes::new())
+    }
 }
 
 /// Appends a key.

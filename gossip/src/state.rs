@@ -39,8 +39,9 @@ pub struct State {
     entries: BTreeMap<EntryKey, Entry>,
     /// Which key a stored dot belongs to.
     dots: BTreeMap<Dot, EntryKey>,
-    /// Keys whose entries have something pending.
-    pending: BTreeSet<EntryKey>,
+    /// Keys whose entries have something pending, and how many dots: as they came and went, not as they are stored. So
+    /// where some were lost the count stays another one, whatever comes after.
+    pending: BTreeMap<EntryKey, u128>,
     /// Stored dots whose context is known.
     remembered: BTreeSet<Dot>,
     /// Values that end at some time, by that time.
@@ -71,7 +72,7 @@ impl State {
     /// A sentence about what contradicts an invariant.
     pub(crate) fn of_parts(parts: Parts) -> Result<Self, String> {
         let Parts { actor, sealed, folds, clock, horizon, highest, entries, pieces } = parts;
-        let (mut dots, mut pending) = (BTreeMap::new(), BTreeSet::new());
+        let (mut dots, mut pending) = (BTreeMap::new(), BTreeMap::new());
         let mut remembered = BTreeSet::new();
         let mut deadlines = BTreeSet::new();
         let tally = tally_of(&entries);
@@ -86,7 +87,7 @@ impl State {
                 }
             }
             if !entry.pending().is_empty() {
-                pending.insert(key.clone());
+                pending.insert(key.clone(), entry.pending().count());
             }
         }
         let state = Self {
@@ -231,7 +232,7 @@ impl State {
 
     /// The keys that have something pending, in order. Normally none.
     pub fn pending_keys(&self) -> impl Iterator<Item = &EntryKey> {
-        self.pending.iter()
+        self.pending.keys()
     }
 
     /// Whether a write of that dot to that key is stored here or known to be obsolete here.
@@ -320,12 +321,13 @@ impl State {
                 self.remembered.insert(*dot);
             }
             Change::Header { key, pending, stamp } => {
-                if pending.is_empty() {
-                    self.pending.remove(key);
-                } else {
-                    self.pending.insert(key.clone());
-                }
+                let counted = self.pending.get(key).copied().unwrap_or_default();
                 let entry = self.entries.entry(key.clone()).or_default();
+                let (gone, came) = (entry.pending().count(), pending.count());
+                match counted.wrapping_sub(gone).wrapping_add(came) {
+                    0 => self.pending.remove(key),
+                    count => self.pending.insert(key.clone(), count),
+                };
                 entry.set_header(pending.clone(), *stamp);
                 self.drop_if_empty(key);
             }
@@ -367,11 +369,61 @@ impl State {
         }
     }
 
+    /// The keys of whose entries something is missing that an index names. Reads everything.
+    pub(crate) fn missing(&self) -> BTreeSet<EntryKey> {
+        let is_gone = |(dot, key): &(&Dot, &EntryKey)| {
+            self.entries.get(*key).is_none_or(|entry| !entry.siblings().contains_key(*dot))
+        };
+        let gone = self.dots.iter().filter(is_gone).map(|(_, key)| key);
+        let gone = gone.chain(self.pending_keys().filter(|key| !self.is_pending_sound(key)));
+        gone.cloned().collect()
+    }
+
+    /// Whether an entry keeps the invariants and is what the indexes say of it.
+    pub(crate) fn is_entry_sound(&self, key: &EntryKey, entry: &Entry) -> bool {
+        let is_indexed = |(dot, sibling): (&Dot, &Sibling)| {
+            self.dots.get(dot) == Some(key)
+                && self.remembered.contains(dot) == sibling.context.is_some()
+        };
+        self.verify_entry(key, entry).is_ok()
+            && entry.siblings().iter().all(is_indexed)
+            && self.is_pending_sound(key)
+    }
+
+    /// Whether as much is pending for a key as the index says.
+    pub(crate) fn is_pending_sound(&self, key: &EntryKey) -> bool {
+        let stored = self.entries.get(key).map_or(0, |entry| entry.pending().count());
+        self.pending.get(key).copied().unwrap_or_default() == stored
+    }
+
+    /// The stored dots behind one, in order, with their keys: what an index says.
+    pub(crate) fn indexed(&self, after: Option<Dot>) -> impl Iterator<Item = (&Dot, &EntryKey)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.dots.range((from, Bound::Unbounded))
+    }
+
     /// What a disk does that loses a write: the entry has it no longer, and the index still names it.
-    #[cfg(test)]
-    pub(crate) fn lose(&mut self, key: &EntryKey, dot: Dot) {
+    pub(crate) fn lose(&mut self, key: &EntryKey, dot: Dot) -> Sibling {
+        let was = is_conflict(self.entries.get(key));
         let entry = self.entries.get_mut(key).expect("there is something to lose");
-        entry.remove(dot).expect("what is lost was stored");
+        let lost = entry.remove(dot).expect("what is lost was stored");
+        self.tally.changed(was, is_conflict(self.entries.get(key)));
+        lost
+    }
+
+    /// Puts back what was lost.
+    pub(crate) fn find(&mut self, key: &EntryKey, dot: Dot, sibling: Sibling) {
+        let was = is_conflict(self.entries.get(key));
+        self.entries.entry(key.clone()).or_default().put(dot, sibling);
+        self.tally.changed(was, is_conflict(self.entries.get(key)));
+    }
+
+    /// The same with what is pending for a key.
+    pub(crate) fn lose_pending(&mut self, key: &EntryKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            let stamp = entry.stamp();
+            entry.set_header(Clock::default(), stamp);
+        }
     }
 
     /// The first invariant that is broken, for tests and scrubs; reads everything.
@@ -380,7 +432,7 @@ impl State {
     /// A sentence about what is wrong.
     pub fn verify(&self) -> Result<(), String> {
         let mut stored = BTreeMap::new();
-        let mut pending = BTreeSet::new();
+        let mut pending = BTreeMap::new();
         let mut remembered = BTreeSet::new();
         let mut deadlines = BTreeSet::new();
         for (key, entry) in &self.entries {
@@ -388,7 +440,7 @@ impl State {
                 return Err(format!("{key:?} is empty"));
             }
             if !entry.pending().is_empty() {
-                pending.insert(key.clone());
+                pending.insert(key.clone(), entry.pending().count());
             }
             for (dot, sibling) in entry.siblings() {
                 stored.insert(*dot, key.clone());

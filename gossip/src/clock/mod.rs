@@ -197,6 +197,12 @@ impl Clock {
         self.tracks == other.tracks
     }
 
+    /// How many dots there are.
+    pub(crate) fn count(&self) -> u128 {
+        let spans = self.tracks.values().flat_map(Track::spans);
+        spans.map(|span| u128::from(span.last - span.first) + 1).sum()
+    }
+
     /// The dots that are here and not in `other`, without folds.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {

@@ -7,11 +7,12 @@ use super::names::Names;
 use super::node::{Log, Node};
 use crate::clock::{Clock, FoldNumber};
 use crate::group::{ReadRange, ReadValues, Told};
+use crate::items::Salvaged;
 use crate::model::dots;
 use crate::model::follow::{Cause, Disk};
 use crate::model::replica;
 use crate::model::truth::{ACTORS_MAX, Truth};
-use crate::model::{self, Effect, Follow, Setting};
+use crate::model::{Effect, Follow, Schedule, Setting};
 use crate::position::Leaving;
 use crate::record::{Body, Record};
 use crate::replica::{Basis, Stable, Write, Written};
@@ -38,6 +39,8 @@ pub struct Follower {
     pub(super) clients: [Option<Vec<u8>>; 2],
     pub(super) reads: [Reading; 2],
     pub(super) sessions: u64,
+    /// What could be read of the replica that starts over, as far as it was not taken back.
+    pub(super) salvaged: Option<(u8, Salvaged)>,
     /// Batches that were compared, in all schedules.
     pub compared: u64,
     /// The first difference of this schedule.
@@ -52,13 +55,14 @@ pub struct Follower {
 pub(super) type Checked<T> = Result<T, Difference>;
 
 impl Follower {
-    /// Kinds of operations whose effects are not followed.
-    pub const NOT_FOLLOWED: [usize; 5] = [17, 18, 20, 21, 22];
+    /// Kinds of operations whose effects are not followed. A replica of the core is what is stored; the log that
+    /// rebuilds that is below it.
+    pub const NOT_FOLLOWED: [usize; 4] = [20, 21, 22, Schedule::REBUILT];
 
     /// A follower for many schedules.
     #[must_use]
     pub fn new() -> Self {
-        let setting = model::Schedule::new(0).setting();
+        let setting = Schedule::new(0).setting();
         let mut actors = ActorNames::default();
         for number in 0..ACTORS_MAX as u8 {
             actors.learned_everywhere(Names::actor(number));
@@ -75,6 +79,7 @@ impl Follower {
             clients: [const { None }; 2],
             reads: <[Reading; 2]>::default(),
             sessions: 0,
+            salvaged: None,
             compared: 0,
             difference: None,
             is_lost: false,
@@ -85,6 +90,10 @@ impl Follower {
     /// The end of a step: nothing may be due.
     pub fn step_done(&mut self, truth: &Truth) {
         if self.is_over() || !truth.has_room(1) {
+            return;
+        }
+        self.difference = self.all_taken_back().err();
+        if self.difference.is_some() {
             return;
         }
         let due = self.nodes.iter().position(|node| !node.due.is_empty());
@@ -111,7 +120,10 @@ impl Follower {
                 Ok(())
             }
             Effect::Made { at, dot, cause, now } => self.make(truth, at, dot, cause, now),
-            Effect::Applied { at, dot } => self.apply(truth, at, dot),
+            Effect::Applied { at, dot } => {
+                self.take_back(truth, at, dot)?;
+                self.apply(truth, at, dot)
+            }
             Effect::ForgotCertificate { at, dot, stable } => {
                 let key = self.names.key_of(truth, dot);
                 let (name, stable) = (self.names.dot(dot), self.stable(dot, stable));
@@ -179,7 +191,21 @@ impl Follower {
             }
             Effect::Joined { slot, answer, seen } => self.join(truth, slot, answer, seen),
             Effect::Repaired { slot, at, dot } => self.repair(truth, slot, at, dot),
-            Effect::Damaged { .. } | Effect::Retired => {
+            Effect::Damaged { at } => {
+                self.nodes[usize::from(at)].is_losing = true;
+                Ok(())
+            }
+            Effect::ClockLost { at } => {
+                self.nodes[usize::from(at)].has_lost_clock = true;
+                Ok(())
+            }
+            Effect::StartedOver { at } => self.salvage(truth, at),
+            Effect::Kept { at } => {
+                self.keep(at);
+                Ok(())
+            }
+            Effect::LetGo { at, dot } => self.let_go(truth, at, dot),
+            Effect::Rebuilt { .. } | Effect::Retired => {
                 self.is_lost = true;
                 Ok(())
             }
@@ -214,7 +240,11 @@ impl Follower {
         cause: Cause,
         now: u16,
     ) -> Checked<()> {
-        let name = self.names.add(truth, dot);
+        let anew = match cause {
+            Cause::Rewrite(of) => Some(of),
+            _ => None,
+        };
+        let name = self.names.add(truth, dot, anew);
         let key = self.names.key_of(truth, dot).clone();
         let basis = match cause {
             Cause::Client(basis) => self.basis(truth, at, dot, basis)?,
@@ -227,7 +257,7 @@ impl Follower {
             Cause::Client(_) | Cause::Again(_) => {
                 let body = match write.tomb {
                     true => Body::Certificate,
-                    false => Body::Value(Names::value(dot)),
+                    false => Body::Value(self.names.value(dot)),
                 };
                 let deadline = (write.deadline > 0).then(|| Names::stamp(write.deadline));
                 let stamp = Names::stamp(write.stamp);
@@ -247,9 +277,15 @@ impl Follower {
                     return Err(self.comparison(truth, at).difference(what, name));
                 }
             },
-            Cause::Rewrite(_) => {
-                self.is_lost = true;
-                return Ok(());
+            Cause::Rewrite(of) => {
+                let of = self.names.dot(of);
+                let (mut records, changes) = node.replica.settle_one(&key, of);
+                if records.is_empty() {
+                    return Err(self.comparison(truth, at).difference("written anew", of));
+                }
+                let (record, collapse) = (records.remove(0), records.pop());
+                let after = node.replica.position();
+                Ok(Written { record, collapse, changes, after })
             }
         };
         match written {
@@ -305,6 +341,7 @@ impl Follower {
     }
 
     fn settle(&mut self, truth: &Truth, at: u8, model: &replica::Replica) -> Checked<()> {
+        self.damage(truth, at, model);
         let node = &mut self.nodes[usize::from(at)];
         let written = node.write_entry();
         let comparison = self.comparison(truth, at);
@@ -345,6 +382,7 @@ impl Follow for Follower {
         self.tokens = [const { None }; 4];
         self.clients = [const { None }; 2];
         self.reads = <[Reading; 2]>::default();
+        self.salvaged = None;
         self.difference = None;
         self.is_lost = false;
         self.is_stricter = false;

@@ -33,11 +33,16 @@
 //! | members come and go | a replica begins empty |
 //! | certificates sleep and wake | `Replica::sleep`, `wake` |
 //! | a quorum read is answered, joined and repaired | `group::Told`, `quorum::join`, `Joined::lacking` |
-//! | retirement; damage, and what follows from it | not followed yet: [`Follower::NOT_FOLLOWED`] |
+//! | a disk loses writes, or its clock | the same in memory, or the item of the clock; the core has to find it |
+//! | a replica starts over, and settles what waits | `Replica::salvage` or `Salvaged::of_items`, `take_back`, `settle_kept` |
+//! | what was lost is superseded before it is found | the core is told, which cannot know |
+//! | damage that a log below the replica mends | not followed: it is drawn as damage that none does |
+//! | retirement | not followed yet: [`Follower::NOT_FOLLOWED`] |
 //! | a client with a session reads or writes | `TokenScope::issue_session`, `verify_session`, `token::reach` |
 //! | ids of writes, beats, claims, the gate of a replica that lost its disk | nothing in the core changes |
 
 mod clients;
+mod damage;
 mod difference;
 mod follower;
 mod links;

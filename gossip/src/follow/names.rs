@@ -28,6 +28,8 @@ const NONE: u8 = u8::MAX;
 pub(super) struct Names {
     keys: Vec<EntryKey>,
     dots: Vec<Dot>,
+    /// Which write first put what each puts: another one for what was written anew.
+    origins: Vec<dots::Dot>,
     records: Vec<Vec<u8>>,
     /// What each adds to the root of a tree.
     pub(super) items: Vec<u128>,
@@ -45,6 +47,7 @@ impl Names {
         Self {
             keys: (0..setting.keys).map(key).collect(),
             dots: Vec::new(),
+            origins: Vec::new(),
             records: Vec::new(),
             items: Vec::new(),
             by_name: vec![[NONE; dots::DOTS_MAX + 1]; ACTORS_MAX],
@@ -72,11 +75,12 @@ impl Names {
     }
 
     /// Takes note of the name of the next write.
-    pub(super) fn add(&mut self, truth: &Truth, dot: dots::Dot) -> Dot {
+    pub(super) fn add(&mut self, truth: &Truth, dot: dots::Dot, anew: Option<dots::Dot>) -> Dot {
         assert_eq!(usize::from(dot), self.dots.len(), "writes are made one after the other");
         let write = truth.write(dot);
         let name = Dot::new(Self::actor(write.actor), write.counter.into());
         self.dots.push(name);
+        self.origins.push(anew.map_or(dot, |of| self.origins[usize::from(of)]));
         self.by_name[usize::from(write.actor)][usize::from(write.counter)] = dot;
         name
     }
@@ -98,9 +102,9 @@ impl Names {
         Ok(records.pop().expect("a batch of one record has one"))
     }
 
-    /// What was put by a write: its number.
-    pub(super) fn value(dot: dots::Dot) -> Bytes {
-        Bytes::copy_from_slice(&[dot])
+    /// What was put by a write: its number, or that of the write that it was made of anew.
+    pub(super) fn value(&self, dot: dots::Dot) -> Bytes {
+        Bytes::copy_from_slice(&[self.origins[usize::from(dot)]])
     }
 
     /// The model's stamps and times as stamps.

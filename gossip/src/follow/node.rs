@@ -1,19 +1,30 @@
 //! One replica, with its log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::names::{LWW, PLAIN};
 use crate::actor::ActorId;
 use crate::change::{self, Change};
+use crate::dot::Dot;
+use crate::entry::Sibling;
+use crate::items::Restored;
 use crate::position::{Leaving, Position};
-use crate::record::Record;
-use crate::replica::{Policy, Replica, Standing};
+use crate::record::{EntryKey, Record};
+use crate::replica::{Kept, Policy, Replica, Standing};
 use crate::state::State;
 use crate::tree::TreeKey;
 
-/// The bytes of a log, one entry a batch.
-pub(super) type Log = Vec<Arc<[u8]>>;
+/// One batch of a log.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    bytes: Arc<[u8]>,
+    /// What waited beside the replica then.
+    kept: Arc<Kept>,
+}
+
+/// A log, one entry a batch.
+pub(super) type Log = Vec<Batch>;
 
 /// A replica and the bytes that rebuild it.
 #[derive(Debug)]
@@ -30,6 +41,14 @@ pub(super) struct Node {
     batch: Vec<Change>,
     /// Collapses that the replica made in this batch and the model has not made yet.
     pub(super) due: VecDeque<Record>,
+    /// The disk is about to lose something.
+    pub(super) is_losing: bool,
+    /// What the disk lost, and the replica does not know.
+    pub(super) lost: BTreeMap<(EntryKey, Dot), Sibling>,
+    /// Among it what was pending.
+    pub(super) has_lost_pending: bool,
+    /// It lost its clock.
+    pub(super) has_lost_clock: bool,
 }
 
 impl Node {
@@ -40,16 +59,30 @@ impl Node {
     pub(super) fn start(log: Log, actor: ActorId, hash: TreeKey) -> Result<Self, String> {
         let mut mirror = State::default();
         for entry in &log {
-            replay(&mut mirror, entry)?;
+            replay(&mut mirror, &entry.bytes)?;
         }
-        let (mut replica, batch) = Replica::start(mirror.clone(), actor, hash);
+        let kept = log.last().map(|batch| (*batch.kept).clone()).unwrap_or_default();
+        let restored = Restored { state: mirror.clone(), kept, items: 0 };
+        let (mut replica, batch) = Replica::restored(restored, actor, hash);
         // No stamp of a schedule is far ahead of this.
         replica.set_time(1);
         replica.set_keyspace(PLAIN, Standing::Open(Policy::Siblings));
         replica.set_keyspace(LWW, Standing::Open(Policy::Lww));
         let positions = vec![Position::default(); log.len()];
         let (told, due) = (Position::default(), VecDeque::new());
-        Ok(Self { replica, mirror, log, positions, told, batch, due })
+        Ok(Self {
+            replica,
+            mirror,
+            log,
+            positions,
+            told,
+            batch,
+            due,
+            is_losing: false,
+            lost: BTreeMap::new(),
+            has_lost_pending: false,
+            has_lost_clock: false,
+        })
     }
 
     /// The log, as far as it is written.
@@ -69,6 +102,30 @@ impl Node {
         kept.checked_sub(1).is_some_and(|last| self.positions[last] >= self.told)
     }
 
+    /// Whether the disk lost something that the replica does not know of.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.lost.is_empty() || self.has_lost_pending
+    }
+
+    /// The disk loses a write.
+    pub(super) fn lose(&mut self, key: &EntryKey, dot: Dot) {
+        let sibling = self.replica.lose(key, dot);
+        self.lost.insert((key.clone(), dot), sibling);
+    }
+
+    /// The disk loses what was pending for a key.
+    pub(super) fn lose_pending(&mut self, key: &EntryKey) {
+        self.replica.lose_pending(key);
+        self.has_lost_pending = true;
+    }
+
+    /// What was lost counts no longer, because it was superseded since.
+    pub(super) fn find_superseded(&mut self, key: &EntryKey, dot: Dot) {
+        let sibling = self.lost.remove(&(key.clone(), dot)).expect("it was lost");
+        let changes = self.replica.find_superseded(key, dot, sibling);
+        self.changed(changes);
+    }
+
     /// Takes note of changes that belong to the present batch.
     pub(super) fn changed(&mut self, changes: Vec<Change>) {
         self.batch.extend(changes);
@@ -81,9 +138,10 @@ impl Node {
     pub(super) fn write_entry(&mut self) -> Result<(), String> {
         let bytes = change::encode(&std::mem::take(&mut self.batch));
         replay(&mut self.mirror, &bytes)?;
-        self.log.push(bytes.into());
+        let kept = Arc::new(self.replica.kept().clone());
+        self.log.push(Batch { bytes: bytes.into(), kept });
         self.positions.push(self.replica.position());
-        if self.mirror == *self.replica.state() {
+        if self.is_damaged() || self.mirror == *self.replica.state() {
             Ok(())
         } else {
             Err(format!("the log makes {:?}, not {:?}", self.mirror, self.replica.state()))

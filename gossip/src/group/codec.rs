@@ -138,8 +138,9 @@ impl Message {
                 out.push(STANDING);
                 put_number(&mut out, *id);
             }
-            Self::Stands { id, is_whole } => {
+            Self::Stands { id, actor, is_whole } => {
                 put_two(&mut out, STANDS, *id, u64::from(*is_whole));
+                out.extend_from_slice(actor.as_bytes());
             }
             Self::Ping { asked } => {
                 out.push(PING);
@@ -219,7 +220,8 @@ fn read_message(reader: &mut Reader<'_>, folds: &Folds) -> Result<Message, Decod
         STANDING => Message::Standing { id: reader.number()? },
         STANDS => {
             let id = reader.number()?;
-            Message::Stands { id, is_whole: read_choice(reader, &[false, true])? }
+            let is_whole = read_choice(reader, &[false, true])?;
+            Message::Stands { id, actor: ActorId::from_bytes(reader.array()?), is_whole }
         }
         _ => return Err(DecodeError::OutOfRange("kind of a message")),
     })

@@ -4,6 +4,8 @@
 //! R -> S   Standing    has S lost anything?
 //! S -> R   Stands      whether it has
 //! R -> S   Hello       a session, as in any exchange
+//! R -> S   Standing    is it still the same S?
+//! S -> R   Stands
 //! ```
 //!
 //! What a member had acknowledged before [`Group::cover`] was called is here once a session with it has closed that
@@ -12,16 +14,25 @@
 //!
 //! What a majority had made durable is here once a majority is covered of which each had lost nothing when the
 //! session with it began. One that began without data and has not met all others had perhaps acknowledged a write that
-//! it lacks now. A member that loses its data starts anew, and its link breaks; then it is asked again.
+//! it lacks now. A member that loses its data begins with another actor, with its node or without: so it is asked before the
+//! session and after it, and where it was another one in between all is done again.
 
 use proto::NodeId;
 
 use super::Group;
 use super::configuration::Configuration;
 use super::message::{Message, Turn};
+use crate::actor::ActorId;
 
 /// Milliseconds before a member is asked again who did not answer, or whose session did not close.
 const AGAIN_MS: u64 = 200;
+
+/// What a member said before a session: who it is in this life, and whether it has lost anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    actor: ActorId,
+    is_whole: bool,
+}
 
 /// How far another member has told this one what it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,9 +41,11 @@ pub(super) enum Covering {
     #[default]
     Unknown,
     /// It has said so.
-    Known { is_whole: bool },
+    Known(Standing),
     /// This session is to bring it all.
-    Asked { session: u64, is_whole: bool },
+    Asked { session: u64, before: Standing },
+    /// The session has closed. It has not said yet that it was the same all the time.
+    Closed { before: Standing },
     /// All that it had is here.
     Covered { is_whole: bool },
 }
@@ -105,12 +118,12 @@ impl Group {
             let member = self.members.get(*node);
             member.is_some_and(|member| member.covering == Covering::Covered { is_whole: true })
         };
-        let own = of.counts_itself && self.is_whole();
+        let own = of.counts_itself && self.has_lost_nothing();
         of.others.iter().filter(is_whole).count() + usize::from(own) >= of.majority()
     }
 
     /// Whether this member has lost nothing that it does not know of.
-    fn is_whole(&self) -> bool {
+    fn has_lost_nothing(&self) -> bool {
         !self.is_recovering && self.replica.damage().is_empty()
     }
 
@@ -134,19 +147,20 @@ impl Group {
     fn cover_member(&mut self, node: NodeId) {
         let Some(member) = self.members.get(&node) else { return };
         let asking = self.asking.get(&node).map(super::Asking::session);
-        let is_whole = match member.covering {
-            Covering::Unknown => return self.send(node, Message::Standing { id: self.cover.id }),
-            Covering::Known { is_whole } => is_whole,
-            Covering::Asked { session, is_whole } if asking != Some(session) => is_whole,
+        let before = match member.covering {
+            Covering::Unknown | Covering::Closed { .. } => {
+                return self.send(node, Message::Standing { id: self.cover.id });
+            }
+            Covering::Known(before) => before,
+            Covering::Asked { session, before } if asking != Some(session) => before,
             Covering::Asked { .. } | Covering::Covered { .. } => return,
         };
-        // As for other exchanges: one that closes while whole keys are told might make that void.
-        if self.serves_flagged() {
+        if !self.may_close() {
             return;
         }
         self.counts.exchanges += 1;
         let session = self.ask(node, Turn::Ask);
-        self.set_covering(node, Covering::Asked { session, is_whole });
+        self.set_covering(node, Covering::Asked { session, before });
     }
 
     fn set_covering(&mut self, node: NodeId, covering: Covering) {
@@ -157,27 +171,37 @@ impl Group {
 
     /// A member asks whether this one has lost anything.
     pub(super) fn asked_for_standing(&mut self, from: NodeId, id: u64) {
-        let is_whole = self.is_whole();
-        self.send(from, Message::Stands { id, is_whole });
+        let Some(actor) = self.replica.state().actor() else { return };
+        let is_whole = self.has_lost_nothing();
+        self.send(from, Message::Stands { id, actor, is_whole });
     }
 
     /// A member says whether it has lost anything.
-    pub(super) fn stands(&mut self, from: NodeId, id: u64, is_whole: bool) {
-        let is_open = id == self.cover.id && self.cover.next_ms.is_some();
-        let covering = self.members.get(&from).map(|member| member.covering);
-        if is_open && covering == Some(Covering::Unknown) {
-            self.set_covering(from, Covering::Known { is_whole });
-            self.cover_member(from);
+    pub(super) fn stands(&mut self, from: NodeId, id: u64, actor: ActorId, is_whole: bool) {
+        if id != self.cover.id || self.cover.next_ms.is_none() {
+            return;
+        }
+        match self.members.get(&from).map(|member| member.covering) {
+            Some(Covering::Closed { before }) if before.actor == actor => {
+                self.set_covering(from, Covering::Covered { is_whole: before.is_whole });
+            }
+            Some(Covering::Unknown | Covering::Closed { .. }) => {
+                self.set_covering(from, Covering::Known(Standing { actor, is_whole }));
+                self.cover_member(from);
+            }
+            Some(Covering::Known(_) | Covering::Asked { .. } | Covering::Covered { .. }) | None => {
+            }
         }
     }
 
     /// A session with a member has closed here, or it has answered its Hello that both have the same.
     pub(super) fn covered_by(&mut self, node: NodeId, session: u64) {
         let Some(member) = self.members.get_mut(&node) else { return };
-        if let Covering::Asked { session: asked, is_whole } = member.covering
+        if let Covering::Asked { session: asked, before } = member.covering
             && asked == session
         {
-            member.covering = Covering::Covered { is_whole };
+            member.covering = Covering::Closed { before };
+            self.cover_member(node);
         }
     }
 }

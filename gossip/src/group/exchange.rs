@@ -10,7 +10,7 @@ use super::walk::{self, Below, Walk};
 use super::{Group, PART_BYTES, SESSION_SILENT_MS, UNTAKEN_BYTES_MAX};
 use crate::entry::Sibling;
 use crate::record::{Body, EntryKey};
-use crate::session::{Ended, Hello, Meeting, Part, PartBody, Serving, Taking, meet};
+use crate::session::{Ended, Hello, Meeting, NotClosed, Part, PartBody, Serving, Taking, meet};
 use crate::tree::{Leaf, NodeName};
 
 /// Keys in one message of a walk.
@@ -60,9 +60,6 @@ pub(super) struct Served {
 impl Group {
     /// Begins an exchange with a random member that it has none with.
     pub(super) fn open_exchange(&mut self) {
-        if self.serves_flagged() {
-            return;
-        }
         let free: Vec<NodeId> =
             self.linked().filter(|node| !self.asking.contains_key(node)).collect();
         if free.is_empty() {
@@ -83,7 +80,7 @@ impl Group {
     /// Opens an exchange with a member, unless there is one, or no link.
     pub fn exchange_with(&mut self, peer: NodeId) {
         let is_linked = self.members.get(&peer).is_some_and(|member| member.is_linked);
-        if is_linked && !self.asking.contains_key(&peer) && !self.serves_flagged() {
+        if is_linked && !self.asking.contains_key(&peer) && self.may_close() {
             self.counts.exchanges += 1;
             self.ask(peer, Turn::Ask);
         }
@@ -102,8 +99,14 @@ impl Group {
         }
     }
 
+    /// Whether a session may close here. One that closed while whole keys are told might make that void, and until
+    /// everything is verified nothing is dropped.
+    pub(super) fn may_close(&self) -> bool {
+        !self.serves_flagged() && !self.is_suspicious()
+    }
+
     /// Whether a session is served in which whole keys are told.
-    pub(super) fn serves_flagged(&self) -> bool {
+    fn serves_flagged(&self) -> bool {
         self.serving.values().any(|served| served.serving.is_flagged())
     }
 
@@ -136,6 +139,8 @@ impl Group {
     pub(super) fn hello(&mut self, from: NodeId, hello: Hello, (turn, epoch): (Turn, u64)) {
         let meeting = meet(&self.replica, self.epoch, &hello);
         let refused = match meeting {
+            // Until everything is verified here, nobody drops anything for what this replica lacks, nor does it.
+            Meeting::Differs if self.is_suspicious() => Some(Refusal::Unknown),
             Meeting::Same | Meeting::Differs => None,
             Meeting::OtherData => Some(Refusal::OtherData),
             Meeting::Damaged => Some(Refusal::Damaged),
@@ -146,9 +151,10 @@ impl Group {
         }
         if let Some(why) = refused {
             match why {
-                Refusal::Damaged => self.counts.damaged += 1,
+                Refusal::Damaged => self.suspect(),
                 Refusal::Minted => self.mint(),
-                Refusal::OtherData | Refusal::Unknown => self.counts.malformed += 1,
+                Refusal::OtherData => self.counts.malformed += 1,
+                Refusal::Unknown => {}
             }
             self.asking.remove(&from);
             self.send(from, Message::Refused { session: hello.session, why });
@@ -176,9 +182,8 @@ impl Group {
             }
             Turn::Ask => {
                 self.begin_serving(from, &hello);
-                // A session that runs goes on. One that would be closed while whole keys are told here might
-                // make that void.
-                if !self.asking.contains_key(&from) && !self.serves_flagged() {
+                // A session that runs goes on.
+                if !self.asking.contains_key(&from) && self.may_close() {
                     self.ask(from, Turn::Serve);
                 }
             }
@@ -207,7 +212,11 @@ impl Group {
         self.serving.insert(to, served);
     }
 
-    pub(super) fn refused(&mut self, from: NodeId, session: u64) {
+    pub(super) fn refused(&mut self, from: NodeId, session: u64, why: Refusal) {
+        let is_known = self.asking.get(&from).is_some_and(|asking| asking.session == session);
+        if why == Refusal::Damaged && is_known {
+            self.suspect();
+        }
         if self.asking.get(&from).is_some_and(|asking| asking.session == session) {
             self.asking.remove(&from);
             self.counts.not_closed += 1;
@@ -242,6 +251,10 @@ impl Group {
         let mut part = served.serving.next(&self.replica, PART_BYTES);
         if part.is_none() && served.is_walked {
             part = served.serving.end(&self.replica);
+        }
+        if let Some(key) = served.serving.damaged() {
+            self.counts.damaged += 1;
+            self.replica.damaged(key);
         }
         match part {
             Some(part) => {
@@ -304,7 +317,19 @@ impl Group {
                     self.flagged(from);
                 }
             }
-            Some(Ended::NotClosed(_)) => self.counts.not_closed += 1,
+            Some(Ended::NotClosed(why)) => {
+                self.counts.not_closed += 1;
+                match why {
+                    NotClosed::DamagedHere => self.counts.damaged += 1,
+                    NotClosed::Damaged
+                    | NotClosed::NotApplied(_)
+                    | NotClosed::PartLost
+                    | NotClosed::Restarted
+                    | NotClosed::NotWalked
+                    | NotClosed::Void
+                    | NotClosed::Changed => {}
+                }
+            }
             None => {
                 self.send(from, Message::Taken { session, number });
                 if asking.taking.is_flagged() && !asking.is_walking {
@@ -365,8 +390,9 @@ impl Group {
             let is_leaf = node.level == self.replica.tree().depth();
             if is_leaf && self.replica.scrub(*node) == Leaf::Damaged {
                 self.counts.damaged += 1;
+                self.replica.damaged_below(*node);
                 self.serving.remove(&from);
-                return self.send(from, Message::Refused { session, why: Refusal::Damaged });
+                return self.send(from, Message::Refused { session, why: Refusal::Unknown });
             }
             told.push((*node, walk::below(&self.replica, *node)));
         }

@@ -63,7 +63,8 @@ impl Group {
 
     pub(super) fn forget(&mut self) {
         // Who is told of a whole key at this moment is not to miss the reason of what it lacks.
-        if self.serves_flagged() {
+        // Who may be damaged drops nothing.
+        if !self.may_close() {
             return;
         }
         let stable = Stable { by: self.stable(), has_orphans: false };

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::answer::{ReadRange, Told, Unread};
 use super::walk::Below;
+use crate::actor::ActorId;
 use crate::dot::Dot;
 use crate::record::EntryKey;
 use crate::session::{Hello, Part};
@@ -139,6 +140,8 @@ pub enum Message {
     Stands {
         /// Names the question.
         id: u64,
+        /// The actor of the sender: it has another one in each of its lives.
+        actor: ActorId,
         /// The sender is not recovering, and knows of no damage.
         is_whole: bool,
     },

@@ -17,6 +17,8 @@
 //! - A read may ask a majority of the members, and tells them what they lack (`reads.rs`). Who counts for that, and for
 //!   writes that are to be acknowledged by others, says the configuration (`configuration.rs`).
 //! - Actors of former starts retire and are named by a number from then on (`retirement.rs`); group 0 decides.
+//! - Once a day everything is verified (`scrub.rs`). A member that is damaged says so and takes part in nothing; the
+//!   caller begins another one in its place, with what can be read ([`Group::take_back`]).
 //!
 //! # Order of things
 //! [`Group::poll`] gives out items and messages together. The items become durable first, all of them as one; then
@@ -44,6 +46,7 @@ mod pings;
 mod reads;
 mod retirement;
 mod rumor;
+mod scrub;
 mod view;
 mod walk;
 
@@ -56,6 +59,7 @@ pub use forgetting::KEEP_MS;
 pub use offer::{FETCHES_MAX, OFFERED_BYTES, OFFERS_MAX};
 pub use pings::{CONTACT_MS, OFF_MAX_US, PING_MS, PeerClock};
 pub use reads::{Gathered, Missed, READ_BYTES_MAX, READS_MAX};
+pub use scrub::{SCRUB_MS, ScrubState};
 pub use view::{BLOCKED_COUNTED_MAX, Compared, PeerView, Traffic, View};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +80,7 @@ use self::offer::Offers;
 use self::pings::Pings;
 use self::reads::Reads;
 use self::rumor::Rumors;
+use self::scrub::Scrub;
 use self::view::{Look, Marks};
 use crate::actor::ActorId;
 use crate::clock::{Clock, FoldNumber};
@@ -147,8 +152,20 @@ pub struct Counts {
     pub ahead: u64,
     /// Messages of peers that say nothing that they may.
     pub malformed: u64,
-    /// Equal clocks and unequal roots were met, or a leaf that is not what was put.
+    /// Equal clocks and unequal roots were met, or a peer said that it is damaged.
+    pub suspected: u64,
+    /// Scrubs that came to their end.
+    pub scrubs: u64,
+    /// Comparisons of all that is stored with what is in memory that came to their end.
+    pub store_scrubs: u64,
+    /// Something of this replica was found to be lost.
     pub damaged: u64,
+    /// Items that the store had lost, or held otherwise, and that were put again from memory.
+    pub mended: u64,
+    /// Replicas that began with nothing, and what could be read, in place of a damaged one.
+    pub started_over: u64,
+    /// Values that had lost their context with a damaged replica, and were written anew.
+    pub rewritten: u64,
     /// Times that a new actor had to be minted because somebody knew of dots that were never issued here.
     pub minted: u64,
     /// Times that a new actor was minted because another one began with the same bytes.
@@ -251,6 +268,7 @@ pub struct Group {
     view: Arc<View>,
     /// Every member knows the folds up to this one.
     folds_everywhere: FoldNumber,
+    scrub: Scrub,
     sends: Vec<(NodeId, Message)>,
     /// What tells of nothing that has to be durable.
     urgent: Vec<(NodeId, Message)>,
@@ -299,6 +317,7 @@ impl Group {
             next_look_ms: 0,
             view: Arc::default(),
             folds_everywhere: FoldNumber::NONE,
+            scrub: Scrub::default(),
             sends: Vec::new(),
             urgent: Vec::new(),
             acked: Vec::new(),
@@ -395,6 +414,12 @@ impl Group {
         self.members.values().all(|member| member.met_ms.is_some())
     }
 
+    /// Whether it has met all, and nothing waits beside the replica any more: it has all that it can have.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.has_met_all() && self.replica.kept().is_empty()
+    }
+
     /// A session with a member has closed here, or found both equal.
     fn met(&mut self, node: NodeId) {
         let _ = self.replica.fold_known();
@@ -415,9 +440,14 @@ impl Group {
     /// It is that late by a clock that never stops or jumps.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        if self.is_damaged() {
+            return;
+        }
         self.ping();
         self.give_up_silent();
         self.fetch_elsewhere();
+        self.scrub();
+        self.settle_kept();
         if now_ms >= self.next_exchange_ms {
             // Members take their turns at different times.
             let spread = self.rng.random_range(0..EXCHANGE_MS / 4);
@@ -478,6 +508,8 @@ impl Group {
             return;
         }
         match Message::decode(bytes, self.replica.state().folds()) {
+            // Who is damaged only says so.
+            Ok(message) if self.is_damaged() && !matches!(message, Message::Hello { .. }) => {}
             Ok(message) => {
                 self.note_traffic(from, |traffic| traffic.received(&message, bytes.len()));
                 self.hear(from, message);
@@ -492,7 +524,7 @@ impl Group {
                 self.heard_epoch(from, epoch);
                 self.hello(from, hello, (turn, epoch));
             }
-            Message::Refused { session, .. } => self.refused(from, session),
+            Message::Refused { session, why } => self.refused(from, session, why),
             Message::Part(part) => self.part(from, part),
             Message::Taken { session, number } => self.taken(from, session, number),
             Message::Ask { session, nodes } => self.asked(from, session, &nodes),
@@ -517,7 +549,7 @@ impl Group {
             Message::Read { id, epoch, range } => self.asked_to_read(from, id, epoch, &range),
             Message::Answer { id, epoch, told } => self.answered(from, id, epoch, told),
             Message::Standing { id } => self.asked_for_standing(from, id),
-            Message::Stands { id, is_whole } => self.stands(from, id, is_whole),
+            Message::Stands { id, actor, is_whole } => self.stands(from, id, actor, is_whole),
         }
     }
 

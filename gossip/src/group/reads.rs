@@ -198,8 +198,20 @@ impl Group {
                 Told::of(&self.replica, &open.range, None)
             }
         });
+        if matches!(open.own, Some(Err(Unread::Damaged))) {
+            let range = open.range.clone();
+            self.met_damage(&range);
+        }
         self.ask_silent(id);
         self.judge_read(id);
+    }
+
+    /// Something of a range is lost here.
+    fn met_damage(&mut self, range: &ReadRange) {
+        match range.key() {
+            Some(key) => drop(self.verify(&key)),
+            None => self.begin_scrub(),
+        }
     }
 
     /// Asks the members that have not answered, unless that was just done.
@@ -268,6 +280,9 @@ impl Group {
         } else {
             Told::of(&self.replica, range, Some(self.folds_at(from)))
         };
+        if matches!(told, Err(Unread::Damaged)) {
+            self.met_damage(range);
+        }
         self.reads.told_bytes += told.as_ref().map_or(0, Told::bytes);
         self.send(from, Message::Answer { id, epoch: own, told });
     }

@@ -3,6 +3,7 @@
 mod catalogue;
 mod cluster;
 mod cover;
+mod damage;
 mod offer;
 mod reads;
 mod retirement;
@@ -215,7 +216,7 @@ fn strange_messages_change_nothing() {
         Message::Refused { session: 9, why: Refusal::Unknown },
         Message::Ask { session: 9, nodes: Vec::new() },
         Message::Below { session: 9, nodes: Vec::new() },
-        Message::Stands { id: 9, is_whole: true },
+        Message::Stands { id: 9, actor: ActorId::from_bytes([1; 16]), is_whole: true },
     ];
     for message in strange {
         let bytes = message.encode(FoldNumber::ALL);

@@ -226,7 +226,7 @@ impl Group {
             ago_ms: self.now_ms,
             lacked_here: beyond(&hello.clock, mine),
             lacked_there: beyond(mine, &hello.clock),
-            roots_agree: self.replica.tree().root() == hello.root,
+            roots_agree: self.replica.root() == hello.root,
         };
         if let Some(member) = self.members.get_mut(&from) {
             member.look.compared = Some(compared);

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::KeyspaceId;
@@ -16,13 +17,15 @@ use proto::KeyspaceId;
 use super::PIECE_BYTES_MAX;
 use super::dirty::is_large;
 use crate::actor::ActorId;
-use crate::clock::{Fold, FoldNumber, Folds, put_clock, read_clock};
+use crate::batch;
+use crate::clock::{Clock, Fold, FoldNumber, Folds, put_clock, read_clock};
+use crate::context::Context;
 use crate::dot::Dot;
 use crate::entry::{Entry, put_sibling, read_sibling};
 use crate::error::DecodeError;
 use crate::hlc::Stamp;
 use crate::horizon::Horizon;
-use crate::record::EntryKey;
+use crate::record::{EntryKey, Record};
 use crate::table::{TableReader, TableWriter};
 use crate::wire::{Reader, put_number};
 
@@ -45,8 +48,10 @@ pub(super) enum About {
     Fold(FoldNumber),
     Horizon,
     Piece(EntryKey, u32),
+    Kept(EntryKey, Dot),
     Sealed(ActorId),
     Stamp,
+    Sums,
     Value(EntryKey, Dot),
 }
 
@@ -82,8 +87,20 @@ pub(super) fn entry_key(key: &EntryKey) -> Bytes {
     start(b'e', key, 0).freeze()
 }
 
+pub(super) fn sums_key() -> Bytes {
+    Bytes::from_static(b"n")
+}
+
 pub(super) fn value_key(key: &EntryKey, dot: Dot) -> Bytes {
-    let mut out = start(b'v', key, DOT_BYTES);
+    of_dot(b'v', key, dot)
+}
+
+pub(super) fn kept_key(key: &EntryKey, dot: Dot) -> Bytes {
+    of_dot(b'k', key, dot)
+}
+
+fn of_dot(kind: u8, key: &EntryKey, dot: Dot) -> Bytes {
+    let mut out = start(kind, key, DOT_BYTES);
     out.put_slice(dot.actor.as_bytes());
     out.put_u64(dot.counter);
     out.freeze()
@@ -111,16 +128,18 @@ pub(super) fn about(key: &Bytes) -> Option<About> {
         (b'a', []) => About::Actor,
         (b'c', []) => About::Clock,
         (b'h', []) => About::Horizon,
+        (b'n', []) => About::Sums,
         (b't', []) => About::Stamp,
         (b's', rest) => About::Sealed(ActorId::from_bytes(rest.try_into().ok()?)),
         (b'f', rest) => About::Fold(FoldNumber(u32::from_be_bytes(rest.try_into().ok()?))),
         (b'e', rest) => About::Entry(about_key(key, rest.len())?),
-        (b'v', rest) => {
+        (b'k' | b'v', rest) => {
             let length = rest.len().checked_sub(DOT_BYTES)?;
             let (actor, counter) = rest[length..].split_first_chunk()?;
             let counter = u64::from_be_bytes(counter.try_into().ok()?);
             let dot = Dot { actor: ActorId::from_bytes(*actor), counter };
-            About::Value(about_key(key, length)?, dot)
+            let of = about_key(key, length)?;
+            if *kind == b'k' { About::Kept(of, dot) } else { About::Value(of, dot) }
         }
         (b'x', rest) => {
             let length = rest.len().checked_sub(PIECE_NUMBER_BYTES)?;
@@ -266,6 +285,31 @@ pub(super) fn further_pieces(first: &[u8]) -> Result<(u32, usize), DecodeError> 
         return Err(DecodeError::NotCanonical("an entry of one piece"));
     }
     Ok((count, first.len() - reader.rest().len()))
+}
+
+/// A write that waits: whether it is to be written over itself too, which no record does, and a batch of one.
+pub(super) fn kept(record: &Record) -> Bytes {
+    let is_bare = record.context.contains(record.dot);
+    let itself: Clock = [record.dot].into_iter().collect();
+    let context = Context::new(Arc::new(record.context.minus(&itself)));
+    let record = Record { context, ..record.clone() };
+    let mut out = vec![u8::from(is_bare)];
+    out.extend(batch::encode(std::slice::from_ref(&record), usize::MAX, FoldNumber::NONE).0);
+    out.into()
+}
+
+pub(super) fn read_kept(key: &EntryKey, dot: Dot, bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (is_bare, bytes) = bytes.split_first().ok_or(DecodeError::Truncated)?;
+    let mut records = batch::decode(bytes, &Folds::default())?;
+    let record = records.pop().filter(|record| record.key == *key && record.dot == dot);
+    let record = record.filter(|_| records.is_empty() && *is_bare <= 1);
+    let mut record = record.ok_or(DecodeError::NotCanonical("a write that waits"))?;
+    if *is_bare == 1 {
+        let mut over = record.context.to_clock();
+        over.add(dot);
+        record.context = Context::new(Arc::new(over));
+    }
+    Ok(record)
 }
 
 /// The entry of these bytes; `large` gives the values that are items of their own.

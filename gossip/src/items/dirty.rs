@@ -4,17 +4,28 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::codec::About;
+use super::sum::Sums;
 use super::{INLINE_BYTES_MAX, Item, codec};
 use crate::actor::ActorId;
 use crate::change::Change;
 use crate::clock::FoldNumber;
 use crate::dot::Dot;
+use crate::hlc::Stamp;
 use crate::record::{Body, EntryKey};
+use crate::replica::Kept;
 use crate::state::State;
 
-/// What has changed since items were given out last.
+/// What has changed since items were given out last, and what all that has not changed comes to.
 #[derive(Debug, Default)]
 pub(crate) struct Dirty {
+    /// Without the entries that have changed.
+    sums: Sums,
+    changed: Changed,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Changed {
     actor: bool,
     clock: bool,
     horizon: bool,
@@ -24,11 +35,139 @@ pub(crate) struct Dirty {
     entries: BTreeSet<EntryKey>,
     /// Large values that were put or removed.
     values: BTreeSet<(EntryKey, Dot)>,
+    /// What waits, or waits no longer.
+    kept: BTreeSet<(EntryKey, Dot)>,
 }
 
 impl Dirty {
+    /// Nothing has changed since the items gave this.
+    pub(crate) fn starting(state: &State, kept: &Kept) -> Self {
+        Self { sums: Sums::of(state, kept), changed: Changed::default() }
+    }
+
+    /// The items of all that there is.
+    pub(crate) fn everything(state: &State, kept: &Kept) -> Vec<Item> {
+        let changed = Changed {
+            actor: true,
+            clock: true,
+            horizon: true,
+            stamp: true,
+            sealed: state.sealed().keys().copied().collect(),
+            folds: state.folds().iter().map(|fold| fold.number).collect(),
+            entries: state.entries().map(|(key, _)| key.clone()).collect(),
+            values: large_values(state),
+            kept: kept.keys().cloned().collect(),
+        };
+        let mut items = changed.items(&mut state.clone(), kept);
+        items.push(Item { key: codec::sums_key(), value: Some(Sums::of(state, kept).bytes()) });
+        items
+    }
+
+    /// The items that belong to no key, without the sums.
+    pub(crate) fn rest(state: &State) -> Vec<Item> {
+        let changed = Changed {
+            actor: true,
+            clock: !state.clock().is_empty(),
+            horizon: state.horizon().dots().next().is_some(),
+            stamp: state.highest() > Stamp::ZERO,
+            sealed: state.sealed().keys().copied().collect(),
+            folds: state.folds().iter().map(|fold| fold.number).collect(),
+            ..Changed::default()
+        };
+        changed.items_beside(state, &Kept::new())
+    }
+
+    /// An item is to be given out again, because the store has not got it.
+    pub(crate) fn touch(&mut self, item: &Bytes, state: &State) {
+        match codec::about(item) {
+            Some(About::Entry(key) | About::Piece(key, _)) => self.note_entry(&key, state),
+            Some(About::Value(key, dot)) => {
+                self.changed.values.insert((key, dot));
+            }
+            Some(About::Kept(key, dot)) => {
+                self.changed.kept.insert((key, dot));
+            }
+            Some(About::Sealed(actor)) => {
+                self.changed.sealed.insert(actor);
+            }
+            Some(About::Fold(number)) => {
+                self.changed.folds.insert(number);
+            }
+            Some(About::Actor | About::Clock | About::Horizon | About::Stamp | About::Sums) => {
+                let changed = &mut self.changed;
+                (changed.actor, changed.clock, changed.stamp) = (true, true, true);
+                changed.horizon = state.horizon().dots().next().is_some();
+            }
+            None => {}
+        }
+    }
+
+    /// Takes note that a write waits from now on, or does so no longer.
+    pub(crate) fn note_kept(&mut self, key: &EntryKey, dot: Dot, waits: bool) {
+        if waits {
+            self.sums.add_kept(key, dot);
+        } else {
+            self.sums.remove_kept(key, dot);
+        }
+        self.changed.kept.insert((key.clone(), dot));
+    }
+
+    /// The sums of all that was given out.
+    pub(crate) fn sums(&self) -> Item {
+        Item { key: codec::sums_key(), value: Some(self.sums.bytes()) }
+    }
+
+    /// Whether an item is another one since items were given out last, or may be.
+    pub(crate) fn has(&self, item: &Bytes) -> bool {
+        match codec::about(item) {
+            Some(About::Entry(key) | About::Piece(key, _) | About::Value(key, _)) => {
+                self.changed.entries.contains(&key)
+            }
+            _ => !self.is_empty(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.changed == Changed::default()
+    }
+
+    fn note_entry(&mut self, key: &EntryKey, state: &State) {
+        if self.changed.entries.insert(key.clone()) {
+            self.sums.remove_entry(key, state.entry(key));
+        }
+    }
+
     /// Takes note of a change that is about to be made to `state`.
     pub(crate) fn note(&mut self, change: &Change, state: &State) {
+        if let Change::Put { key, .. }
+        | Change::Removed { key, .. }
+        | Change::Slept { key, .. }
+        | Change::Woke { key, .. }
+        | Change::Header { key, .. } = change
+        {
+            self.note_entry(key, state);
+        }
+        self.changed.note(change, state);
+    }
+
+    /// The items of what has changed, as it is in `state`, and the sums if anything has.
+    pub(crate) fn items(&mut self, state: &mut State, kept: &Kept) -> Vec<Item> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let changed = std::mem::take(&mut self.changed);
+        for key in &changed.entries {
+            self.sums.add_entry(key, state.entry(key));
+        }
+        self.sums.set_rest(state);
+        let mut items = changed.items(state, kept);
+        items.push(Item { key: codec::sums_key(), value: Some(self.sums.bytes()) });
+        items
+    }
+}
+
+impl Changed {
+    fn note(&mut self, change: &Change, state: &State) {
         match change {
             Change::Started { .. } => {
                 self.actor = true;
@@ -46,18 +185,14 @@ impl Dirty {
                 if stored.is_none() && is_large(&sibling.body) {
                     self.values.insert((key.clone(), *dot));
                 }
-                self.entries.insert(key.clone());
             }
             Change::Removed { key, dot } => {
                 let stored = state.entry(key).and_then(|entry| entry.siblings().get(dot));
                 if stored.is_some_and(|sibling| is_large(&sibling.body)) {
                     self.values.insert((key.clone(), *dot));
                 }
-                self.entries.insert(key.clone());
             }
-            Change::Slept { key, .. } | Change::Woke { key, .. } | Change::Header { key, .. } => {
-                self.entries.insert(key.clone());
-            }
+            Change::Slept { .. } | Change::Woke { .. } | Change::Header { .. } => {}
             Change::Raised { .. } => self.horizon = true,
             Change::Stamped { .. } => self.stamp = true,
             Change::FoldLearned { fold } => {
@@ -68,8 +203,17 @@ impl Dirty {
         }
     }
 
-    /// The items of what has changed, as it is in `state`.
-    pub(crate) fn items(self, state: &mut State) -> Vec<Item> {
+    fn items(mut self, state: &mut State, kept: &Kept) -> Vec<Item> {
+        let entries = std::mem::take(&mut self.entries);
+        let mut items = self.items_beside(state, kept);
+        for key in entries {
+            entry_items(key, state, &mut items);
+        }
+        items
+    }
+
+    /// All but the entries.
+    fn items_beside(self, state: &State, kept: &Kept) -> Vec<Item> {
         let mut items = Vec::new();
         let put = |key: Bytes, value: Bytes| Item { key, value: Some(value) };
         if self.actor
@@ -102,8 +246,10 @@ impl Dirty {
             });
             items.push(Item { key: codec::value_key(&key, dot), value });
         }
-        for key in self.entries {
-            entry_items(key, state, &mut items);
+        for (key, dot) in self.kept {
+            let key = (key, dot);
+            let value = kept.get(&key).map(codec::kept);
+            items.push(Item { key: codec::kept_key(&key.0, dot), value });
         }
         items
     }
@@ -123,6 +269,14 @@ fn entry_items(key: EntryKey, state: &mut State, items: &mut Vec<Item>) {
     let gone = (now + 1)..=before;
     items.extend(gone.map(|number| Item { key: codec::piece_key(&key, number), value: None }));
     state.set_pieces(key, now);
+}
+
+fn large_values(state: &State) -> BTreeSet<(EntryKey, Dot)> {
+    let values = state.entries().flat_map(|(key, entry)| {
+        let large = entry.live().filter(|(_, sibling)| is_large(&sibling.body));
+        large.map(|(dot, _)| (key.clone(), dot))
+    });
+    values.collect()
 }
 
 /// Whether the value is an item of its own.

@@ -12,6 +12,8 @@
 //! "e" keyspace 8 B | key                      entry, with its values of up to 1 KiB
 //! "f" number 4 B                              fold: actor | last counter
 //! "h"                                         horizon, where it is not that of folds
+//! "k" keyspace 8 B | key | actor 16 B | counter 8 B     a write that waits beside the replica
+//! "n"                                         the sums of all others
 //! "s" actor 16 B                              last counter of a former actor of this replica
 //! "t"                                         highest stamp
 //! "v" keyspace 8 B | key | actor 16 B | counter 8 B     a larger value
@@ -22,21 +24,26 @@
 //! - The items of a replica, in any order, give the same replica, but for contexts that were dropped: they
 //!   come back if nothing of their key was written since. A context that is known does no harm, and that
 //!   its dot is at or below the horizon is durable before anybody hears of it.
-//! - An item that is missing, or is not what was written, is an error and never a delete: what cannot be
-//!   told from a delete is the loss of a whole entry, which is for the store to notice.
+//! - An item that is missing, or is not what was written last, is an error and never a delete: what all of them come
+//!   to is an item as well (`sum.rs`). What can be read all the same is [`Salvaged`].
 
 mod codec;
 mod dirty;
 mod restore;
+mod salvage;
+pub(crate) mod stored;
+mod sum;
 
 pub use restore::{Restored, restore};
+pub use salvage::Salvaged;
+pub use stored::StoreHas;
 
 pub(crate) use dirty::Dirty;
 
 use bytes::Bytes;
 use proto::limits::ITEM_VALUE_BYTES_MAX;
 
-use crate::clock::{Clock, Fold, FoldNumber};
+use crate::clock::Fold;
 use crate::error::DecodeError;
 
 /// Values of more bytes are items of their own, so that an entry is not large when another of its
@@ -59,11 +66,15 @@ pub struct Item {
     pub value: Option<Bytes>,
 }
 
-/// Whether an item says which actors are this replica's own: what another replica that begins with the items of
-/// this one leaves out. Its clock still has all that they issued.
+/// What another replica that begins with the items of this one has in place of an item. `None`: the item says which
+/// actors are this replica's own, and is left out. The clock still has all that they issued.
 #[must_use]
-pub fn names_own_actor(key: &Bytes) -> bool {
-    matches!(codec::about(key), Some(codec::About::Actor | codec::About::Sealed(_)))
+pub fn handed_over(key: &Bytes, value: Bytes) -> Option<Bytes> {
+    match codec::about(key) {
+        Some(codec::About::Actor | codec::About::Sealed(_)) => None,
+        Some(codec::About::Sums) => Some(sum::Sums::without_own(&value)),
+        _ => Some(value),
+    }
 }
 
 /// Whether it is the key of an item, of whatever replica.
@@ -72,18 +83,17 @@ pub fn is_item(key: &Bytes) -> bool {
     codec::about(key).is_some()
 }
 
+/// Whether it is the key of the item that says what all others come to. A store without it is whole where the others are.
+#[must_use]
+pub fn is_sums(key: &Bytes) -> bool {
+    matches!(codec::about(key), Some(codec::About::Sums))
+}
+
 /// The fold that an item says, if it says one.
 #[must_use]
 pub fn fold_of(key: &Bytes, value: &[u8]) -> Option<Fold> {
     let Some(codec::About::Fold(number)) = codec::about(key) else { return None };
     codec::read_fold(number, value).ok()
-}
-
-/// What a replica has that has seen nothing at all.
-#[must_use]
-pub fn of_nothing() -> Item {
-    let clock = Clock::default().encode(FoldNumber::ALL);
-    Item { key: codec::clock_key(), value: Some(clock.into()) }
 }
 
 /// Why items give no replica.
@@ -112,6 +122,9 @@ pub enum ItemsDamaged {
     /// A piece of no entry.
     #[error("item {0:?} is a piece of no entry")]
     PieceLeft(Bytes),
+    /// What is there is not all, or not the newest.
+    #[error("the items are not those that were written last: their sum is another one")]
+    Sum,
     /// The entries do not fit the clock, or each other.
     #[error("the entries contradict each other: {0}")]
     Contradiction(String),

@@ -6,25 +6,30 @@ use bytes::Bytes;
 
 use super::ItemsDamaged;
 use super::codec::{self, About};
+use super::sum::Sums;
 use crate::clock::{Clock, Folds};
 use crate::dot::Dot;
 use crate::entry::Entry;
 use crate::error::DecodeError;
 use crate::hlc::Stamp;
-use crate::record::EntryKey;
+use crate::record::{EntryKey, Record};
+use crate::replica::Kept;
 use crate::state::{Parts, State};
 
-/// What the items of a store come to.
-#[derive(Debug)]
+/// What the items of a store come to; by default, nothing.
+#[derive(Debug, Default)]
 pub struct Restored {
     /// The state. Nothing of a store that holds no items.
     pub state: State,
+    /// What waits beside it.
+    pub kept: Kept,
     /// How many items there were.
     pub items: usize,
 }
 
 /// The state that these items were given out of. All of them are looked at, and what they say is held against each
-/// other: what is stored is in the clock, a dot is of one key, no value is missing or left over.
+/// other: what is stored is in the clock, a dot is of one key, no value is missing or left over, and they come to the
+/// sums that were written with them. Where the sums themselves are gone, or none were written yet, all else counts as whole.
 ///
 /// # Errors
 /// [`ItemsDamaged`]: the store lost something or holds something that is not of this replica.
@@ -35,22 +40,31 @@ pub fn restore(items: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Restor
         count += 1;
         found.take(key, value)?;
     }
-    Ok(Restored { state: found.state()?, items: count })
+    let kept = std::mem::take(&mut found.kept).into_iter();
+    let kept: Kept = kept.map(|record| ((record.key.clone(), record.dot), record)).collect();
+    let sums = found.sums.take();
+    let state = found.state()?;
+    if sums.is_some_and(|sums| sums != Sums::of(&state, &kept).bytes()) {
+        return Err(ItemsDamaged::Sum);
+    }
+    Ok(Restored { state, kept, items: count })
 }
 
 /// Items that were not looked into: folds have to be known before clocks can be read.
 #[derive(Default)]
-struct Found {
-    parts: Parts,
+pub(super) struct Found {
+    pub(super) parts: Parts,
     clock: Option<Bytes>,
     horizon: Option<Bytes>,
-    entries: Vec<(EntryKey, Bytes, Bytes)>,
-    values: BTreeMap<(EntryKey, Dot), Bytes>,
-    pieces: BTreeMap<(EntryKey, u32), Bytes>,
+    sums: Option<Bytes>,
+    pub(super) entries: Vec<(EntryKey, Bytes, Bytes)>,
+    pub(super) values: BTreeMap<(EntryKey, Dot), Bytes>,
+    pub(super) pieces: BTreeMap<(EntryKey, u32), Bytes>,
+    pub(super) kept: Vec<Record>,
 }
 
 impl Found {
-    fn take(&mut self, key: Bytes, value: Bytes) -> Result<(), ItemsDamaged> {
+    pub(super) fn take(&mut self, key: Bytes, value: Bytes) -> Result<(), ItemsDamaged> {
         let about = codec::about(&key).ok_or_else(|| ItemsDamaged::UnknownKind(key.clone()))?;
         let bad = |cause| ItemsDamaged::Item { key: key.clone(), cause };
         match about {
@@ -70,6 +84,10 @@ impl Found {
                     let why = format!("{} is folded twice", fold.actor);
                     return Err(ItemsDamaged::Contradiction(why));
                 }
+            }
+            About::Sums => self.sums = Some(value),
+            About::Kept(entry, dot) => {
+                self.kept.push(codec::read_kept(&entry, dot, &value).map_err(bad)?);
             }
             About::Entry(entry) => self.entries.push((entry, key, value)),
             About::Value(key, dot) => {
@@ -113,7 +131,7 @@ impl Found {
 }
 
 /// All bytes of an entry, and how many further pieces they came in.
-fn join_pieces(
+pub(super) fn join_pieces(
     key: &EntryKey,
     item: &Bytes,
     first: Bytes,

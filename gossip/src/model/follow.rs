@@ -49,7 +49,7 @@ pub enum Cause {
     Expiry(Dot),
     /// This certificate met values that lose to it.
     Collapse(Dot),
-    /// This value was handed over without its context.
+    /// This value waited without its context, and nobody knew of it.
     Rewrite(Dot),
 }
 
@@ -97,8 +97,19 @@ pub enum Effect {
     Joined { slot: u8, answer: Dots, seen: Dots },
     /// A replica takes from a quorum read what it lacks.
     Repaired { slot: u8, at: u8, dot: Dot },
-    /// Part of a disk is lost, found lost, or mended.
+    /// Part of a disk is lost, and the replica does not know it. What it was is in the replica that settles.
     Damaged { at: u8 },
+    /// What was lost was found, and is mended.
+    Rebuilt { at: u8 },
+    /// The clock of a disk is lost, which shows at once.
+    ClockLost { at: u8 },
+    /// A replica is damaged, or holds what was declared lost, and is about to begin with an empty disk. What it takes
+    /// back follows as records that arrive.
+    StartedOver { at: u8 },
+    /// What a replica that started over could read without a context waits beside it from now on.
+    Kept { at: u8 },
+    /// What waited is known by now.
+    LetGo { at: u8, dot: Dot },
     /// Some dots were declared lost.
     Retired,
 }

@@ -35,6 +35,8 @@ pub enum Mutant {
     RefusedButClosed,
     /// A leaf that lost entries is served as if nothing was the matter.
     DamagedLeafServed,
+    /// A damaged replica that starts over forgets what it can read without a context.
+    KeptForgotten,
     /// The number of a start is read from the disk.
     IncarnationFromDisk,
     /// A rollback is noticed only when a peer knows more of one's own writes.
@@ -91,7 +93,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::ContextIntoClock,
         Self::PendingNotStored,
         Self::TokenOfSiblings,
@@ -108,6 +110,7 @@ impl Mutant {
         Self::SenderClockAsContext,
         Self::RefusedButClosed,
         Self::DamagedLeafServed,
+        Self::KeptForgotten,
         Self::IncarnationFromDisk,
         Self::RollbackByHandshake,
         Self::GateAfterOneSession,

@@ -2,7 +2,7 @@
 
 use super::dots::{Dot, Dots};
 use super::mutant::Mutant;
-use super::truth::Truth;
+use super::truth::{KEYS_MAX, Truth};
 
 /// The state of one replica. All that is on its disk, and a few things that it would not know.
 ///
@@ -27,6 +27,12 @@ pub struct Replica {
     pub pending: Dots,
     /// Certificates out of the stream, kept with their contexts.
     pub dormant: Dots,
+    /// Values of a damaged disk that had lost their context, beside the replica. Nobody is told of them.
+    pub kept: Dots,
+    /// Of these, the ones that are written anew over all that was known of their key.
+    pub kept_known: Dots,
+    /// What was known of each key, without what was stored.
+    pub kept_over: [Dots; KEYS_MAX],
     /// The writes that this directory was the first to take.
     pub ids: Dots,
     /// Number of the directory; a new one after a loss.

@@ -60,9 +60,14 @@ pub struct Schedule {
     expires: bool,
     mails: u8,
     blind: u8,
+    /// Whether logs rebuild what disks lose, at times.
+    rebuilds: bool,
 }
 
 impl Schedule {
+    /// Beside the kinds of operations: damage that a log rebuilds. Without it there is as much that none does.
+    pub const REBUILT: usize = Operation::KINDS;
+
     /// The schedule of a seed.
     ///
     /// A third of the seeds have three replicas and one key, the others three to five and one to
@@ -71,7 +76,7 @@ impl Schedule {
         Self::with(seed, &[])
     }
 
-    /// The schedule of a seed without some kinds of operations.
+    /// The schedule of a seed without some kinds of operations, or without [`Schedule::REBUILT`].
     pub fn with(seed: u64, without: &[usize]) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut bits = Bits(rng.next_u64());
@@ -117,7 +122,9 @@ impl Schedule {
             }
         }
         for &kind in without {
-            weight[kind] = 0;
+            if let Some(weight) = weight.get_mut(kind) {
+                *weight = 0;
+            }
         }
         let all = (1u8 << replicas) - 1;
         // Members that come need replicas that are none.
@@ -128,8 +135,9 @@ impl Schedule {
             total += *slot;
             *slot = total;
         }
+        let rebuilds = !without.contains(&Self::REBUILT);
         let setting = Setting { replicas, keys, members, lww: lww & ((1 << keys) - 1), skew };
-        Self { rng, setting, cumulative: weight, steps, expires: has[11], mails, blind }
+        Self { rng, setting, cumulative: weight, steps, expires: has[11], mails, blind, rebuilds }
     }
 
     /// What it is played in.
@@ -178,7 +186,10 @@ impl Schedule {
             14 => Operation::Wipe { at },
             15 => Operation::Image { at },
             16 => Operation::Rollback { at },
-            17 => Operation::Damage { at, pick, leaf: flag, rebuildable: bits.below(2) == 0 },
+            17 => {
+                let rebuildable = bits.below(2) == 0 && self.rebuilds;
+                Operation::Damage { at, pick, leaf: flag, rebuildable }
+            }
             18 => Operation::LoseClock { at },
             19 => Operation::Scrub { at },
             20 => Operation::Retire { pick },

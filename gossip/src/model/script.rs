@@ -31,6 +31,7 @@ impl Script {
             too_early(),
             half_known(),
             repaired(),
+            left_behind(),
         ]
     }
 }
@@ -216,6 +217,26 @@ fn repaired() -> Script {
                 they hold of its former actor; then the read is joined, and repairs with it.",
         setting: setting(3, 0b111),
         operations,
+    }
+}
+
+fn left_behind() -> Script {
+    Script {
+        mutant: Mutant::KeptForgotten,
+        story: "The only replica that has a value drops its context and loses its clock.",
+        setting: setting(3, 0b111),
+        operations: vec![
+            Operation::Write {
+                at: 0,
+                key: 0,
+                delete: false,
+                expires: false,
+                mail: false,
+                basis: Basis::Local,
+            },
+            Operation::DropContext { at: 0, pick: 0 },
+            Operation::LoseClock { at: 0 },
+        ],
     }
 }
 

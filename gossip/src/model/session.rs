@@ -190,6 +190,18 @@ impl Session {
         self.walk == 0
     }
 
+    /// Whether it acts on a key when it closes.
+    pub fn has_told(&self, truth: &Truth, key: usize) -> bool {
+        self.staged >> key & 1 == 1 || !(self.pending & truth.of_key[key]).is_empty()
+    }
+
+    /// Whether the receiver lost a write of a key that it took since the beginning and that the sender knows. Nobody can
+    /// say whether that was a value that would have been compared again.
+    pub fn is_unsure(&self, truth: &Truth, receiver: &Replica, key: usize) -> bool {
+        let came = (receiver.damaged & self.clock) - self.receiver;
+        self.is_flagged && !(came & truth.of_key[key]).is_empty()
+    }
+
     /// Whether a record was refused. Then it must not close.
     pub fn is_refused(&self, mutant: Option<Mutant>) -> bool {
         self.is_refused && mutant != Some(Mutant::RefusedButClosed)

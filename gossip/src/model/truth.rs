@@ -61,6 +61,10 @@ pub struct Truth {
     pub lost: Dots,
     /// Dots that were on no disk at some time after they were made.
     pub excused: Dots,
+    /// Dots of values that waited, and were written anew because nobody else knew of them, or let go because somebody did.
+    pub rewritten: Dots,
+    /// Dots of values that could be read of a damaged disk, unless the disk after it was lost.
+    pub owed: Dots,
 }
 
 impl Default for Truth {
@@ -78,6 +82,8 @@ impl Default for Truth {
             incarnations: [0; ACTORS_MAX],
             lost: Dots::NONE,
             excused: Dots::NONE,
+            rewritten: Dots::NONE,
+            owed: Dots::NONE,
         }
     }
 }
@@ -91,6 +97,8 @@ impl Truth {
         self.actors = 0;
         self.lost = Dots::NONE;
         self.excused = Dots::NONE;
+        self.rewritten = Dots::NONE;
+        self.owed = Dots::NONE;
     }
 
     /// The write of `dot`.

@@ -193,7 +193,8 @@ impl Replica {
     fn decide_join(&self, theirs: &Clock, horizon: &Horizon, after: &Clock) -> Vec<Change> {
         let mut changes = Vec::new();
         for key in self.state.pending_keys() {
-            let entry = self.state.entry(key).expect("a pending key has an entry");
+            // Where the index names what is gone, there is nothing to change.
+            let Some(entry) = self.state.entry(key) else { continue };
             let pending = entry.pending().minus(after);
             if pending != *entry.pending() {
                 changes.push(Change::Header { key: key.clone(), pending, stamp: entry.stamp() });

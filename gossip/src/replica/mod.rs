@@ -43,7 +43,9 @@ mod dormant;
 mod error;
 mod forget;
 mod retiring;
+mod scrub;
 mod stable;
+mod start_over;
 mod write;
 
 #[cfg(test)]
@@ -53,7 +55,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proto::KeyspaceId;
 
 pub use apply::{Applied, Outcome};
@@ -61,7 +62,9 @@ pub use close::{Closed, Closing, Staged};
 pub use dormant::Woken;
 pub use error::{NotApplied, WriteRefused};
 pub use retiring::Retiring;
+pub use scrub::Scrubbing;
 pub use stable::Stable;
+pub use start_over::Kept;
 pub use write::{Basis, Write, Written};
 
 use crate::actor::ActorId;
@@ -69,7 +72,7 @@ use crate::change::Change;
 use crate::clock::Clock;
 use crate::entry::Entry;
 use crate::hlc::Stamp;
-use crate::items::{Dirty, Item};
+use crate::items::{Dirty, Item, Restored};
 use crate::position::{Leaving, Position};
 use crate::record::EntryKey;
 use crate::state::State;
@@ -108,10 +111,14 @@ pub struct Replica {
     keyspaces: BTreeMap<KeyspaceId, Standing>,
     hash: TreeKey,
     tree: Tree,
+    /// What the root of the tree has of each keyspace.
+    roots: BTreeMap<KeyspaceId, u128>,
     /// Keys with live siblings, by where they stand in the tree.
     places: BTreeSet<(Place, EntryKey)>,
     /// The clock as contexts share it, while only own dots were added since.
     shared: Option<Arc<Clock>>,
+    /// What waits beside the replica.
+    kept: Kept,
     /// What no item was given out for.
     dirty: Dirty,
     /// The time of the node's corrected clock, as it was said last.
@@ -132,19 +139,34 @@ impl Replica {
         (replica, changes)
     }
 
+    /// The replica that items gave, as [`Replica::start`] does.
+    #[must_use]
+    pub fn restored(restored: Restored, actor: ActorId, hash: TreeKey) -> (Self, Vec<Change>) {
+        let mut replica = Self::with(restored.state, restored.kept, hash, None);
+        let changes = replica.mint(actor);
+        (replica, changes)
+    }
+
     /// The replica with this state, its actor and its tree, which is summed anew. `sums` are those that were kept beside
     /// the state, of the same position: where they differ, the state has lost something
     /// ([`Replica::damage`]). Changes since are made by [`Replica::replay`].
     #[must_use]
     pub fn resume(state: State, hash: TreeKey, sums: Option<&Tree>) -> Self {
+        Self::with(state, Kept::new(), hash, sums)
+    }
+
+    fn with(state: State, kept: Kept, hash: TreeKey, sums: Option<&Tree>) -> Self {
+        let dirty = Dirty::starting(&state, &kept);
         let mut replica = Self {
             state,
+            kept,
             keyspaces: BTreeMap::new(),
             hash,
             tree: Tree::default(),
+            roots: BTreeMap::new(),
             places: BTreeSet::new(),
             shared: None,
-            dirty: Dirty::default(),
+            dirty,
             wall_ms: 0,
             position: Position::default(),
             damage: BTreeSet::new(),
@@ -153,6 +175,12 @@ impl Replica {
         let live = replica.state.entries().filter(|(_, entry)| entry.live().next().is_some());
         replica.places = live.map(|(key, _)| (replica.hash.hash(key).place, key.clone())).collect();
         replica.tree = replica.summed();
+        let mut roots: BTreeMap<KeyspaceId, u128> = BTreeMap::new();
+        for (_, key) in &replica.places {
+            let root = roots.entry(key.keyspace).or_default();
+            *root = root.wrapping_add(replica.sum_of(key));
+        }
+        replica.roots = roots;
         if let Some(sums) = sums {
             replica.damage.extend(replica.tree.differing(sums));
         }
@@ -231,6 +259,15 @@ impl Replica {
         &self.tree
     }
 
+    /// The root that other replicas compare: without what is left of keyspaces that were removed, which each replica
+    /// clears in its own time.
+    #[must_use]
+    pub fn root(&self) -> u128 {
+        let removed = |id: &&KeyspaceId| self.keyspaces.get(*id) == Some(&Standing::Removed);
+        let left = self.roots.keys().filter(removed).map(|id| self.roots[id]);
+        left.fold(self.tree.root(), u128::wrapping_sub)
+    }
+
     /// The entry of a key, unless nothing is remembered of it.
     #[must_use]
     pub fn entry(&self, key: &EntryKey) -> Option<&Entry> {
@@ -248,7 +285,7 @@ impl Replica {
     /// The keys with live siblings below a node of the tree, by where they stand.
     pub fn keys_below(&self, node: NodeName) -> impl Iterator<Item = &EntryKey> {
         let (first, last) = node.places();
-        let lowest = (first, EntryKey::new(KeyspaceId(0), Bytes::new()));
+        let lowest = (first, EntryKey::lowest());
         let from = self.places.range((Bound::Included(lowest), Bound::Unbounded));
         from.take_while(move |(place, _)| *place <= last).map(|(_, key)| key)
     }
@@ -278,17 +315,26 @@ impl Replica {
         self.tree.leaf(leaf, self.sum_below(leaf))
     }
 
-    /// Scrubs the leaf of a key: before the key is told to anybody, and before what others say of it is used.
+    /// Scrubs the leaf of a key, and that what is pending for it is there: before the key is told to anybody, and before
+    /// what others say of it is used.
     #[must_use]
     pub fn verify(&self, key: &EntryKey) -> Leaf {
+        if !self.state.is_pending_sound(key) {
+            return Leaf::Damaged;
+        }
         self.scrub(self.tree.leaf_of(self.hash.hash(key).place))
     }
 
-    /// Takes note that the storage has lost something of a key. There is no way back: the replica is rebuilt from
-    /// an export and the log, by [`Replica::resume`].
+    /// Takes note that something of a key is lost. There is no way back: another replica begins in place of this one,
+    /// from what is stored if that is whole, else from what can be read ([`Replica::salvage`]).
     pub fn damaged(&mut self, key: &EntryKey) {
         let leaf = self.tree.leaf_of(self.hash.hash(key).place);
         self.damage.insert(leaf);
+    }
+
+    /// The same of what is below a node.
+    pub fn damaged_below(&mut self, node: NodeName) {
+        self.damage.insert(node);
     }
 
     /// The nodes of the tree below which something is known to be lost; normally none. With any, the replica meets
@@ -325,7 +371,7 @@ impl Replica {
     /// anything that tells of the operations in between leaves the node.
     #[must_use]
     pub fn take_items(&mut self) -> Vec<Item> {
-        std::mem::take(&mut self.dirty).items(&mut self.state)
+        self.dirty.items(&mut self.state, &self.kept)
     }
 
     /// That a stamp counts from now on as seen, unless it is far ahead or a higher one was.
@@ -360,7 +406,10 @@ impl Replica {
                 let stored = siblings.is_some_and(|siblings| siblings.contains_key(dot));
                 if sibling.is_live() && !stored {
                     let hash = self.hash.hash(key);
-                    self.tree.add(hash.place, hash.item(*dot));
+                    let item = hash.item(*dot);
+                    self.tree.add(hash.place, item);
+                    let root = self.roots.entry(key.keyspace).or_default();
+                    *root = root.wrapping_add(item);
                     self.places.insert((hash.place, key.clone()));
                 }
             }
@@ -368,7 +417,10 @@ impl Replica {
                 let Some(entry) = self.state.entry(key) else { return };
                 if entry.live().any(|(live, _)| live == *dot) {
                     let hash = self.hash.hash(key);
-                    self.tree.remove(hash.place, hash.item(*dot));
+                    let item = hash.item(*dot);
+                    self.tree.remove(hash.place, item);
+                    let root = self.roots.entry(key.keyspace).or_default();
+                    *root = root.wrapping_sub(item);
                     if entry.live().count() == 1 {
                         self.places.remove(&(hash.place, key.clone()));
                     }

@@ -201,13 +201,13 @@ impl Replica {
         }
     }
 
-    fn next_dot(&self) -> Dot {
+    pub(super) fn next_dot(&self) -> Dot {
         let actor = self.state.actor().expect("a replica that writes was started");
         Dot::new(actor, self.state.clock().last(&actor) + 1)
     }
 
     /// Applies a write of this replica.
-    fn issue(&mut self, record: Record) -> (Record, Vec<Change>) {
+    pub(super) fn issue(&mut self, record: Record) -> (Record, Vec<Change>) {
         assert!(!record.context.contains(record.dot), "{} supersedes itself", record.dot);
         let (outcome, changes) = self.decide(&record, Change::Issued { dot: record.dot });
         assert_eq!(outcome, Outcome::Stored, "{} was issued before", record.dot);

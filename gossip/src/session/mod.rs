@@ -77,7 +77,7 @@ pub struct Hello {
     pub folds: FoldNumber,
     /// Up to which round it knows the actors that retire: since then it takes nothing of them but in sessions.
     pub retiring: u64,
-    /// The root of its tree.
+    /// The root of its tree, without removed keyspaces.
     pub root: u128,
     /// What it knows of the members' counters.
     pub beats: Vec<Beat>,
@@ -99,7 +99,7 @@ impl Hello {
             horizon: state.horizon().clone(),
             folds: state.folds().through(),
             retiring: replica.retiring().round,
-            root: replica.tree().root(),
+            root: replica.root(),
             beats,
         };
         Leaving { after: replica.position(), what: hello }
@@ -135,7 +135,7 @@ pub fn meet(replica: &Replica, epoch: u64, hello: &Hello) -> Meeting {
         Meeting::OwnActorAhead
     } else if !state.clock().same_dots(&hello.clock) {
         Meeting::Differs
-    } else if replica.tree().root() == hello.root {
+    } else if replica.root() == hello.root {
         Meeting::Same
     } else {
         Meeting::Damaged

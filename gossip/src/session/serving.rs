@@ -37,6 +37,8 @@ pub struct Serving {
     told: BTreeSet<EntryKey>,
     /// Made and not handed out.
     ready: VecDeque<PartBody>,
+    /// Something of this key is lost.
+    damaged: Option<EntryKey>,
 }
 
 impl Serving {
@@ -65,6 +67,7 @@ impl Serving {
             asked: VecDeque::new(),
             told: BTreeSet::new(),
             ready: VecDeque::new(),
+            damaged: None,
         };
         if serving.is_flagged {
             serving.stage_pending(replica);
@@ -83,6 +86,12 @@ impl Serving {
     #[must_use]
     pub const fn receiver(&self) -> &Clock {
         &self.receiver
+    }
+
+    /// The key of which something was found to be lost, if that ended the session.
+    #[must_use]
+    pub const fn damaged(&self) -> Option<&EntryKey> {
+        self.damaged.as_ref()
     }
 
     /// How many of the listed writes are left to be sent.
@@ -175,7 +184,11 @@ impl Serving {
         while let Some((key, dot)) = self.listed.front() {
             let sibling = replica.entry(key).and_then(|entry| entry.siblings().get(dot));
             if sibling.is_none() && replica.state().key_of(*dot).is_some() {
-                self.end_damaged();
+                // What goes before it leaves first: a record with its context means the same from anywhere.
+                if parcel.is_empty() {
+                    let key = key.clone();
+                    self.end_damaged(key);
+                }
                 break;
             }
             let Some(record) = sibling.and_then(|sibling| sibling.record(key, *dot)) else {
@@ -209,7 +222,7 @@ impl Serving {
     /// no context.
     fn stage(&mut self, replica: &Replica, key: &EntryKey, bytes_max: usize) {
         if replica.verify(key) == Leaf::Damaged {
-            self.end_damaged();
+            self.end_damaged(key.clone());
             return;
         }
         self.has_staged = true;
@@ -247,8 +260,9 @@ impl Serving {
     }
 
     /// Nothing is sent any more but that something was lost here.
-    fn end_damaged(&mut self) {
+    fn end_damaged(&mut self, key: EntryKey) {
         self.is_ended = true;
+        self.damaged = Some(key);
         self.listed.clear();
         self.asked.clear();
         self.ready = [PartBody::Damaged].into();
@@ -258,7 +272,10 @@ impl Serving {
     /// nothing else.
     fn stage_pending(&mut self, replica: &Replica) {
         for key in replica.state().pending_keys() {
-            let entry = replica.entry(key).expect("a pending key has an entry");
+            let is_sound = replica.state().is_pending_sound(key);
+            let Some(entry) = replica.entry(key).filter(|_| is_sound) else {
+                return self.end_damaged(key.clone());
+            };
             let pending = entry.pending().minus(replica.state().clock());
             if pending.is_empty() {
                 continue;

@@ -162,7 +162,15 @@ impl Taking {
         if self.is_flagged && !self.is_walked {
             self.broken.get_or_insert(NotClosed::NotWalked);
         }
-        if closing.staged.iter().any(|staged| replica.verify(&staged.key) == Leaf::Damaged) {
+        let mut keys = closing.staged.iter().map(|staged| &staged.key);
+        if let Some(key) = keys.find(|key| replica.verify(key) == Leaf::Damaged) {
+            replica.damaged(key);
+            self.broken.get_or_insert(NotClosed::DamagedHere);
+        }
+        if self.is_flagged
+            && let Some(key) = self.lost_since(replica, closing)
+        {
+            replica.damaged(&key);
             self.broken.get_or_insert(NotClosed::DamagedHere);
         }
         if self.is_flagged && self.has_changed(replica, closing) {
@@ -182,6 +190,19 @@ impl Taking {
         });
     }
 
+    /// A key of which the index names a write that is gone, which came here since the Hello: nobody can say whether it was
+    /// a value that would have made a difference.
+    fn lost_since(&self, replica: &Replica, closing: &Closing) -> Option<EntryKey> {
+        let state = replica.state();
+        let came = state.stored_beyond(&self.clock).into_iter();
+        let lost = came.filter(|dot| closing.clock.contains(*dot)).find_map(|dot| {
+            let key = state.key_of(dot)?;
+            let entry = replica.entry(key);
+            entry.is_none_or(|entry| !entry.siblings().contains_key(&dot)).then_some(key)
+        });
+        lost.cloned()
+    }
+
     /// Whether a value is stored that the clock of the Hello lacked, that is known at the sender's position, and of
     /// whose key nothing was told: if the sender has dropped what superseded it, it would stay for ever. A
     /// certificate may stay.
@@ -191,8 +212,8 @@ impl Taking {
         replica.state().stored_beyond(&self.clock).into_iter().any(|dot| {
             let is_told_or_certificate = || {
                 let key = replica.state().key_of(dot).expect("a stored dot has a key");
-                let entry = replica.entry(key).expect("a key of a stored dot has an entry");
-                told.contains(key) || !entry.siblings()[&dot].is_live()
+                let sibling = replica.entry(key).and_then(|entry| entry.siblings().get(&dot));
+                told.contains(key) || sibling.is_some_and(|sibling| !sibling.is_live())
             };
             closing.clock.contains(dot) && !self.came.contains(&dot) && !is_told_or_certificate()
         })

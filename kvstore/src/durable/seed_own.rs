@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gossip::items::{Item, fold_of};
+use gossip::items::fold_of;
 use proto::log::export_record::Body;
 use proto::{GroupId, log};
 use storage::backup::BackupFile;
@@ -28,8 +28,6 @@ struct LeftOut {
     keys: BTreeSet<Bytes>,
     /// Keys and values of them, in bytes.
     bytes: u64,
-    /// Some item goes along.
-    some_stay: bool,
 }
 
 /// Writes the export with which the own log begins, if the backup holds a cut, and answers the state of the group in
@@ -75,10 +73,9 @@ impl LeftOut {
             if let Some(fold) = fold_of(&version.key, &version.value) {
                 catalogue.take_fold(&fold);
             }
-            if goes_along(&version.key) {
-                found.some_stay = true;
-            } else {
-                found.bytes += (version.key.len() + version.value.len()) as u64;
+            let bytes = (version.key.len() + version.value.len()) as u64;
+            if goes_along(&version.key, version.value).is_none() {
+                found.bytes += bytes;
                 found.keys.insert(version.key);
             }
         }
@@ -87,38 +84,19 @@ impl LeftOut {
 
     /// What becomes of a record; `None` where it is left out.
     fn without(&self, record: log::ExportRecord) -> Option<log::ExportRecord> {
-        let body = match record.body {
-            Some(Body::Keyspace(mut state)) => {
+        let body = match record.body? {
+            Body::Keyspace(mut state) => {
                 state.live_keys = state.live_keys.saturating_sub(self.keys.len() as u64);
                 state.live_bytes = state.live_bytes.saturating_sub(self.bytes);
-                if let Some(stands_in) = self.stand_in() {
-                    state.live_keys += 1;
-                    state.live_bytes += bytes_of(&stands_in);
-                }
                 Body::Keyspace(state)
             }
-            Some(Body::Version(version)) if self.keys.contains(&version.key) => {
-                let stands_in =
-                    self.stand_in().filter(|_| Some(&version.key) == self.keys.first())?;
-                let Item { key, value } = stands_in;
-                Body::Version(log::VersionState {
-                    key,
-                    value: value.unwrap_or_default(),
-                    ..version
-                })
+            Body::Version(version) => {
+                // What stands in for a value is as long.
+                let value = goes_along(&version.key, version.value)?;
+                Body::Version(log::VersionState { value, ..version })
             }
-            other => other?,
+            other => other,
         };
         Some(log::ExportRecord { body: Some(body) })
     }
-
-    /// Where nothing goes along, because nothing was ever written, an item that says so: a directory without any
-    /// looks like one that has lost them.
-    fn stand_in(&self) -> Option<Item> {
-        (!self.some_stay && !self.keys.is_empty()).then(gossip::items::of_nothing)
-    }
-}
-
-fn bytes_of(item: &Item) -> u64 {
-    (item.key.len() + item.value.as_ref().map_or(0, Bytes::len)) as u64
 }

@@ -26,6 +26,12 @@ pub(super) struct GossipMetrics {
     ahead: Counter,
     malformed: Counter,
     damaged: Counter,
+    suspected: Counter,
+    started_over: Counter,
+    rewritten: Counter,
+    scrubs: Counter,
+    store_scrubs: Counter,
+    mended: Counter,
     minted: Counter,
     renamed: Counter,
     rumors_left: Counter,
@@ -71,6 +77,28 @@ impl GossipMetrics {
             ),
             malformed: r.counter("gossip_messages_malformed", "Messages that say nothing"),
             damaged: r.counter("gossip_damage", "Times that something stored was found lost"),
+            suspected: r.counter(
+                "gossip_suspicions",
+                "Times that another replica knew the same and had something else, or said that it \
+                 is damaged",
+            ),
+            started_over: r.counter(
+                "gossip_started_over",
+                "Times that this replica was damaged and began anew with what could be read of it",
+            ),
+            rewritten: r.counter(
+                "gossip_rewritten",
+                "Values written anew because nobody else knew of them when this replica began anew",
+            ),
+            scrubs: r.counter("gossip_scrubs", "Times that all of this replica was verified"),
+            store_scrubs: r.counter(
+                "gossip_store_scrubs",
+                "Times that all that is stored was read and compared with what is in memory",
+            ),
+            mended: r.counter(
+                "gossip_items_mended",
+                "Items that the store had lost, put again from memory",
+            ),
             minted: r.counter(
                 "gossip_actors_minted",
                 "Times that others knew of writes that were never issued here: the disk was rolled \
@@ -158,6 +186,12 @@ impl GossipMetrics {
             (&self.ahead, counts.ahead),
             (&self.malformed, counts.malformed),
             (&self.damaged, counts.damaged),
+            (&self.suspected, counts.suspected),
+            (&self.started_over, counts.started_over),
+            (&self.rewritten, counts.rewritten),
+            (&self.scrubs, counts.scrubs),
+            (&self.store_scrubs, counts.store_scrubs),
+            (&self.mended, counts.mended),
             (&self.minted, counts.minted),
             (&self.renamed, counts.renamed),
             (&self.rumors_left, counts.rumors_left),

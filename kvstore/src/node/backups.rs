@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use gossip::ActorId;
 use proto::v1::keyspace::Kind;
 use proto::{Code, Failure, GroupId, LogIndex, NodeId, log, v1};
 use storage::export::ExportFile;
@@ -48,6 +49,8 @@ enum Stage {
 struct Cover {
     covered: Vec<String>,
     missing: Vec<String>,
+    /// Who the replica was then, in its life.
+    actor: Option<ActorId>,
 }
 
 /// The backups that clients wait for.
@@ -104,6 +107,11 @@ impl Node {
         }
     }
 
+    /// Whether the replica is still the one that was brought up to the others: another one begins where it was damaged.
+    fn is_still(&self, cover: &Cover) -> bool {
+        !self.eventual.is_damaged() && self.eventual.actor() == cover.actor
+    }
+
     /// Those for which the replica is brought up to the others, or has waited for long enough, go on.
     fn end_covering(&mut self) {
         let is_covered = !self.eventual.is_covering();
@@ -150,7 +158,7 @@ impl Node {
         if self.eventual.covers_majority() {
             return None;
         }
-        let Cover { covered, missing } = cover;
+        let Cover { covered, missing, .. } = cover;
         let why = format!(
             "no majority of members that have lost nothing could be asked for what they have of eventual keyspaces: \
              asked {}, not {}",
@@ -165,7 +173,9 @@ impl Node {
         let covered = self.eventual.covered_members();
         let own = self.config.id;
         let is_covered = |id: NodeId| id == own || covered.contains(&id);
-        let mut cover = Cover { covered: vec![self.config.name.clone()], missing: Vec::new() };
+        let covers = vec![self.config.name.clone()];
+        let actor = self.eventual.actor();
+        let mut cover = Cover { covered: covers, missing: Vec::new(), actor };
         for member in self.meta.machine().members().reachable() {
             let Some(id) = member.id().filter(|id| *id != own) else { continue };
             let names = if is_covered(id) { &mut cover.covered } else { &mut cover.missing };
@@ -181,9 +191,15 @@ impl Node {
         let Some((ids, well)) = self.exports.take_whole() else { return };
         for id in ids {
             let Some(Stage::Exporting(cover)) = self.backups.open.remove(&id) else { continue };
-            let backup = if well { self.backup(cover) } else { None };
-            let unwritten = || Failure::new(Code::ExportFailed, "snapshot", UNWRITTEN);
-            let reply = backup.map(|backup| Reply::Backup(Box::new(backup))).ok_or_else(unwritten);
+            let failed = |why| Failure::new(Code::ExportFailed, "snapshot", why);
+            let reply = if cover.as_ref().is_some_and(|cover| !self.is_still(cover)) {
+                Err(failed(DAMAGED))
+            } else {
+                let backup = if well { self.backup(cover) } else { None };
+                backup
+                    .map(|backup| Reply::Backup(Box::new(backup)))
+                    .ok_or_else(|| failed(UNWRITTEN))
+            };
             self.finish(id, reply);
         }
     }
@@ -191,7 +207,7 @@ impl Node {
     /// The backup that the newest exports are.
     fn backup(&self, cover: Option<Cover>) -> Option<Backup> {
         let newest = |group: GroupId| self.exports.newest(group).cloned();
-        let Some(Cover { covered, missing }) = cover else {
+        let Some(Cover { covered, missing, .. }) = cover else {
             return Some(Backup { files: vec![newest(GroupId::DATA)?], head: None });
         };
         let groups = [GroupId::META, GroupId::DATA, GroupId::EVENTUAL];

@@ -38,15 +38,15 @@ impl Node {
             }
             return;
         }
-        // In a new directory it has to know whether there is anything that it lacks.
-        let knows_enough = !self.eventual.is_new() || self.meta.started();
-        if !(knows_enough && self.eventual.may_join()) {
+        // In a new directory, or where something is lost, it has to know what there is that it lacks, and who has it.
+        let knows_all = self.meta.started();
+        if !((knows_all || !self.eventual.is_new()) && self.eventual.may_join()) {
             return;
         }
         let tree = TreeKey::new(secrets.tree());
         self.told_replica.token = token;
         let secrets = GroupSecrets { tree, tokens: token_keys(&secrets) };
-        if let Err(why) = self.eventual.join(secrets) {
+        if let Err(why) = self.eventual.join(secrets, knows_all) {
             let why = format!("the state of the eventual keyspaces is damaged: {why}");
             self.outbox.fail(GroupId::EVENTUAL, why);
         }

@@ -111,7 +111,7 @@ fn messages() -> Vec<Message> {
         Message::Answer { id: 4, epoch: 7, told: Err(Unread::Recovering) },
         Message::Answer { id: 4, epoch: 7, told: Ok(told()) },
         Message::Standing { id: 300 },
-        Message::Stands { id: 300, is_whole: true },
+        Message::Stands { id: 300, actor: ActorId::from_bytes([1; 16]), is_whole: true },
     ]
 }
 

@@ -9,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::*;
 use crate::actor::ActorId;
-use crate::items::restore;
+use crate::clock::Folds;
+use crate::items::{Restored, Salvaged, restore};
 use crate::record::Body;
 use crate::replica::{Basis, Policy, Standing};
 use crate::tree::TreeKey;
@@ -25,10 +26,14 @@ const STEP_MS: u64 = 50;
 /// Wall time at the beginning: more than an hour after 1970, as clocks may be so much behind.
 const WALL_MS: u64 = 10_000_000;
 
+pub(super) type Disk = BTreeMap<Bytes, Bytes>;
+
 struct Member {
     group: Group,
-    disk: BTreeMap<Bytes, Bytes>,
+    disk: Disk,
     acked: Vec<Acked>,
+    /// It began with nothing in place of one that was damaged, and has not met all.
+    began_anew: bool,
 }
 
 pub(super) struct Cluster {
@@ -44,15 +49,33 @@ pub(super) struct Cluster {
     /// Of a hundred messages so many are lost, so many doubled.
     lost: u32,
     doubled: u32,
+    /// How many began with nothing in place of one that was damaged.
+    pub(super) began_anew: u64,
 }
 
-fn member(disk: BTreeMap<Bytes, Bytes>, rng: &mut ChaCha8Rng) -> Member {
-    let state = restore(disk.clone()).unwrap().state;
-    let (mut replica, _) = Replica::start(state, ActorId::mint(rng), TreeKey::new(&[7; 32]));
+/// A member that begins on a disk, as a node does it: with what is stored where that is whole, else with what can be read
+/// of it and of what was in memory.
+fn member(mut disk: Disk, read: Option<Salvaged>, rng: &mut ChaCha8Rng) -> Member {
+    let (actor, tree) = (ActorId::mint(rng), TreeKey::new(&[7; 32]));
+    let (restored, salvaged) = match restore(disk.clone()) {
+        Ok(restored) => (restored, None),
+        Err(_) => {
+            let mut salvaged = read.unwrap_or_default();
+            salvaged.join(Salvaged::of_items(std::mem::take(&mut disk), &Folds::default()));
+            (Restored::default(), Some(salvaged))
+        }
+    };
+    let (mut replica, _) = Replica::restored(restored, actor, tree);
     replica.set_keyspace(KEYSPACE, Standing::Open(Policy::Siblings));
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
-    Member { group: Group::new(replica, 1, seed), disk, acked: Vec::new() }
+    let mut group = Group::new(replica, 1, seed);
+    group.set_wall(WALL_MS);
+    let began_anew = salvaged.is_some();
+    if let Some(salvaged) = salvaged {
+        group.take_back(salvaged);
+    }
+    Member { group, disk, acked: Vec::new(), began_anew }
 }
 
 /// The configuration of a member that has these others.
@@ -68,7 +91,7 @@ impl Cluster {
     /// One whose members all begin with this disk.
     pub(super) fn begun_with(disk: &BTreeMap<Bytes, Bytes>, seed: u64, size: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let members = (0..size).map(|_| member(disk.clone(), &mut rng)).collect();
+        let members = (0..size).map(|_| member(disk.clone(), None, &mut rng)).collect();
         let mut cluster = Self {
             rng,
             now_ms: 0,
@@ -78,6 +101,7 @@ impl Cluster {
             messages: Vec::new(),
             lost: 0,
             doubled: 0,
+            began_anew: 0,
         };
         for at in 0..size {
             cluster.join(at);
@@ -188,17 +212,20 @@ impl Cluster {
         self.members.iter().map(|member| member.group.counts().flagged).sum()
     }
 
-    /// Makes durable what a member has to, and takes what it says.
+    /// Makes durable what a member has to, and takes what it says. One that is damaged begins again.
     pub(super) fn poll(&mut self, at: usize) {
+        if self.members[at].group.is_damaged() {
+            let output = self.members[at].group.poll();
+            self.store(at, output.items);
+            let counts = self.members[at].group.counts();
+            let read = self.members[at].group.replica().salvage();
+            self.begin_again(at, Some(read));
+            self.members[at].group.count_on(counts);
+        }
         let member = &mut self.members[at];
         let Output { items, sends, acked } = member.group.poll();
-        for Item { key, value } in items {
-            match value {
-                Some(value) => member.disk.insert(key, value),
-                None => member.disk.remove(&key),
-            };
-        }
         member.acked.extend(acked);
+        self.store(at, items);
         for (to, message) in sends {
             let to = to.get() as usize - 1;
             if self.cut.contains(&(at.min(to), at.max(to))) || self.chance(self.lost) {
@@ -209,6 +236,27 @@ impl Cluster {
             }
             self.messages.push((at, to, message));
         }
+    }
+
+    fn store(&mut self, at: usize, items: Vec<Item>) {
+        let disk = &mut self.members[at].disk;
+        for Item { key, value } in items {
+            match value {
+                Some(value) => disk.insert(key, value),
+                None => disk.remove(&key),
+            };
+        }
+    }
+
+    pub(super) fn disk_mut(&mut self, at: usize) -> &mut Disk {
+        &mut self.members[at].disk
+    }
+
+    /// Whether a member may not be read from: it began anew and is not whole.
+    pub(super) fn is_recovering(&mut self, at: usize) -> bool {
+        let member = &mut self.members[at];
+        member.began_anew &= !member.group.is_whole();
+        member.began_anew
     }
 
     pub(super) fn chance(&mut self, percent: u32) -> bool {
@@ -292,12 +340,12 @@ impl Cluster {
     }
 
     /// What a member has made durable.
-    pub(super) fn disk(&self, at: usize) -> BTreeMap<Bytes, Bytes> {
+    pub(super) fn disk(&self, at: usize) -> Disk {
         self.members[at].disk.clone()
     }
 
     /// A member is killed, and starts from this disk.
-    pub(super) fn start_from(&mut self, at: usize, disk: BTreeMap<Bytes, Bytes>) {
+    pub(super) fn start_from(&mut self, at: usize, disk: Disk) {
         self.members[at].disk = disk;
         self.restart(at);
     }
@@ -315,7 +363,19 @@ impl Cluster {
     }
 
     pub(super) fn restart(&mut self, at: usize) {
-        self.members[at] = member(self.members[at].disk.clone(), &mut self.rng);
+        let counts = self.members[at].group.counts();
+        self.begin_again(at, None);
+        self.members[at].group.count_on(counts);
+    }
+
+    fn begin_again(&mut self, at: usize, read: Option<Salvaged>) {
+        let began_anew = self.is_recovering(at);
+        self.members[at] = member(self.members[at].disk.clone(), read, &mut self.rng);
+        self.began_anew += u64::from(self.members[at].began_anew);
+        self.members[at].began_anew |= began_anew;
+        // What it begins with is durable before it says anything.
+        let items = self.members[at].group.poll().items;
+        self.store(at, items);
         self.messages.retain(|(from, to, _)| *from != at && *to != at);
         for other in (0..self.size()).filter(|other| *other != at) {
             // The links break with the node.

@@ -1,7 +1,8 @@
 //! Disks that lose a part, and what a replica does about it.
 
+use super::super::truth::{ACTORS_MAX, KEYS_MAX};
 use super::writes::Draft;
-use super::{Cause, Dots, Effect, Event, Follow, Violation, World};
+use super::{Cause, Dots, Effect, Event, Follow, Mutant, Violation, World};
 
 impl<F: Follow> World<F> {
     /// Whether the disk lost something and nobody knows.
@@ -43,14 +44,13 @@ impl<F: Follow> World<F> {
         self.note_losses()
     }
 
-    /// Loses the clock. It shows at once; without it no record can be judged, so the replica offers
-    /// what it has and starts over.
+    /// Loses the clock. It shows at once; without it no record can be judged, so the replica starts over.
     pub(super) fn lose_clock(&mut self, at: u8) -> Result<(), Violation> {
         if !self.is_member(at) || self.is_damaged(at) {
             return Ok(());
         }
         self.counters.count(Event::DamageFound);
-        self.effect(Effect::Damaged { at });
+        self.effect(Effect::ClockLost { at });
         self.replicas[usize::from(at)].clock = Dots::NONE;
         self.replicas[usize::from(at)].pending = Dots::NONE;
         self.start_over(at)
@@ -80,7 +80,7 @@ impl<F: Follow> World<F> {
             return Ok(false);
         }
         self.counters.count(Event::DamageRebuilt);
-        self.follow.effect(&self.truth, Effect::Damaged { at });
+        self.follow.effect(&self.truth, Effect::Rebuilt { at });
         // The log is replayed through apply, later records included: what has been superseded since
         // does not come back, and what came back for want of `pending` goes again.
         replica.stored |= replica.damaged;
@@ -100,48 +100,99 @@ impl<F: Follow> World<F> {
         Ok(false)
     }
 
-    /// Hands what can be read to a peer, and begins with an empty disk.
+    /// Begins with an empty disk, and takes back what can be read of the old one.
     ///
-    /// A record with its context is a record as any. One without is written anew by the peer: over
-    /// all that was known of its key where that is intact, else over nothing but itself. Then what it
-    /// had superseded may stand beside it again, as a sibling; nothing is lost.
+    /// A record with its context is a record as any. One without waits beside the replica, and nobody is told of it,
+    /// until every other member has brought the replica up: then what is known by now is let go, and the rest is written
+    /// anew, over all that was known of its key where that is intact, else over nothing but itself. Then what it had
+    /// superseded may stand beside it again, as a sibling; nothing is lost.
     pub(super) fn start_over(&mut self, at: u8) -> Result<(), Violation> {
+        let old = self.replicas[usize::from(at)];
+        if self.truth.actors == ACTORS_MAX {
+            return Ok(());
+        }
+        self.effect(Effect::StartedOver { at });
+        assert!(self.empty(at), "there is an actor for it");
         self.counters.count(Event::StartedOver);
-        let replica = self.replicas[usize::from(at)];
-        let peer = (1..self.setting.replicas as u8)
-            .map(|step| (at + step) % self.setting.replicas as u8)
-            .find(|&peer| self.is_member(peer) && !self.is_damaged(peer));
-        if let Some(peer) = peer {
-            for dot in replica.stored - self.truth.lost {
-                if self.replicas[usize::from(peer)].clock.has(dot) {
-                    continue;
-                }
-                if replica.contexts.has(dot) {
-                    self.effect(Effect::Applied { at: peer, dot });
-                    self.apply(peer, dot)?;
-                    self.settled(peer);
-                } else if !self.truth.tombs.has(dot) {
-                    self.rewrite(at, peer, dot)?;
-                }
+        for dot in ((old.stored & old.contexts) | old.dormant) - self.truth.lost {
+            self.effect(Effect::Applied { at, dot });
+            self.apply(at, dot)?;
+            self.settled(at);
+        }
+        let bare = old.stored - old.contexts - old.dormant - self.truth.tombs;
+        let bare = (bare | old.kept) - self.truth.lost;
+        self.truth.owed |= bare;
+        if bare.is_empty() || self.mutant == Some(Mutant::KeptForgotten) {
+            self.told(at);
+            return self.note_losses();
+        }
+        let mut over = [Dots::NONE; KEYS_MAX];
+        for (key, over) in over.iter_mut().enumerate().take(self.setting.keys) {
+            let of_key = self.truth.of_key[key];
+            let is_whole = ((old.damaged | old.damaged_pending) & of_key).is_empty();
+            if is_whole {
+                *over = old.effective(&self.truth, key) - old.stored;
             }
         }
-        self.begin_empty(at)
+        self.effect(Effect::Kept { at });
+        let replica = &mut self.replicas[usize::from(at)];
+        replica.kept = bare;
+        // What waited already is not written over what was known when it began to.
+        replica.kept_known = bare - old.kept;
+        replica.kept_over = over;
+        self.settled(at);
+        self.told(at);
+        self.note_losses()
     }
 
-    fn rewrite(&mut self, at: u8, peer: u8, dot: u8) -> Result<(), Violation> {
-        let replica = self.replicas[usize::from(at)];
-        let write = *self.truth.write(dot);
-        let key = usize::from(write.key);
-        let damaged = (replica.damaged | replica.damaged_pending) & self.truth.of_key[key];
-        let context = if damaged.is_empty() {
-            (replica.effective(&self.truth, key) - replica.stored) | Dots::one(dot)
-        } else {
-            Dots::one(dot)
-        };
+    /// Settles what waits beside a replica, once every other member has brought it up.
+    pub(super) fn settle_kept(&mut self, at: u8) -> Result<(), Violation> {
+        if !self.replicas[usize::from(at)].whole {
+            return Ok(());
+        }
+        for dot in self.replicas[usize::from(at)].kept {
+            let replica = &mut self.replicas[usize::from(at)];
+            if replica.clock.has(dot) || replica.pending.has(dot) || self.truth.lost.has(dot) {
+                self.counters.count(Event::KeptKnown);
+                // Where it is pending, what superseded it is known, and it may be known to nobody itself.
+                self.truth.rewritten |= Dots::one(dot);
+                self.effect(Effect::LetGo { at, dot });
+                self.replicas[usize::from(at)].kept -= Dots::one(dot);
+                self.settled(at);
+            } else if self.truth.has_room(1) {
+                self.rewrite(at, dot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, at: u8, dot: u8) -> Result<(), Violation> {
+        let key = usize::from(self.truth.write(dot).key);
+        let replica = &mut self.replicas[usize::from(at)];
+        let mut context = Dots::one(dot);
+        if replica.kept_known.has(dot) {
+            context |= replica.kept_over[key];
+        }
+        replica.kept -= Dots::one(dot);
+        self.truth.rewritten |= Dots::one(dot);
+        self.promised -= Dots::one(dot);
         self.counters.count(Event::RewrittenWithoutContext);
         let cause = Cause::Rewrite(dot);
-        let draft = Draft { key, tomb: false, cause, context, carried: context, expires: false };
-        self.make(peer, draft)?;
+        self.make(
+            at,
+            Draft { key, tomb: false, cause, context, carried: context, expires: false },
+        )?;
         Ok(())
+    }
+
+    /// All that waits beside members.
+    pub(super) fn waiting(&self) -> Dots {
+        let mut waiting = Dots::NONE;
+        for at in 0..self.setting.replicas {
+            if self.is_member(at as u8) {
+                waiting |= self.replicas[at].kept;
+            }
+        }
+        waiting
     }
 }

@@ -11,6 +11,10 @@ impl<F: Follow> World<F> {
         if !self.may_fail(at) {
             return Ok(());
         }
+        if self.mutant != Some(Mutant::DamagedLeafServed) {
+            // A start reads everything.
+            self.scrub(at)?;
+        }
         let mut replica = self.replicas[usize::from(at)];
         self.retirement.seal(replica.actor, replica.counter);
         if self.renew_actor(at, &mut replica) {
@@ -29,6 +33,10 @@ impl<F: Follow> World<F> {
         let last = usize::from(pick) % tail.len();
         let cut = tail.len() - 1 - last;
         let mut replica = tail[last];
+        // What superseded a loss may be in the batches that go: then the loss is there again.
+        if !(replica.damaged | replica.damaged_pending).is_empty() {
+            return Ok(());
+        }
         self.retirement.seal(replica.actor, replica.counter);
         if !self.renew_actor(at, &mut replica) {
             return Ok(());
@@ -61,10 +69,17 @@ impl<F: Follow> World<F> {
 
     /// What a wipe does, whatever it was that emptied the disk.
     pub(super) fn begin_empty(&mut self, at: u8) -> Result<(), Violation> {
-        let mut fresh = Replica::default();
-        let Some(actor) = self.truth.mint(at, 0) else { return Ok(()) };
-        fresh.actor = actor;
-        self.come_back(at, fresh, Disk::Empty)
+        if self.empty(at) {
+            self.note_losses()?;
+        }
+        Ok(())
+    }
+
+    /// The same, before anybody looks at what is lost by it; false if there is no actor left.
+    pub(super) fn empty(&mut self, at: u8) -> bool {
+        let Some(actor) = self.truth.mint(at, 0) else { return false };
+        self.take_place(at, Replica { actor, ..Replica::default() }, Disk::Empty);
+        true
     }
 
     /// Keeps a copy of the disk.
@@ -111,6 +126,11 @@ impl<F: Follow> World<F> {
 
     /// A replica with another disk than before is back: recovering, and known to be.
     fn come_back(&mut self, at: u8, state: Replica, disk: Disk) -> Result<(), Violation> {
+        self.take_place(at, state, disk);
+        self.note_losses()
+    }
+
+    fn take_place(&mut self, at: u8, state: Replica, disk: Disk) {
         self.effect(Effect::Started { at, actor: state.actor, disk });
         for actor in 0..self.truth.actors as u8 {
             if self.truth.node_of(actor) == at && actor != state.actor {
@@ -118,6 +138,7 @@ impl<F: Follow> World<F> {
             }
         }
         self.directories += 1;
+        self.truth.owed -= self.replicas[usize::from(at)].kept;
         self.replicas[usize::from(at)] = Replica {
             directory: self.directories,
             ids: Dots::NONE,
@@ -136,7 +157,6 @@ impl<F: Follow> World<F> {
         self.retirement.start_over();
         self.settled(at);
         self.told(at);
-        self.note_losses()
     }
 
     fn may_fail(&self, at: u8) -> bool {
@@ -164,7 +184,8 @@ impl<F: Follow> World<F> {
         if failed > members - majority(members) {
             self.promised = Dots::NONE;
         }
-        let nowhere = self.truth.issued() - self.known_to_members();
+        let nowhere = self.truth.issued() - self.known_to_members() - self.waiting();
+        let nowhere = nowhere - self.truth.owed;
         self.truth.excused |= nowhere;
         match (self.promised & nowhere).oldest() {
             Some(dot) => Err(Violation::QuorumLost { dot }),

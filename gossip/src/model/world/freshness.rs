@@ -70,6 +70,7 @@ impl<F: Follow> World<F> {
         self.counters.count(Event::ClaimMade);
         self.told(at);
         let written = Dots::first(usize::from(as_of)) - self.truth.lost - self.truth.excused;
+        let written = written - self.truth.rewritten - self.waiting();
         match (written - replica.clock).oldest() {
             Some(dot) => Err(Violation::NotFresh { at, dot }),
             None => Ok(()),

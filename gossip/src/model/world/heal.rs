@@ -60,6 +60,8 @@ impl<F: Follow> World<F> {
         let at = self.member_bits().trailing_zeros() as u8;
         let agreed = self.replicas[usize::from(at)];
         let unknown = self.truth.issued() - agreed.clock - self.truth.lost - self.truth.excused;
+        // What waits for want of room in the schedule is not lost.
+        let unknown = unknown - self.truth.rewritten - self.waiting();
         if let Some(dot) = unknown.oldest() {
             return Err(Violation::Lost { dot });
         }

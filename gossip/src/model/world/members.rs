@@ -61,6 +61,9 @@ impl<F: Follow> World<F> {
             Some(Mutant::DrainToOne) => 1,
             _ => majority(stay.count_ones()),
         };
+        if !self.replicas[place].kept.is_empty() {
+            return false;
+        }
         let mut own = self.replicas[place].clock;
         own.all(|dot| {
             let holders = (0..self.setting.replicas)

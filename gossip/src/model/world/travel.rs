@@ -119,9 +119,18 @@ impl<F: Follow> World<F> {
         }
         let sender = self.replicas[usize::from(from)];
         let receiver = &self.replicas[usize::from(to)];
-        self.sessions[slot] =
-            Session::begin(from, to, &sender, receiver, self.setting.keys, self.mutant);
-        let flagged = self.sessions[slot].is_flagged;
+        let session = Session::begin(from, to, &sender, receiver, self.setting.keys, self.mutant);
+        let flagged = session.is_flagged;
+        if flagged && self.mutant != Some(Mutant::DamagedLeafServed) {
+            // What is pending goes first, of all keys.
+            for key in 0..self.setting.keys {
+                if !(sender.damaged_pending & self.truth.of_key[key]).is_empty() {
+                    self.verify(from, key)?;
+                    return Ok(None);
+                }
+            }
+        }
+        self.sessions[slot] = session;
         if flagged {
             self.counters.count(Event::SessionFlagged);
         }
@@ -229,6 +238,16 @@ impl<F: Follow> World<F> {
         if !complete {
             return Ok(());
         }
+        if self.mutant != Some(Mutant::DamagedLeafServed) {
+            for key in 0..self.setting.keys {
+                let is_due = session.has_told(&self.truth, key)
+                    || session.is_unsure(&self.truth, &self.replicas[to], key);
+                if is_due && !self.verify(session.to, key)? {
+                    self.cut(slot);
+                    return Ok(());
+                }
+            }
+        }
         self.sessions[slot].is_open = false;
         let sender = self.replicas[usize::from(session.from)];
         let is_spoiled = session.is_spoiled(&sender, self.mutant);
@@ -246,7 +265,7 @@ impl<F: Follow> World<F> {
         self.note_heard(session.to, session.from, session.is_trusted);
         self.collapse_all(session.to)?;
         self.settled(session.to);
-        Ok(())
+        self.settle_kept(session.to)
     }
 
     pub(super) fn abort(&mut self, slot: u8) -> Result<(), Violation> {

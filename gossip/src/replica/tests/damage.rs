@@ -10,10 +10,15 @@ fn hello(replica: &Replica) -> Hello {
 /// A session in which the receiver asks for these keys.
 fn session(from: &Replica, to: &mut Replica, asked: &[&EntryKey]) -> Ended {
     let mut serving = Serving::begin(from, &hello(to), 0);
-    let mut taking = Taking::begin(to, 7);
     for key in asked {
         serving.tell(key);
     }
+    let taking = Taking::begin(to, 7);
+    end(from, to, serving, taking)
+}
+
+/// The rest of a session.
+fn end(from: &Replica, to: &mut Replica, mut serving: Serving, mut taking: Taking) -> Ended {
     taking.walked();
     loop {
         let part = serving.next(from, 1_000).or_else(|| serving.end(from)).unwrap().what;
@@ -72,6 +77,54 @@ fn a_receiver_that_lost_something_of_a_key_does_not_use_what_is_told_of_it() {
     let before = b.state().clone();
     assert_eq!(session(&a, &mut b, &[&key]), Ended::NotClosed(NotClosed::DamagedHere));
     assert_eq!(*b.state(), before);
+}
+
+/// A certificate that came by mail after the Hello, and that the sender has dropped: whether it was a value nobody knows.
+#[test]
+fn a_receiver_that_lost_what_came_since_its_hello_begins_again() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let key = plain("k");
+    let delete = put(&mut a, &key, Body::Certificate, Basis::Held);
+    let everywhere = stable(&a);
+    a.forget_certificate(&key, delete.dot, &everywhere);
+    let serving = Serving::begin(&a, &hello(&b), 0);
+    assert!(serving.is_flagged());
+    let taking = Taking::begin(&b, 7);
+    b.apply(&delete).unwrap();
+    b.state.lose(&key, delete.dot);
+    let ended = end(&a, &mut b, serving, taking);
+    assert_eq!(ended, Ended::NotClosed(NotClosed::DamagedHere));
+    assert_eq!(b.damage().len(), 1);
+}
+
+/// Something is pending again, or nothing is and the header is another one: what was lost does not come back by that.
+#[test]
+fn pending_that_was_lost_is_found_after_other_records() {
+    let key = plain("k");
+    let superseding = |number| {
+        let mut from = replica(number);
+        put(&mut from, &key, value("old"), Basis::Held);
+        put_at(&mut from, &key, value("new"), Basis::Held, 2_000)
+    };
+    let alone = put_at(&mut replica(4), &key, value("alone"), Basis::Held, 3_000);
+    for later in [superseding(3), alone] {
+        let mut b = replica(2);
+        b.apply(&superseding(1)).unwrap();
+        let delete = put(&mut b, &plain("x"), Body::Certificate, Basis::Held);
+        let everywhere = stable(&b);
+        b.forget_certificate(&plain("x"), delete.dot, &everywhere);
+        assert_eq!(session(&b, &mut replica(5), &[&key]), Ended::Closed);
+        b.lose_pending(&key);
+        b.apply(&later).unwrap();
+        assert_eq!(b.verify(&key), Leaf::Damaged);
+        assert_eq!(session(&b, &mut replica(5), &[]), Ended::NotClosed(NotClosed::Damaged));
+        assert!(b.state().missing().contains(&key));
+        let mut scrub = Scrubbing::START;
+        while scrub != Scrubbing::Done {
+            scrub = b.scrub_on(scrub, 64);
+        }
+        assert_eq!(b.damage().len(), 1);
+    }
 }
 
 #[test]

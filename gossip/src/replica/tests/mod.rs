@@ -9,6 +9,7 @@ mod rules;
 mod schedules;
 mod stamps;
 
+use bytes::Bytes;
 use std::sync::Arc;
 
 use super::*;

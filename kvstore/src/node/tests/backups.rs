@@ -384,3 +384,46 @@ fn several_backups_at_a_time_are_all_answered() {
     }
     assert!(alone.node.backups.is_empty());
 }
+
+/// What one node has is all there is when no majority is left, also where its store has lost something.
+#[test]
+fn what_is_left_of_a_damaged_store_is_recovered() {
+    use crate::durable::SledDirs;
+    use crate::offline::recover::Salvage;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _, files) = opened(&SimDisk::new());
+    let files = DataFiles {
+        disk: Arc::new(RealDisk),
+        dir: dir.path().to_owned(),
+        states: Arc::new(SledDirs::new(dir.path())),
+        ..files
+    };
+    let mut alone = serving(reopened(files.clone(), |_| {}));
+    create(&mut alone, "carts", Kind::Eventual);
+    for key in ["lost", "kept"] {
+        put(&mut alone, key, "v");
+    }
+    let mut items = alone.node.own().items().map(|item| item.unwrap().key);
+    let lost = items.find(|key| key.starts_with(b"e") && key.ends_with(b"lost")).unwrap();
+    drop(items);
+    alone.node.remember(vec![log::Item { key: lost, value: None }]);
+    alone.pass(20);
+    drop(alone);
+    let to = dir.path().join("recovered.exp");
+    let says = Salvage {
+        disk: Arc::clone(&files.disk),
+        data_dir: dir.path().to_owned(),
+        scratch: dir.path().join("recovering"),
+        wal: files.wal.clone(),
+        founding: Founding { members: vec![(NodeId(1), "n1".into())], joined: false },
+        name: "n1".to_owned(),
+    }
+    .export(&to);
+    let says = says.unwrap();
+    assert!(says.contains("eventual keyspaces are kept"), "{says}");
+    let mut new = started(restored(&std::fs::read(&to).unwrap()), 2, 1);
+    assert!(!new.node.eventual.is_recovering(), "it begins with what there is");
+    assert_eq!(values(&mut new, "kept"), ["v"]);
+    assert!(values(&mut new, "lost").is_empty());
+}

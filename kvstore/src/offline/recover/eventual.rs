@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gossip::items::{is_item, restore};
+use gossip::items::{ItemsDamaged, is_item, is_sums, restore};
 use proto::log::export_record::Body;
 use proto::v1::keyspace::Kind;
 use proto::{GroupId, log};
@@ -55,25 +55,49 @@ impl Eventual {
         let mut own = OwnLog::new(own, usize::MAX, &mut Outbox::new(Ticket(1)));
         // What was read from the log is durable.
         own.durable(Ticket(0))?;
-        let machine = own.machine_mut();
+        let mut eventual = Self { catalogue, own };
+        eventual.checkpoint()?;
+        Ok(Some(eventual))
+    }
+
+    /// Writes what is applied to the store.
+    fn checkpoint(&mut self) -> Result<(), StateError> {
+        let machine = self.own.machine_mut();
         if let Some(mut job) = machine.begin_checkpoint() {
             let store = machine.store();
             while job.step(&*store)? == CheckpointProgress::Continue {}
             machine.finish_checkpoint(job.index());
         }
-        Ok(Some(Self { catalogue, own }))
+        Ok(())
     }
 
-    /// Why no replica can begin with these items, if so.
-    fn contradiction(&self) -> Result<Option<String>, StateError> {
+    /// Why no replica can begin with these items, if so. What the store has lost is lost: then the sums of all are left out.
+    fn contradiction(&mut self) -> Result<Option<String>, StateError> {
         let mut items = Vec::new();
+        let mut sums = Vec::new();
         for item in self.own.items() {
             let log::Item { key, value } = item?;
+            if is_sums(&key) {
+                sums.push(log::Item { key: key.clone(), value: None });
+            }
             if is_item(&key) {
                 items.push((key, value.unwrap_or_default()));
             }
         }
-        Ok(restore(items).err().map(|damaged| damaged.to_string()))
+        match restore(items) {
+            Err(ItemsDamaged::Sum) => {
+                tracing::warn!(
+                    "something is missing of what this node had of eventual keyspaces; the rest is kept"
+                );
+                let mut out = Outbox::new(Ticket(1));
+                self.own.append(sums, &mut out);
+                self.own.durable(Ticket(1))?;
+                self.checkpoint()?;
+                Ok(None)
+            }
+            Err(damaged) => Ok(Some(damaged.to_string())),
+            Ok(_) => Ok(None),
+        }
     }
 
     /// Writes the backup that these and the export of the data group at `data` are to `to`, durably. Says in a line what it

@@ -13,9 +13,7 @@ use storage::state::StateError;
 use storage::wal::{RecoveredGroup, Wal, WalError, WalOptions};
 
 use super::eventual::Eventual;
-use crate::durable::{
-    Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs,
-};
+use crate::durable::{Damage, DataFiles, Founding, OpenError, Opened, Ready, Replayer, SledDirs};
 use crate::offline::{OfflineError, seed_file};
 use crate::server::ServerError;
 

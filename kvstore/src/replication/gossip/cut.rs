@@ -1,18 +1,20 @@
 //! What a backup needs of a replica: that it has what the others have, and which of its items go along.
 
 use bytes::Bytes;
-use gossip::items::names_own_actor;
+use gossip::ActorId;
+use gossip::items::handed_over;
+use gossip::replica::Replica;
 use proto::NodeId;
 
 use super::GossipReplica;
 use super::gate::Gate;
 
-/// Whether an item of the replica that a backup was taken of is one that the replicas of a restored cluster begin
-/// with. They do not take over whose actors were its own, so that nobody issues or folds anything in its name, nor
+/// What the replicas of a restored cluster begin with in place of an item of the one that a backup was taken of, if with
+/// anything. They do not take over whose actors were its own, so that nobody issues anything in its name, nor
 /// its gate: what the cut holds is all that there is.
 #[must_use]
-pub fn goes_along(key: &Bytes) -> bool {
-    !(names_own_actor(key) || Gate::owns(key))
+pub fn goes_along(key: &Bytes, value: Bytes) -> Option<Bytes> {
+    if Gate::owns(key) { None } else { handed_over(key, value) }
 }
 
 impl GossipReplica {
@@ -49,11 +51,20 @@ impl GossipReplica {
         self.serving.as_ref().is_some_and(|serving| serving.group.covers_majority())
     }
 
-    /// Whether it has lost something and knows that. Its clock says of what it lacks that it is obsolete.
+    /// Its actor: another one in each of its lives. `None` before it serves.
+    #[must_use]
+    pub fn actor(&self) -> Option<ActorId> {
+        self.serving.as_ref().and_then(|serving| serving.group.replica().state().actor())
+    }
+
+    /// Whether it has lost something and knows that, so that its clock says of what it lacks that it is obsolete; or has
+    /// taken back writes that wait for what others know of them.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         let replica = self.serving.as_ref().map(|serving| serving.group.replica());
-        replica.is_some_and(|replica| !replica.damage().is_empty())
+        let is_damaged =
+            |replica: &Replica| !replica.damage().is_empty() || !replica.kept().is_empty();
+        self.mending.is_some() || replica.is_some_and(is_damaged)
     }
 
     /// What it has seen; nothing before it serves.

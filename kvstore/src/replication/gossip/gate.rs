@@ -10,6 +10,8 @@ const KEY: &[u8] = b"R";
 /// Closed from the beginning of a directory in which something may be missing until every other member has brought
 /// it up once. Durable: a restart does not open it.
 ///
+/// What a damaged replica left behind without its context is written anew before, if nobody knows of it.
+///
 /// A replica that has only met some would miss writes that a majority has, of which it was one: those that it lost.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -39,7 +41,7 @@ impl Gate {
 
     /// Opens the gate if it is time to, and says what is to be stored.
     pub(super) fn take_items(&mut self, group: &Group) -> Option<log::Item> {
-        if !self.is_open && group.has_met_all() {
+        if !self.is_open && group.is_whole() {
             tracing::info!("every other member has brought this replica up: it answers reads");
             self.is_open = true;
             self.is_stored = false;

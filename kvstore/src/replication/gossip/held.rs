@@ -64,6 +64,19 @@ impl Held {
         self.open.answers.extend(answers);
     }
 
+    /// No peer is told anything of what waits.
+    pub(super) fn drop_sends(&mut self) {
+        self.open.sends.clear();
+        for (_, batch) in &mut self.closed {
+            batch.sends.clear();
+        }
+    }
+
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.open.answers.is_empty() && self.open.sends.is_empty()
+    }
+
     /// What was added since belongs to this entry.
     pub(super) fn close(&mut self, index: LogIndex) {
         self.newest = index;

@@ -9,7 +9,8 @@
 //! A replica has no member of the group before it knows the secrets of the cluster and, in an empty directory, which
 //! keyspaces there are. Then it serves nothing. One whose directory began after there were eventual keyspaces is
 //! *recovering*: it takes writes and spreads them, but answers no read before it has had a session with every other
-//! member. What it was not told yet looks as if it were not there.
+//! member. What it was not told yet looks as if it were not there. So is one that was damaged and began again
+//! (`mending.rs`).
 //!
 //! # Guarantees
 //! - A write is answered once it is durable here and, as far as was asked for, elsewhere. If that does not come in
@@ -23,8 +24,10 @@ mod cut;
 mod gate;
 mod held;
 mod keyspaces;
+mod mending;
 mod quorum;
 mod reads;
+mod scrub;
 mod skew;
 mod tokens;
 mod write_ids;
@@ -34,13 +37,13 @@ mod writes;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use gossip::ActorId;
 use gossip::group::{Configuration, Group, PeerClock};
-use gossip::items::restore;
 use gossip::timekeeper::Timekeeper;
 use gossip::token::{ActorNames, TokenKeys};
 use gossip::tree::TreeKey;
-use gossip::{ActorId, Replica};
 use proto::peer::peer_message::Body;
 use proto::{Applied, Code, Failure, GroupId, LogIndex, NodeId, log, peer};
 use rand::{Rng, SeedableRng};
@@ -51,7 +54,9 @@ use self::alive::Alive;
 use self::gate::Gate;
 use self::held::Held;
 use self::keyspaces::KnownKeyspaces;
+use self::mending::{Mending, Stored};
 use self::quorum::OpenReads;
+use self::scrub::StoreScrub;
 use self::skew::SkewAlarm;
 use self::write_ids::WriteIds;
 use self::writes::OpenWrites;
@@ -130,6 +135,10 @@ pub struct GossipReplica {
     /// Why the state store is of no use.
     failed: Option<String>,
     serving: Option<Serving>,
+    /// The replica was damaged, and another one is about to begin.
+    mending: Option<Mending>,
+    /// What the one before had promised to clients, until that is durable.
+    left: Option<Held>,
 }
 
 /// What a replica has that is a member of the group.
@@ -150,6 +159,9 @@ struct Serving {
     /// What waits for the disk.
     held: Held,
     alive: Alive,
+    /// What is removed with the first items, where the replica began with nothing in a directory that held something.
+    removed: Vec<log::Item>,
+    scrub: StoreScrub,
 }
 
 impl GossipReplica {
@@ -176,6 +188,8 @@ impl GossipReplica {
             leaving: false,
             failed: None,
             serving: None,
+            mending: None,
+            left: None,
         };
         // What was read from the log is durable.
         replica.durable(Ticket(0));
@@ -205,8 +219,8 @@ impl GossipReplica {
         self.serving.is_some()
     }
 
-    /// Whether nothing was stored in this directory at the start: then [`GossipReplica::join`] has to know all keyspaces
-    /// there are.
+    /// Whether nothing was stored in this directory at the start, or something is lost of what was: then
+    /// [`GossipReplica::join`] has to know all members and keyspaces there are.
     #[must_use]
     pub const fn is_new(&self) -> bool {
         self.is_new
@@ -219,11 +233,13 @@ impl GossipReplica {
     }
 
     /// Becomes a member of the group. What the catalogue says of keyspaces was said before, and where
-    /// [`GossipReplica::is_new`] it says all that a majority knows.
+    /// [`GossipReplica::is_new`] it says all that a majority knows: `knows_all`. Where what was stored is damaged, it begins
+    /// anew with what can be read of it; or is new from now on, and does not join, where not all is known yet.
     ///
     /// # Errors
-    /// Why what was stored gives no replica: the state was damaged. The state directory has to be rebuilt.
-    pub fn join(&mut self, secrets: GroupSecrets) -> Result<(), String> {
+    /// Why nothing can be read: the state store failed, or an item that is no replica's was damaged. The state directory has to be
+    /// rebuilt.
+    pub fn join(&mut self, secrets: GroupSecrets, knows_all: bool) -> Result<(), String> {
         let mut stored = Vec::new();
         let mut ids = WriteIds::default();
         let mut folds = StoredFolds::default();
@@ -243,12 +259,24 @@ impl GossipReplica {
             }
         }
         ids.restored(self.now);
-        let state = restore(stored).map_err(|damaged| damaged.to_string())?.state;
+        let stored = Stored::of(stored);
+        if stored.is_damaged() && !knows_all {
+            self.is_new = true;
+            return Ok(());
+        }
         let actor = ActorId::mint(&mut self.rng);
-        let (replica, _) = Replica::start(state, actor, secrets.tree);
+        let catalogued = Arc::clone(&self.actors.folds);
+        let begun = stored.begin(self.mending.take(), &catalogued, actor, secrets.tree);
+        let mut removed = Vec::new();
+        let mut salvaged = None;
+        if let Some((read, old)) = begun.anew {
+            (salvaged, removed) = (Some(read), old);
+            gate = Gate::closed();
+        }
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let mut group = Group::new(replica, self.config.epoch, seed);
+        let mut group = Group::new(begun.replica, self.config.epoch, seed);
+        group.count_on(begun.counts);
         // Questions may come before the next poll.
         group.set_recovering(!gate.is_open());
         group.set_clock(self.own_us);
@@ -266,6 +294,7 @@ impl GossipReplica {
         let mut alive = Alive::new(self.config.node, self.own_us / 1_000, seed);
         alive.set_members(&self.others);
         let tokens = secrets.tokens;
+        let scrub = StoreScrub::default();
         let mut serving = Serving {
             group,
             tokens,
@@ -278,8 +307,15 @@ impl GossipReplica {
             quorum_reads,
             held,
             alive,
+            removed,
+            scrub,
         };
         serving.begin_actors(&self.actors)?;
+        if let Some(salvaged) = salvaged {
+            serving.group.take_back(salvaged);
+            let clock = serving.group.replica().state().clock();
+            serving.removed.extend(serving.ids.lose(|dot| clock.contains(dot)));
+        }
         self.serving = Some(serving);
         Ok(())
     }
@@ -375,6 +411,13 @@ impl GossipReplica {
         })
     }
 
+    /// What has happened in the group since the start.
+    #[cfg(test)]
+    fn counts(&self) -> Option<gossip::group::Counts> {
+        let ended = self.mending.as_ref().map(Mending::counts);
+        self.serving.as_ref().map(|serving| serving.group.counts()).or(ended)
+    }
+
     /// Whether it may not answer reads yet.
     #[must_use]
     pub fn is_recovering(&self) -> bool {
@@ -382,6 +425,9 @@ impl GossipReplica {
     }
 
     fn not_serving(&self) -> Failure {
+        if let Some(failure) = self.being_mended() {
+            return failure;
+        }
         let name = &self.config.name;
         let why = format!(
             "{name} has not got the cluster's secrets, or has not heard from a leader, since its directory is new"
@@ -402,7 +448,9 @@ impl Serving {
             out.send(to, GROUP, Body::Gossip(peer::Gossip { data }));
         }
         let output = self.group.poll();
-        let mut items: Vec<log::Item> = output.items.into_iter().map(stored).collect();
+        // Of items with the same key the last one counts.
+        let mut items = std::mem::take(&mut self.removed);
+        items.extend(output.items.into_iter().map(stored));
         items.extend(self.ids.take_items(now));
         items.extend(self.gate.take_items(&self.group));
         items.extend(self.folds.take_items(&self.group));
@@ -430,6 +478,10 @@ impl Replication for GossipReplica {
         }
         let ends_values = ends_values && serving.gate.is_open();
         serving.group.set_expiring(ends_values.then_some(self.config.node));
+        // What was decided before is given out by now, so what is stored can be compared.
+        if let Err(error) = serving.scrub_store(&self.own, now) {
+            self.failed.get_or_insert(error.to_string());
+        }
         serving.group.tick(now.0 * TICK_MS);
         serving.alive.try_the_dead(&self.others, &mut serving.group);
         if now.0.is_multiple_of(SKEW_TICKS) {
@@ -493,6 +545,7 @@ impl Replication for GossipReplica {
         if let Some(error) = &self.failed {
             return out.fail(GROUP, format!("the log of the eventual keyspaces: {error}"));
         }
+        self.release_left(out);
         let takes = self.takes_items();
         let Some(serving) = &mut self.serving else { return };
         serving.alive.speak(out);
@@ -510,6 +563,7 @@ impl Replication for GossipReplica {
         // nobody hears of it.
         serving.turn(&mut self.own, self.now, out);
         serving.held.release(self.own.applied(), out);
+        self.mend(out);
     }
 
     fn applied(&self) -> LogIndex {

@@ -52,6 +52,11 @@ struct OpenRead {
 struct Lacks(ValuePlace);
 
 impl OpenReads {
+    /// The reads that wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = RequestId> + '_ {
+        self.numbers.keys().copied()
+    }
+
     fn insert(&mut self, number: u64, read: OpenRead) {
         self.numbers.insert(read.id, number);
         self.by_number.insert(number, read);

@@ -176,7 +176,7 @@ impl Serving {
     }
 
     fn answer(
-        &self,
+        &mut self,
         read: &Read,
         keyspaces: &KnownKeyspaces,
         config: &GossipConfig,
@@ -193,13 +193,13 @@ impl Serving {
     }
 
     fn get(
-        &self,
+        &mut self,
         key: &EntryKey,
         policy: Policy,
         after: Option<Dot>,
         config: &GossipConfig,
     ) -> Result<Found, Failure> {
-        if self.group.replica().verify(key) == Leaf::Damaged {
+        if self.group.verify(key) == Leaf::Damaged {
             return Err(damaged());
         }
         let now = self.group.now();
@@ -212,7 +212,7 @@ impl Serving {
     }
 
     fn page(
-        &self,
+        &mut self,
         keyspace: KeyspaceId,
         policy: Policy,
         query: &RangeQuery,
@@ -224,6 +224,7 @@ impl Serving {
         let is_inside = |key: &EntryKey| {
             key.keyspace == keyspace && (query.to.is_empty() || key.key < query.to)
         };
+        let mut found_damaged = None;
         let entries = self.group.replica().state().entries_from(&from);
         let inside = entries.take_while(|(key, _)| is_inside(key));
         for (looks, (key, entry)) in inside.enumerate() {
@@ -232,9 +233,14 @@ impl Serving {
             }
             let shown = show_entry(entry, policy, now, None, listing.is_bare());
             if !shown.siblings.is_empty() && self.group.replica().verify(key) == Leaf::Damaged {
-                return Err(damaged());
+                found_damaged = Some(key.clone());
+                break;
             }
             listing.add(key, shown, || self.read_token(key, config));
+        }
+        if let Some(key) = found_damaged {
+            let _ = self.group.verify(&key);
+            return Err(damaged());
         }
         Ok(listing.ended())
     }
@@ -335,6 +341,6 @@ pub(super) fn not_offered(why: &str) -> Failure {
 }
 
 fn damaged() -> Failure {
-    let why = "the replica has lost something of the key, or of one beside it";
-    Failure::new(Code::Recovering, "", why)
+    let why = "the replica has lost something of the key, or of one beside it, and begins again";
+    Failure::new(Code::Recovering, "", why).retry_after(RECOVERING_RETRY)
 }

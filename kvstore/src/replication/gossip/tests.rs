@@ -3,6 +3,8 @@
 mod expiry;
 mod quorum;
 
+mod damage;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -95,7 +97,7 @@ impl One {
         if is_late {
             one.replica.set_keyspaces(&keyspaces());
         }
-        one.replica.join(secrets()).unwrap();
+        one.replica.join(secrets(), true).unwrap();
         one.replica.set_keyspaces(&keyspaces());
         one
     }
@@ -130,7 +132,14 @@ impl One {
 
     /// The same, by a clock that said this at the beginning.
     fn restarted_at(self, node: NodeId, start: u32, wall_us: u64) -> Self {
-        let entries = self.frames.iter().filter_map(|frame| match &frame.body {
+        let mut one = self.before_it_joins(node, start, wall_us);
+        one.replica.join(secrets(), true).unwrap();
+        one
+    }
+
+    fn before_it_joins(self, node: NodeId, start: u32, wall_us: u64) -> Self {
+        let frames = self.frames;
+        let entries = frames.iter().filter_map(|frame| match &frame.body {
             Some(log::frame::Body::Entries(entries)) => Some(entries.entries.clone()),
             _ => None,
         });
@@ -141,8 +150,7 @@ impl One {
         };
         let mut one = Self::over(MemoryStore::new(), group, false, node, (start, wall_us));
         one.replica.set_keyspaces(&keyspaces());
-        one.replica.join(secrets()).unwrap();
-        one.frames = self.frames;
+        one.frames = frames;
         one
     }
 

@@ -111,6 +111,31 @@ impl WriteIds {
         self.order = back.into_iter().map(|(_, key)| (now, key)).collect();
     }
 
+    /// Writes are lost that were taken under ids: those of which `is_there` says no. What became of them is not known any more.
+    /// Answers what is to be stored.
+    pub(super) fn lose(&mut self, is_there: impl Fn(Dot) -> bool) -> Vec<log::Item> {
+        let lost: BTreeSet<Key> =
+            self.known.iter().filter(|(_, dot)| !is_there(**dot)).map(|(key, _)| *key).collect();
+        self.order.retain(|(_, key)| !lost.contains(key));
+        let mut items = Vec::new();
+        for key in &lost {
+            self.known.remove(key);
+            items.push(log::Item { key: Bytes::copy_from_slice(key), value: None });
+            let place = self.next_place();
+            self.went(client_of(key), seq_of(key), place);
+        }
+        items.extend(self.gone_items(lost.iter().map(client_of).collect()));
+        items
+    }
+
+    /// The items of what is remembered of these clients.
+    fn gone_items(&self, clients: BTreeSet<Client>) -> impl Iterator<Item = log::Item> {
+        clients.into_iter().map(|client| {
+            let (seq, place) = self.gone[&client];
+            put(&gone_key(&client), gone_value(seq, place))
+        })
+    }
+
     /// What became of a write with this id before.
     pub(super) fn earlier(&self, id: &v1::WriteId) -> Earlier {
         let Some(key) = key(id) else { return Earlier::None };
@@ -161,10 +186,7 @@ impl WriteIds {
             self.went(client_of(&key), seq_of(&key), place);
             clients.insert(client_of(&key));
         }
-        for client in clients {
-            let (seq, place) = self.gone[&client];
-            items.push(put(&gone_key(&client), gone_value(seq, place)));
-        }
+        items.extend(self.gone_items(clients));
         while self.gone.len() > GONE_CLIENTS_MAX
             && let Some((_, client)) = self.gone_order.pop_first()
         {
@@ -264,6 +286,23 @@ mod tests {
         }
         back.restored(now);
         back
+    }
+
+    #[test]
+    fn of_writes_that_are_lost_nothing_is_known() {
+        let mut ids = WriteIds::default();
+        for seq in 1..=3 {
+            ids.take(&id(seq), dot(seq), Ticks(1));
+        }
+        let mut items = ids.take_items(Ticks(1));
+        items.extend(ids.lose(|lost| lost != dot(2)));
+        for ids in [&ids, &back(&items, Ticks(5))] {
+            assert_eq!(ids.earlier(&id(1)), Earlier::Taken(dot(1)));
+            assert_eq!(ids.earlier(&id(2)), Earlier::Gone);
+            assert_eq!(ids.earlier(&id(3)), Earlier::Taken(dot(3)));
+            assert_eq!(ids.earlier(&id(4)), Earlier::None);
+        }
+        assert!(ids.lose(|_| true).is_empty());
     }
 
     #[test]

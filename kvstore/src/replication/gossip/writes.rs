@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gossip::Dot;
-use gossip::group::{Acked, Need};
+use gossip::group::{Acked, Group, Need};
 use gossip::hlc::Stamp;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::{Basis, Write, WriteRefused};
@@ -12,6 +12,7 @@ use proto::error::Partial;
 use proto::v1::{self, Ack, op::Op, op_result};
 use proto::{Applied, Code, Failure, KeyspaceId, LogIndex, NodeId, log};
 
+use super::mending::not_acknowledged;
 use super::reads::not_offered;
 use super::tokens::shown;
 use super::write_ids::Earlier;
@@ -79,6 +80,18 @@ impl OpenWrites {
             self.dots.remove(&open.id);
         }
         open.into_iter().map(|open| (open.id, Ok(open.answer.by(&acked.by)))).collect()
+    }
+
+    /// Answers for all that wait, at the end of the replica: each write is durable here with what is appended now.
+    pub(super) fn end(&mut self, group: &Group) -> Vec<(RequestId, Result<Answered, Failure>)> {
+        self.dots.clear();
+        let open = std::mem::take(&mut self.by_dot).into_iter();
+        let answers = open.flat_map(|(dot, open)| {
+            let durable_on = 1 + group.holders(dot).len();
+            open.into_iter()
+                .map(move |open| (open.id, Err(not_acknowledged(durable_on, open.wanted))))
+        });
+        answers.collect()
     }
 
     fn take(&mut self, id: RequestId) -> Option<(Dot, Open)> {

@@ -194,6 +194,19 @@ impl OwnLog {
         items::one(&self.machine, key)
     }
 
+    /// Whether an item was appended that is not applied yet. Decodes all that waits.
+    #[must_use]
+    pub fn is_waiting(&self, key: &[u8]) -> bool {
+        self.pending.iter().any(|(_, entry)| {
+            match command_of(entry).and_then(|command| command.body) {
+                Some(log::command::Body::PutItems(put)) => {
+                    put.items.iter().any(|item| item.key == key)
+                }
+                _ => false,
+            }
+        })
+    }
+
     /// The state.
     #[must_use]
     pub fn machine(&self) -> &Machine {

@@ -53,6 +53,7 @@ impl Members {
             peer_address: peer_address.to_owned(),
             learner,
             dry_run,
+            ..Default::default()
         };
         self.change(request, options).await
     }
@@ -70,7 +71,8 @@ impl Members {
         self.change(named(Kind::Promote, name, dry_run), options).await
     }
 
-    /// Removes a member for good: its id never comes back.
+    /// Removes a member for good: its id never comes back. A live one hands on first what it took in eventual
+    /// keyspaces; one that is not heard is not removed while there are any.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -81,6 +83,22 @@ impl Members {
         options: &CallOptions,
     ) -> Result<v1::ChangeMemberReply, ClientError> {
         self.change(named(Kind::Remove, name, dry_run), options).await
+    }
+
+    /// As [`Members::remove`], without a wait for what this member alone took in eventual keyspaces: if it is dead, that is
+    /// lost.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn remove_losing(
+        &self,
+        name: &str,
+        dry_run: bool,
+        options: &CallOptions,
+    ) -> Result<v1::ChangeMemberReply, ClientError> {
+        let lose_unseen = true;
+        let request = v1::ChangeMemberRequest { lose_unseen, ..named(Kind::Remove, name, dry_run) };
+        self.change(request, options).await
     }
 
     /// Hands leadership to this voter. Returns the name of the node that leads then.

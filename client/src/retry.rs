@@ -319,6 +319,7 @@ fn may_pass(code: Code) -> bool {
         | Code::MemberExists
         | Code::ChangeInProgress
         | Code::MemberNotCaughtUp
+        | Code::MemberUnheard
         | Code::CompactionAhead
         | Code::KeyspaceFull
         | Code::Removed

@@ -177,7 +177,7 @@ pub enum FormError {
     /// The cluster has formed with this name under another id.
     #[error(
         "{name} lost its data directory: {witness} says that the cluster has formed with {name} \
-         under another id; try: kv cluster remove {name}, kv cluster add {name}=ADDR, \
+         under another id; try: kv cluster remove {name} --lose-unseen, kv cluster add {name}=ADDR, \
          then start it with join instead of initial"
     )]
     DataLost {
@@ -602,7 +602,7 @@ mod tests {
         assert_eq!(error, FormError::DataLost { name: "n2".into(), witness: "n1".into() });
         let text = error.to_string();
         assert!(text.starts_with("n2 lost its data directory"), "{text}");
-        let advice = "try: kv cluster remove n2, kv cluster add n2=ADDR, \
+        let advice = "try: kv cluster remove n2 --lose-unseen, kv cluster add n2=ADDR, \
                       then start it with join instead of initial";
         assert!(text.ends_with(advice), "{text}");
         let failure = Failure::from(error);

@@ -40,7 +40,7 @@ pub async fn replace(
     let options = CallOptions::default();
     // A change is carried out in the background; until it is, no other one is taken.
     let early = |code| matches!(code, Code::ChangeInProgress) && Instant::now() < deadline;
-    while let Err(error) = client.members().remove(&name, false, &options).await {
+    while let Err(error) = client.members().remove_losing(&name, false, &options).await {
         if !early(error.code()) {
             return Err(error.into());
         }

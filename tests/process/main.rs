@@ -14,6 +14,7 @@ mod flood;
 mod keyspaces;
 mod kill;
 mod lab;
+mod leaving;
 mod membership;
 mod operations;
 mod programs;

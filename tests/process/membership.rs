@@ -64,11 +64,12 @@ async fn b28_a_node_that_lost_its_disk_does_not_vote_and_its_advice_works_word_b
     fleet.cluster.start(2).unwrap();
     let how = fleet.ended(2).await;
     assert!(how.contains("exit status: 9") && how.contains("KV1707"), "{how}");
-    let advice = "kv cluster remove n3, kv cluster add n3=ADDR, then start it with join";
+    let advice =
+        "kv cluster remove n3 --lose-unseen, kv cluster add n3=ADDR, then start it with join";
     assert!(how.contains(advice), "{how}");
 
     let kv = fleet.kv();
-    let (code, _, err) = kv.outcome(&["cluster", "remove", "n3", "--yes"]);
+    let (code, _, err) = kv.outcome(&["cluster", "remove", "n3", "--lose-unseen", "--yes"]);
     assert_eq!(code, 0, "{err}");
     let at = format!("n3={}", fleet.cluster.peer_address(2));
     let (code, _, err) = kv.outcome(&["cluster", "add", &at]);

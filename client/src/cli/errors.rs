@@ -331,6 +331,7 @@ fn suggestions(code: Code, hint: Option<&str>) -> Vec<String> {
         | Code::MemberExists
         | Code::ChangeInProgress
         | Code::MemberNotCaughtUp
+        | Code::MemberUnheard
         | Code::CompactionAhead
         | Code::KeyspaceFull
         | Code::Removed

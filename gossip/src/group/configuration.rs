@@ -3,8 +3,8 @@
 //! Members change one at a time, and each change is a configuration with a number, its *epoch*. What a majority is to
 //! hold or to answer is counted in one epoch: of members that follow it, when they say so. Two majorities of one epoch
 //! meet, and so do two of neighbouring ones. That epochs further apart are never in use at the same time is up to
-//! whoever changes members: they change again only when a majority of the last configuration but one follows
-//! the last ([`Group::followers`]; model: `EpochNotAdopted`).
+//! whoever changes members: they change again only when half of the last configuration but one follows the last, so that it
+//! has no majority any more ([`Group::followers`]; model: `EpochNotAdopted`).
 
 use std::collections::BTreeSet;
 

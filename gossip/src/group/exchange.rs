@@ -168,6 +168,12 @@ impl Group {
             }
             member.clock_epoch = if is_other { epoch } else { epoch.max(member.clock_epoch) };
             member.folds = Some(hello.folds);
+            if is_other || !hello.leaves {
+                member.left = None;
+            }
+            if hello.leaves {
+                member.left.get_or_insert_with(|| hello.clock.clone());
+            }
             // A mark lasts for a life: who starts again says so again.
             member.retiring =
                 if is_other { hello.retiring } else { member.retiring.max(hello.retiring) };

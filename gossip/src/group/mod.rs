@@ -36,6 +36,7 @@ mod answer;
 mod codec;
 mod configuration;
 mod cover;
+mod drain;
 mod exchange;
 mod expiry;
 mod forgetting;
@@ -223,6 +224,8 @@ struct Member {
     retiring: u64,
     /// When it brought this replica up last since the start, or was found equal.
     met_ms: Option<u64>,
+    /// What it had when it first said, in its present life, that it takes no writes of clients any more.
+    left: Option<Clock>,
     /// What it says about its clock.
     pings: Pings,
     /// What is only looked at.
@@ -394,6 +397,8 @@ impl Group {
         }
         if !is_up {
             member.covering = member.covering.unlinked();
+            // Who comes back may have forgotten that it leaves.
+            member.left = None;
             self.asking.remove(&node);
             self.serving.remove(&node);
         } else if !was_up {

@@ -4,6 +4,7 @@ mod catalogue;
 mod cluster;
 mod cover;
 mod damage;
+mod drain;
 mod offer;
 mod reads;
 mod retirement;

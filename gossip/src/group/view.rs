@@ -198,7 +198,8 @@ impl Group {
         Arc::clone(&self.view)
     }
 
-    /// Writes that were taken on this disk and that no other member is known to have. 0 in a group of one.
+    /// Writes that were taken on this disk, or by a start that is folded, and that no other member is known to have. 0 in a
+    /// group of one.
     #[must_use]
     pub fn unreplicated(&self) -> u64 {
         if self.members.is_empty() {
@@ -206,6 +207,10 @@ impl Group {
         }
         let state = self.replica.state();
         let actors = state.sealed().keys().copied().chain(state.actor());
+        // Of those that are folded nobody knows whose they were. Every member had them, so only who says so lacks them.
+        let are_heard = self.members.values().all(|member| member.actor.is_some());
+        let folds = state.clock().folds().filter(|_| are_heard);
+        let actors = actors.chain(folds.map(|fold| fold.actor));
         actors.map(|actor| self.unreplicated_of(&actor)).sum()
     }
 
@@ -299,7 +304,10 @@ impl Group {
     fn lag_of(&self, member: &Member) -> u64 {
         let state = self.replica.state();
         let lacks = |actor: &ActorId, last: u64| member.clock.base(actor) < last;
-        if state.sealed().iter().any(|(actor, last)| lacks(actor, *last)) {
+        if state.sealed().iter().any(|(actor, last)| lacks(actor, *last))
+            || member.actor.is_some()
+                && state.clock().folds().any(|fold| lacks(&fold.actor, fold.last))
+        {
             return self.now_ms;
         }
         let Some(actor) = state.actor().filter(|actor| lacks(actor, state.clock().last(actor)))

@@ -127,6 +127,7 @@ pub struct Replica {
     /// Nodes of the tree below which something is known to be lost.
     damage: BTreeSet<NodeName>,
     retiring: Retiring,
+    leaves: bool,
 }
 
 impl Replica {
@@ -171,6 +172,7 @@ impl Replica {
             position: Position::default(),
             damage: BTreeSet::new(),
             retiring: Retiring::default(),
+            leaves: false,
         };
         let live = replica.state.entries().filter(|(_, entry)| entry.live().next().is_some());
         replica.places = live.map(|(key, _)| (replica.hash.hash(key).place, key.clone())).collect();
@@ -215,6 +217,17 @@ impl Replica {
             before == standing || (before != Standing::Removed && standing == Standing::Removed)
         });
         assert!(allowed, "keyspace {id} was {before:?} and is {standing:?}");
+    }
+
+    /// Takes note that the node is to leave the group: the caller takes no writes of clients any more.
+    pub const fn set_leaving(&mut self, leaves: bool) {
+        self.leaves = leaves;
+    }
+
+    /// Whether the node is to leave the group.
+    #[must_use]
+    pub const fn leaves(&self) -> bool {
+        self.leaves
     }
 
     /// Takes note of the time of the node's corrected clock, in milliseconds since 1970. The caller says it before it

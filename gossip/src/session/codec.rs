@@ -1,7 +1,7 @@
 //! The bytes of what travels in a session.
 //!
 //! ```text
-//! hello    format 1 | session | epoch | folds | retiring | clock | name | horizon | root 16 B | beats | beat*
+//! hello    format 1 | session | epoch | folds | retiring | leaves 1 B | clock | name | horizon | root 16 B | beats | beat*
 //! beat     node 8 B | age | dots | dot*
 //! part     format 1 | session | number | kind | what it says
 //! kind     0 opening, 1 flagged opening, 2 records (a batch), 3 entry, 4 end, 5 void, 6 damaged
@@ -169,6 +169,7 @@ impl Hello {
         put_number(&mut out, self.epoch);
         put_number(&mut out, self.folds.0.into());
         put_number(&mut out, self.retiring);
+        out.push(self.leaves.into());
         put_clock(&mut out, &self.clock, through, &mut FullNames);
         let beside = Beside::new(&self.clock);
         beside.put_name(&mut out, &self.actor);
@@ -195,6 +196,11 @@ impl Hello {
         let (session, epoch) = (reader.number()?, reader.number()?);
         let known = u32::try_from(reader.number()?).map_err(|_| DecodeError::OutOfRange("fold"))?;
         let retiring = reader.number()?;
+        let leaves = match reader.byte()? {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::OutOfRange("whether it leaves")),
+        };
         let clock = read_clock(&mut reader, &mut FullNames, folds)?;
         let beside = BesideReader::new(&clock);
         let actor = beside.name(&mut reader)?;
@@ -212,7 +218,8 @@ impl Hello {
         }
         reader.end()?;
         let folds = FoldNumber(known);
-        let hello = Self { session, epoch, actor, clock, horizon, folds, retiring, root, beats };
+        let hello =
+            Self { session, epoch, actor, clock, horizon, folds, retiring, leaves, root, beats };
         canonical(bytes, &hello.encode(FoldNumber::ALL), "a Hello")?;
         Ok(hello)
     }

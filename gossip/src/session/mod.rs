@@ -77,6 +77,8 @@ pub struct Hello {
     pub folds: FoldNumber,
     /// Up to which round it knows the actors that retire: since then it takes nothing of them but in sessions.
     pub retiring: u64,
+    /// It is to leave the group, and takes no writes of clients any more: its own actor issues nothing but collapses.
+    pub leaves: bool,
     /// The root of its tree, without removed keyspaces.
     pub root: u128,
     /// What it knows of the members' counters.
@@ -99,6 +101,7 @@ impl Hello {
             horizon: state.horizon().clone(),
             folds: state.folds().through(),
             retiring: replica.retiring().round,
+            leaves: replica.leaves() && replica.kept().is_empty(),
             root: replica.root(),
             beats,
         };

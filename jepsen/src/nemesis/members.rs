@@ -76,7 +76,10 @@ async fn change(
     let (members, options) = (field.client.members(), options());
     loop {
         let (asked, done) = match change {
-            Change::Remove => (members.remove(name, false, &options).await, Code::MemberNotFound),
+            // Its disk is lost, and what it alone took with it.
+            Change::Remove => {
+                (members.remove_losing(name, false, &options).await, Code::MemberNotFound)
+            }
             Change::Add { peer } => {
                 (members.add(name, peer, false, false, &options).await, Code::MemberExists)
             }

@@ -92,13 +92,13 @@ impl Node {
         self.eventual.set_actors(CataloguedActors { retiring, folds: Arc::clone(actors.folds()) });
     }
 
-    /// Whether members may change again: a majority of those that counted before the open change follows it. Else two
-    /// that know of neither of two changes could go on acknowledging among themselves what others do not see (model:
+    /// Whether members may change again: half of those that counted before the open change follow it, so they have no
+    /// majority without these. Else two that know of neither of two changes could go on acknowledging among themselves what others do not see (model:
     /// `EpochNotAdopted`). Without eventual keyspaces nobody counts on it: who knows one that is created later
     /// follows all changes before.
     pub(super) fn is_change_followed(&self) -> bool {
         let catalogue = self.meta.machine();
-        let has_eventual = catalogue.keyspaces().iter().any(|k| k.kind() == Kind::Eventual);
+        let has_eventual = catalogue.keyspaces().any_eventual();
         let mut former = catalogue.members().counted_before();
         let with_own = former.remove(&self.config.id);
         let is_told = self.told_replica.catalogue == Some(self.meta.applied());

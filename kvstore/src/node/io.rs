@@ -470,6 +470,8 @@ pub struct Summary {
     pub lag: Vec<(NodeId, u64)>,
     /// The replica of the eventual keyspaces, once it serves.
     pub gossip: Option<GossipSummary>,
+    /// The last write to eventual keyspaces that is known here of each other member since its start.
+    pub last_known: Vec<(NodeId, gossip::Dot)>,
 }
 
 impl Summary {

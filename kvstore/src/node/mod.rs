@@ -363,6 +363,7 @@ impl Node {
             store_bytes: KEPT.into_iter().map(|group| self.machine_of(group).store_bytes()).sum(),
             layer_bytes: self.layer_bytes() as u64,
             lag: data.peers.iter().map(lag).collect(),
+            last_known: self.eventual.last_known(),
             gossip: self.eventual.summary(),
         }
     }

@@ -1,4 +1,5 @@
 mod backups;
+mod leaving;
 mod own;
 mod refused_exports;
 mod secrets;

@@ -9,7 +9,7 @@ use proto::{Code, Failure, GroupId, KeyspaceId, LogIndex, NodeId, Revision, log,
 use storage::export::{ExportFile, ExportHeader};
 use storage::mvcc::HistoryClock;
 
-use super::catalogue::Member;
+use super::catalogue::{Member, OpenChange};
 use super::config::EXPORT_LOG_BYTES_MAX;
 use super::exports::Added;
 use super::io::{Effect, ExportFailed, ExportSource, RequestId};
@@ -119,15 +119,27 @@ impl Node {
         // it may have left, says nothing any more.
         let own = self.config.id;
         let leaves = !wanted.voters.contains(&own) && !wanted.learners.contains(&own);
-        if leaves || !membership::holds_leaving(&self.data.conf_state(), &wanted) {
+        // Who has left group 0 was drained before, and is heard no more.
+        let is_drained =
+            !membership::holds_leaving(&self.meta.conf_state(), &wanted) || self.is_drained();
+        if leaves || is_drained && !membership::holds_leaving(&self.data.conf_state(), &wanted) {
             drive(&mut self.meta, self.config.id, &wanted, change);
         }
         let done = membership::carried_out(&self.meta.conf_state(), &wanted)
             && membership::carried_out(&self.data.conf_state(), &wanted);
-        if open && done && leads && self.is_change_followed() {
+        if open && done && leads && is_drained && self.is_change_followed() {
             self.submit_meta(log::command::Body::ChangeDone(log::ChangeDone { change }));
         }
         self.tell_members();
+    }
+
+    /// Whether nothing has to be waited for that only a member has who leaves. It hears of that from group 0, and so stays in
+    /// it until then.
+    fn is_drained(&self) -> bool {
+        let catalogue = self.meta.machine();
+        let leaving = catalogue.members().open_change().and_then(OpenChange::drains);
+        let leaving = leaving.filter(|_| catalogue.keyspaces().any_eventual());
+        leaving.is_none_or(|node| self.eventual.is_drained(node))
     }
 
     /// A member that was added as a voter becomes one once it has caught up.

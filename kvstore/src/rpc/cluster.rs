@@ -131,24 +131,29 @@ impl ClusterService {
         let leaving = members.open_change().and_then(|open| open.leaving.as_ref());
         let all = members.iter().map(|m| view(m, false)).chain(leaving.map(|m| view(m, true)));
         let voters = members.iter().filter(|member| member.voter).count();
+        let hands_on = catalogue.keyspaces().any_eventual();
         Ok(v1::MembersReply {
             members: all.collect(),
-            change: members.open_change().map(sentence).unwrap_or_default(),
+            change: members.open_change().map(|open| sentence(open, hands_on)).unwrap_or_default(),
             voters: count(voters),
             quorum: count(voters / 2 + 1),
         })
     }
 }
 
-/// Says what is being carried out, and what it waits for.
-fn sentence(open: &OpenChange) -> String {
+/// Says what is being carried out, and what it waits for. `hands_on`: there are eventual keyspaces.
+fn sentence(open: &OpenChange, hands_on: bool) -> String {
     use log::change_member::Kind;
     let name = &open.change.name;
     match open.change.kind() {
         // Open only once the node has said its id.
         Kind::Add => format!("{name} is being added; it learns what the others hold"),
         Kind::Promote => format!("{name} becomes a voter once it has caught up"),
-        Kind::Remove => format!("{name} is being removed"),
+        Kind::Remove if open.change.lose_unseen || !hands_on => format!("{name} is being removed"),
+        Kind::Remove => format!(
+            "{name} is being removed; it hands on what it took in eventual keyspaces (if it cannot: \
+             kv cluster remove {name} --lose-unseen)"
+        ),
         Kind::Unspecified => format!("{name} is being changed"),
     }
 }
@@ -173,12 +178,13 @@ async fn change(
         name: request.name.clone(),
         peer_address: request.peer_address.clone(),
         stay_learner: request.learner,
+        lose_unseen: request.lose_unseen,
         decided_after: before.members().change_number(),
     };
     let (voters_before, mut voters_after) = before
         .members()
         .preview(&change)
-        .map_err(|code| Failure::new(code, "", refused_why(code, before.members())))
+        .map_err(|code| Failure::new(code, "", refused_why(code, &before)))
         .map_err(|failure| failure.applied(Applied::No))?;
     if kind == log::change_member::Kind::Add {
         check_address(&request.peer_address, before.members(), call.front())?;
@@ -198,6 +204,9 @@ async fn change(
     if kind == log::change_member::Kind::Promote && already {
         reply.warnings.push(format!("{} is a voter already; nothing changes", request.name));
         return Ok(reply);
+    }
+    if kind == log::change_member::Kind::Remove && before.keyspaces().any_eventual() {
+        reply.warnings.extend(unseen(call, before.members(), &request).await?);
     }
     if request.dry_run {
         return Ok(reply);
@@ -221,10 +230,52 @@ async fn change(
     Ok(reply)
 }
 
+/// What is known of a member that is to be removed without what it alone took: when it was heard, and what of it is known.
+///
+/// # Errors
+/// [`Code::MemberUnheard`] with the same where it is not heard and nothing may be lost.
+async fn unseen(
+    call: &Management,
+    members: &Members,
+    request: &v1::ChangeMemberRequest,
+) -> Result<Option<String>, Failure> {
+    let id = members.reachable().find(|member| member.member.name == request.name);
+    let Some(id) = id.and_then(Member::id) else { return Ok(None) };
+    let front = call.front();
+    if front.identity().name == request.name {
+        return Ok(None);
+    }
+    let peers = front.peers();
+    let peer = peers.iter().find(|peer| peer.node == id);
+    let is_heard = |peer: &&PeerView| peer.connected && peer.silent_ms < UNREACHABLE_AFTER_MS;
+    if !request.lose_unseen && peer.is_none_or(|peer| is_heard(&peer)) {
+        return Ok(None);
+    }
+    let heard = match peer {
+        Some(peer) => format!("was heard {} s ago", peer.silent_ms / 1_000),
+        None => "has no link to the node that was asked".to_owned(),
+    };
+    let summary = front.running()?.handle.summary().await?;
+    let last = summary.last_known.iter().find(|(node, _)| *node == id);
+    let known = match last {
+        Some((_, dot)) => format!("the highest write of its last start that is known is {dot}"),
+        None => "nothing is known of its last start".to_owned(),
+    };
+    let name = &request.name;
+    if !request.lose_unseen {
+        let why = format!("{name} {heard}; {known}");
+        return Err(Failure::new(Code::MemberUnheard, "", why).applied(Applied::No));
+    }
+    let then = "what it alone took in eventual keyspaces is lost";
+    Ok(Some(format!("{name} {heard}; {known}; {then}")))
+}
+
 /// Why a change is refused, with what is in its way.
-fn refused_why(code: Code, members: &Members) -> String {
-    match members.open_change() {
-        Some(open) if code == Code::ChangeInProgress => sentence(open),
+fn refused_why(code: Code, catalogue: &Catalogue) -> String {
+    match catalogue.members().open_change() {
+        Some(open) if code == Code::ChangeInProgress => {
+            sentence(open, catalogue.keyspaces().any_eventual())
+        }
         Some(_) | None => code.page().cause.to_owned(),
     }
 }

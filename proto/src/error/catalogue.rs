@@ -191,7 +191,7 @@ catalogue! {
     MemberExists = 1212, AlreadyExists, exit 4, "member exists",
         cause "A member of that name exists already. Nothing was applied.",
         check "kv cluster members",
-        fix "Remove it first if it lost its data: kv cluster remove NAME.";
+        fix "Remove it first if it lost its data: kv cluster remove NAME --lose-unseen.";
     ChangeInProgress = 1213, FailedPrecondition, exit 4, "another membership change came first",
         cause "Members change one at a time: another change is not finished, or began while this one was on its way. Nothing was applied.",
         check "kv cluster members names the change and what it waits for.",
@@ -204,6 +204,10 @@ catalogue! {
         cause "The member is not a learner that follows the leader closely. Nothing was applied.",
         check "kv cluster members shows how far behind it is.",
         fix "Wait until it has caught up.";
+    MemberUnheard = 1216, FailedPrecondition, exit 4, "member may have what nobody else has",
+        cause "The member is not heard. There are eventual keyspaces, of which it may have taken writes that it told nobody. Nothing was applied.",
+        check "kv cluster remove NAME --lose-unseen --dry-run says when it was heard, and what is known of its writes.",
+        fix "Start it and remove it then: it hands on what it has. If it never comes back: kv cluster remove NAME --lose-unseen.";
     Compacted = 1301, OutOfRange, exit 8, "revision compacted",
         cause "The revision is older than the history that is kept.",
         check "kv get KEY --meta shows the current revision.",
@@ -311,7 +315,7 @@ catalogue! {
     DataLost = 1707, DataLoss, exit 9, "data directory lost",
         cause "The directory is empty, but the cluster has formed with this node in it. A node that votes again without its memory loses acknowledged writes.",
         check "Is data_dir mounted?",
-        fix "Bring the directory back; or `kv cluster remove NAME`, `kv cluster add NAME=ADDR`, and start it with join.";
+        fix "Bring the directory back; or `kv cluster remove NAME --lose-unseen`, `kv cluster add NAME=ADDR`, and start it with join.";
     Removed = 1708, DataLoss, exit 9, "node was removed from the cluster",
         cause "The cluster removed this node. Its id never comes back.",
         check "kv cluster members",

@@ -174,6 +174,7 @@ fn change_member(kind: Kind, name: &str, members: &Members) -> Request {
         name: name.to_owned(),
         peer_address: host::peer_address(name),
         stay_learner: false,
+        lose_unseen: false,
         decided_after: members.change_number(),
     }))
 }

@@ -138,6 +138,9 @@ pub(crate) enum ClusterCommand {
     Remove {
         /// Its name
         name: String,
+        /// Do not wait for what it alone took in eventual keyspaces; if it is dead, that is lost
+        #[arg(long)]
+        lose_unseen: bool,
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,

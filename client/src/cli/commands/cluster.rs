@@ -73,7 +73,9 @@ pub(super) async fn cluster(command: ClusterCommand, run: &mut Run<'_>) -> Resul
         ClusterCommand::Members => members::list(run).await,
         ClusterCommand::Add(args) => members::add(args, run).await,
         ClusterCommand::Promote { name, dry_run } => members::promote(&name, dry_run, run).await,
-        ClusterCommand::Remove { name, dry_run } => members::remove(&name, dry_run, run).await,
+        ClusterCommand::Remove { name, lose_unseen, dry_run } => {
+            members::remove(&name, lose_unseen, dry_run, run).await
+        }
         ClusterCommand::MoveLeader { name } => members::move_leader(&name, run).await,
     }
 }

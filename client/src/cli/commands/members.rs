@@ -178,12 +178,22 @@ pub(super) async fn promote(name: &str, dry_run: bool, run: &mut Run<'_>) -> Res
     report(&PROMOTE, name, dry_run, &promoted.map_err(change_error)?, run)
 }
 
-pub(super) async fn remove(name: &str, dry_run: bool, run: &mut Run<'_>) -> Result<(), CliError> {
+pub(super) async fn remove(
+    name: &str,
+    lose_unseen: bool,
+    dry_run: bool,
+    run: &mut Run<'_>,
+) -> Result<(), CliError> {
     let members = run.client()?.members();
+    let options = run.options();
+    let send = async |dry_run| match lose_unseen {
+        true => members.remove_losing(name, dry_run, &options).await,
+        false => members.remove(name, dry_run, &options).await,
+    };
     if !dry_run {
         if run.would_ask() {
             // Whoever decides sees first what would happen.
-            let plan = members.remove(name, true, &run.options()).await?;
+            let plan = send(true).await?;
             run.note(&summary(&REMOVE, name, true, &plan));
             for warning in &plan.warnings {
                 let label = run.paint_err.warning("warning:");
@@ -192,9 +202,7 @@ pub(super) async fn remove(name: &str, dry_run: bool, run: &mut Run<'_>) -> Resu
         }
         run.confirm(&format!("removing member \"{name}\" for good"))?;
     }
-    let options = run.options();
-    let sent = members.remove(name, dry_run, &options);
-    let removed = run.change(format!("removal of {name}"), LOOK, sent).await;
+    let removed = run.change(format!("removal of {name}"), LOOK, send(dry_run)).await;
     report(&REMOVE, name, dry_run, &removed.map_err(change_error)?, run)
 }
 

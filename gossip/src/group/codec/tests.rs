@@ -79,6 +79,7 @@ fn messages() -> Vec<Message> {
         root: 77,
         folds: FoldNumber(0),
         retiring: 300,
+        leaves: true,
         beats: vec![Beat { node: NodeId(3), last: vec![dot(1, 9)], age_ms: 12 }],
     };
     let node = NodeName { level: 2, index: 255 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::{Cluster, Mail};
+use super::cluster::{Cluster, Disk, Mail};
 use super::*;
 use crate::clock::{Fold, Folds};
 use crate::record::Body;
@@ -348,4 +348,31 @@ fn random_schedules_with_folds_converge() {
         folded += catalogue.folds.len();
     }
     assert!(folded > 100, "{folded}");
+}
+
+/// What every member had is written under a number only, and may be lost all the same.
+#[test]
+fn who_lost_what_is_folded_lags_behind() {
+    let mut cluster = Cluster::new(31, 3);
+    let mut catalogue = Catalogue::default();
+    for number in 0..5 {
+        cluster.write(0, &format!("k{number}"), put("v"), 1);
+    }
+    cluster.run_ms(5_000);
+    cluster.restart(0);
+    catalogue.run(&mut cluster, 6);
+    let replica = cluster.group(0).replica();
+    assert_eq!(replica.state().clock().folds().count(), 1);
+    assert!(replica.state().sealed().is_empty());
+    assert_eq!((cluster.group(0).view().lag_ms(), cluster.group(0).unreplicated()), (0, 0));
+    // The others lose their disks, and are heard before they are told anything.
+    for other in [1, 2] {
+        cluster.start_from(other, Disk::default());
+        catalogue.tell(cluster.group_mut(other));
+    }
+    cluster.group_mut(0).exchange_with_all();
+    cluster.settle(2);
+    assert_eq!(cluster.group(0).unreplicated(), 5, "nobody else has them");
+    cluster.group_mut(0).tick(10_000_000);
+    assert_eq!(cluster.group(0).view().lag_ms(), 10_000_000, "since the start");
 }

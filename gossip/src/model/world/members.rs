@@ -6,8 +6,8 @@ use super::{EPOCHS, Effect, Event, Follow, Mutant, Violation, World, majority};
 impl<F: Follow> World<F> {
     /// Adds a replica that is none, or removes one.
     ///
-    /// The members change only when a majority of the last configuration but one follows the last
-    /// one, so that writes are acknowledged in two configurations at most; and when nobody is
+    /// The members change only when half of the last configuration but one follows the last one: no
+    /// majority is left in it then, so writes are acknowledged in two configurations at most; and when nobody is
     /// recovering. Who leaves has made sure that a majority of those who stay hold all its writes.
     pub(super) fn change_member(&mut self, pick: u8) -> Result<(), Violation> {
         if usize::from(self.epoch) + 1 == EPOCHS || self.truth.actors > 32 {
@@ -52,7 +52,7 @@ impl<F: Follow> World<F> {
         let followers = (0..self.setting.replicas)
             .filter(|&at| former >> at & 1 == 1 && self.replicas[at].epoch == self.epoch)
             .count();
-        followers as u32 >= majority(former.count_ones())
+        followers as u32 >= former.count_ones().div_ceil(2)
     }
 
     fn is_drained(&self, place: usize) -> bool {

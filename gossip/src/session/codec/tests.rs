@@ -80,6 +80,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             horizon,
             folds: FoldNumber(folds),
             retiring,
+            leaves: retiring % 2 == 1,
             root,
             beats,
         },
@@ -317,6 +318,7 @@ fn idle(actors: u8, folded: u32) -> Hello {
         horizon,
         folds: FoldNumber(folded),
         retiring: 1_100,
+        leaves: false,
         root: u128::MAX,
         beats: (0..3).map(beat).collect(),
     }

@@ -31,6 +31,12 @@ impl Keyspaces {
         self.named(name).filter(|keyspace| keyspace.kind() == Kind::Eventual)
     }
 
+    /// Whether there is any eventual keyspace.
+    #[must_use]
+    pub fn any_eventual(&self) -> bool {
+        self.iter().any(|keyspace| keyspace.kind() == Kind::Eventual)
+    }
+
     /// What is known of the eventual keyspace with this id.
     #[must_use]
     pub fn eventual_by_id(&self, id: KeyspaceId) -> ById<'_> {

@@ -43,6 +43,19 @@ pub struct OpenChange {
     pub leaving: Option<Member>,
 }
 
+impl OpenChange {
+    /// Whether it removes the member of this name.
+    fn removes(&self, name: &str) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.member.name == name)
+    }
+
+    /// The member that leaves and whose writes have to be elsewhere before it has gone.
+    #[must_use]
+    pub fn drains(&self) -> Option<NodeId> {
+        self.leaving.as_ref().filter(|_| !self.change.lose_unseen).and_then(Member::id)
+    }
+}
+
 /// What the members of every group shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -173,6 +186,13 @@ impl Members {
         if change.decided_after != self.change {
             return Err(Code::ChangeInProgress);
         }
+        if kind == Kind::Remove
+            && change.lose_unseen
+            && let Some(open) = self.open.as_mut().filter(|open| open.removes(&change.name))
+        {
+            open.change.lose_unseen = true;
+            return Ok(self.change);
+        }
         self.check_open(kind, &change.name)?;
         let leaving = match kind {
             Kind::Add => self.add(change).map(|()| None)?,
@@ -281,11 +301,13 @@ impl Members {
         Ok(change)
     }
 
-    /// Whether a change may begin now, with respect to who is up: the leader's judgement.
+    /// Whether a change may begin now, with respect to who is up: the leader's judgement. `takes_writes`: there are eventual
+    /// keyspaces, so each member may have what no other has.
     pub(super) fn vet(
         &self,
         change: &log::ChangeMember,
         status: &GroupStatus,
+        takes_writes: bool,
     ) -> Result<(), Failure> {
         let refuse = |code: Code, why: String| Err(Failure::new(code, "", why));
         let mut after = self.clone();
@@ -302,6 +324,16 @@ impl Members {
         {
             let why = format!("{} does not follow the leader closely yet", change.name);
             return refuse(Code::MemberNotCaughtUp, why);
+        }
+        let leaves = self.named(&change.name).filter(|_| kind == Kind::Remove);
+        let is_silent = |id| status.peers.iter().any(|peer| peer.node == id && !peer.active);
+        if takes_writes && !change.lose_unseen && leaves.and_then(Member::id).is_some_and(is_silent)
+        {
+            let name = &change.name;
+            let why = format!(
+                "{name} is not heard, so what it alone took would be lost; if it never comes back: --lose-unseen"
+            );
+            return refuse(Code::MemberUnheard, why);
         }
         let voters = after.wanted().voters;
         let learners_heard = &status.learners_caught_up;

@@ -162,7 +162,9 @@ impl StateMachine for Catalogue {
 
     fn vet(&self, command: &Command, status: &consensus::GroupStatus) -> Result<(), Failure> {
         match &command.body {
-            Some(Body::ChangeMember(change)) => self.members.vet(change, status),
+            Some(Body::ChangeMember(change)) => {
+                self.members.vet(change, status, self.keyspaces.any_eventual())
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -33,6 +33,7 @@ fn late_change(
         name: name.into(),
         peer_address: "127.0.0.1:1".into(),
         stay_learner: false,
+        lose_unseen: false,
         decided_after,
     };
     apply(catalogue, Body::ChangeMember(change))
@@ -248,6 +249,7 @@ fn vet(
         name: name.into(),
         peer_address: "127.0.0.1:1".into(),
         stay_learner: false,
+        lose_unseen: false,
         decided_after: catalogue.members().change_number(),
     };
     let command = Command { body: Some(Body::ChangeMember(change)) };
@@ -339,4 +341,60 @@ fn retirements_are_of_one_set_of_members() {
     assert_eq!(retire(&mut catalogue, 1), Ok(2));
     bind(&mut catalogue, "n3", 3).unwrap();
     assert!(catalogue.actors().retiring().is_empty());
+}
+
+#[test]
+fn who_is_not_heard_is_removed_only_where_its_writes_may_be_lost() {
+    let mut catalogue = Catalogue::formed(&[1, 2, 3].map(|id| (NodeId(id), format!("n{id}"))));
+    let vet = |catalogue: &Catalogue, name: &str, lose_unseen| {
+        let change = log::ChangeMember {
+            kind: Kind::Remove.into(),
+            name: name.into(),
+            lose_unseen,
+            decided_after: catalogue.members().change_number(),
+            ..log::ChangeMember::default()
+        };
+        let peer = |node, active| consensus::PeerProgress {
+            node: NodeId(node),
+            matched: LogIndex(1),
+            active,
+            snapshot: None,
+        };
+        let peers = vec![peer(2, true), peer(3, false)];
+        let status = GroupStatus { peers, ..status(&[1, 2], &[]) };
+        let command = Command { body: Some(Body::ChangeMember(change)) };
+        catalogue.vet(&command, &status).map_err(|failure| failure.code)
+    };
+    assert_eq!(vet(&catalogue, "n3", false), Ok(()), "nobody takes writes alone");
+    let keyspace = v1::Keyspace {
+        name: "likes".into(),
+        kind: keyspace::Kind::Eventual.into(),
+        ..v1::Keyspace::default()
+    };
+    let create = log::PutKeyspace { step: Step::Create.into(), keyspace: Some(keyspace) };
+    apply(&mut catalogue, Body::PutKeyspace(create)).unwrap();
+    assert_eq!(vet(&catalogue, "n3", false), Err(Code::MemberUnheard));
+    assert_eq!(vet(&catalogue, "n3", true), Ok(()));
+}
+
+#[test]
+fn a_removal_waits_for_a_live_member_until_that_is_given_up() {
+    let mut catalogue = Catalogue::formed(&[1, 2, 3].map(|id| (NodeId(id), format!("n{id}"))));
+    let drains =
+        |catalogue: &Catalogue| catalogue.members().open_change().and_then(OpenChange::drains);
+    assert_eq!(change(&mut catalogue, Kind::Remove, "n3"), Ok(1));
+    assert_eq!(drains(&catalogue), Some(NodeId(3)));
+    let late = Err(Code::ChangeInProgress.number());
+    assert_eq!(change(&mut catalogue, Kind::Remove, "n2"), late);
+    let give_up = |name: &str| log::ChangeMember {
+        kind: Kind::Remove.into(),
+        name: name.into(),
+        lose_unseen: true,
+        decided_after: 1,
+        ..log::ChangeMember::default()
+    };
+    assert_eq!(apply(&mut catalogue, Body::ChangeMember(give_up("n2"))), late);
+    assert_eq!(apply(&mut catalogue, Body::ChangeMember(give_up("n3"))), Ok(1));
+    assert_eq!(drains(&catalogue), None);
+    assert!(catalogue.members().open_change().is_some(), "the groups follow first");
 }

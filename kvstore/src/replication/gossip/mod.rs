@@ -281,6 +281,7 @@ impl GossipReplica {
         group.set_recovering(!gate.is_open());
         group.set_clock(self.own_us);
         group.configure(&self.others, self.configuration.clone());
+        group.set_leaving(!self.stays);
         for node in &self.links {
             group.link(*node, true);
         }
@@ -344,6 +345,9 @@ impl GossipReplica {
         stays: bool,
     ) {
         self.stays = stays;
+        if let Some(serving) = &mut self.serving {
+            serving.group.set_leaving(!stays);
+        }
         if self.others == others && self.configuration == configuration {
             return;
         }
@@ -357,14 +361,31 @@ impl GossipReplica {
         }
     }
 
-    /// Whether a majority of these members, this one among them if `with_own`, follows the configuration that was said
-    /// last.
+    /// Whether half of these members, this one among them if `with_own`, follow the configuration that was said last: no
+    /// majority of them is left in the one before.
     #[must_use]
     pub fn is_followed_by(&self, others: &BTreeSet<NodeId>, with_own: bool) -> bool {
         let size = others.len() + usize::from(with_own);
         let serving = self.serving.as_ref();
         let followers = serving.map_or(0, |serving| serving.group.followers(others));
-        followers + usize::from(with_own) > size / 2
+        followers + usize::from(with_own) >= size.div_ceil(2)
+    }
+
+    /// Whether a majority of those who stay has all that a member has that leaves.
+    #[must_use]
+    pub fn is_drained(&self, leaving: NodeId) -> bool {
+        self.serving.as_ref().is_some_and(|serving| serving.group.is_drained(leaving))
+    }
+
+    /// What is known here of the writes of the other members since their last starts: the last of each.
+    #[must_use]
+    pub fn last_known(&self) -> Vec<(NodeId, gossip::Dot)> {
+        let Some(serving) = &self.serving else { return Vec::new() };
+        let last = |node: &NodeId| {
+            let (actor, counter) = serving.group.last_known(*node)?;
+            (counter > 0).then(|| (*node, gossip::Dot::new(actor, counter)))
+        };
+        self.others.iter().filter_map(last).collect()
     }
 
     /// It is that late, in microseconds: by a clock that never jumps, since any moment; by the wall clock, since 1970.

@@ -200,11 +200,11 @@ async fn what_the_last_node_has_is_recovered() {
     }
 }
 
-/// The state or the export of the data group that is left holds all that the log before its damage does. What that log
-/// says of eventual keyspaces is kept all the same.
+/// The state or the export of the data group that is left holds all that the log before its damage does, or more. What that
+/// log says of eventual keyspaces is kept all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_damaged_log_says_of_eventual_keyspaces_is_recovered() {
-    for keeps_state in [true, false] {
+    for (keeps_state, is_ahead) in [(true, false), (false, false), (true, true), (false, true)] {
         let mut fleet = Fleet::boot(1, 0).await;
         fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
         fleet.kv().done(&["put", "linear", "1"]);
@@ -212,6 +212,10 @@ async fn what_a_damaged_log_says_of_eventual_keyspaces_is_recovered() {
         let value = "v".repeat(1_000);
         for number in 0..40 {
             fleet.kv().done(&["-k", "carts", "put", &format!("e-{number:03}:"), &value]);
+        }
+        if is_ahead {
+            fleet.kv().done(&["put", "linear", "2"]);
+            fleet.kv().done(&["node", "compact", "n1"]);
         }
         fleet.stop(0).await;
         let data_dir = fleet.cluster.data_dir(0);
@@ -227,7 +231,8 @@ async fn what_a_damaged_log_says_of_eventual_keyspaces_is_recovered() {
         assert!(out.contains(found) && out.contains("eventual keyspaces are kept as"), "{out}");
         fleet.start(0).await;
         let kv = fleet.kv();
-        assert_eq!(kv.outcome(&["get", "linear"]).1.trim_end(), "1");
+        let linear = if is_ahead { "2" } else { "1" };
+        assert_eq!(kv.outcome(&["get", "linear"]).1.trim_end(), linear);
         all_have(&fleet, &[0], "e-029:", &[&value]).await;
         all_have(&fleet, &[0], "e-031:", &[]).await;
         assert_eq!(kv.outcome(&["-k", "carts", "put", "after", "1"]).0, 0);

@@ -142,6 +142,8 @@ impl Group {
             // Until everything is verified here, nobody drops anything for what this replica lacks, nor does it.
             Meeting::Differs if self.is_suspicious() => Some(Refusal::Unknown),
             Meeting::Same | Meeting::Differs => None,
+            // It has found that by itself, and the other one has nothing to look for.
+            Meeting::Damaged if self.is_damaged() => Some(Refusal::Unknown),
             Meeting::OtherData => Some(Refusal::OtherData),
             Meeting::Damaged => Some(Refusal::Damaged),
             Meeting::OwnActorAhead => Some(Refusal::Minted),
@@ -258,7 +260,7 @@ impl Group {
         if part.is_none() && served.is_walked {
             part = served.serving.end(&self.replica);
         }
-        if let Some(key) = served.serving.damaged() {
+        if let Some(key) = served.serving.damaged().filter(|_| self.replica.damage().is_empty()) {
             self.counts.damaged += 1;
             self.replica.damaged(key);
         }

@@ -153,7 +153,7 @@ pub struct Counts {
     pub ahead: u64,
     /// Messages of peers that say nothing that they may.
     pub malformed: u64,
-    /// Equal clocks and unequal roots were met, or a peer said that it is damaged.
+    /// Equal clocks and unequal roots were met, here or as a peer says.
     pub suspected: u64,
     /// Scrubs that came to their end.
     pub scrubs: u64,

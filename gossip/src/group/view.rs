@@ -207,9 +207,10 @@ impl Group {
         }
         let state = self.replica.state();
         let actors = state.sealed().keys().copied().chain(state.actor());
-        // Of those that are folded nobody knows whose they were. Every member had them, so only who says so lacks them.
-        let are_heard = self.members.values().all(|member| member.actor.is_some());
-        let folds = state.clock().folds().filter(|_| are_heard);
+        // Of those that are folded nobody knows whose they were. Every member had them, so only who knows the fold and
+        // says so lacks them.
+        let known = self.members.values().map(|member| member.folds).min().flatten();
+        let folds = state.clock().folds().filter(|fold| known >= Some(fold.number));
         let actors = actors.chain(folds.map(|fold| fold.actor));
         actors.map(|actor| self.unreplicated_of(&actor)).sum()
     }
@@ -305,8 +306,8 @@ impl Group {
         let state = self.replica.state();
         let lacks = |actor: &ActorId, last: u64| member.clock.base(actor) < last;
         if state.sealed().iter().any(|(actor, last)| lacks(actor, *last))
-            || member.actor.is_some()
-                && state.clock().folds().any(|fold| lacks(&fold.actor, fold.last))
+            || (state.clock().folds())
+                .any(|fold| member.folds >= Some(fold.number) && lacks(&fold.actor, fold.last))
         {
             return self.now_ms;
         }

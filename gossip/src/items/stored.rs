@@ -44,7 +44,7 @@ pub enum StoreHas {
     Other,
 }
 
-/// Compares an item with what a store has. Of an entry contexts do not count: they may have been dropped since.
+/// Compares an item with what a store has. Of an entry in one piece contexts do not count.
 pub(crate) fn compare(state: &State, item: &Item, found: Option<&Bytes>) -> StoreHas {
     let Some(found) = found else { return StoreHas::Less };
     if item.value.as_ref() == Some(found) {
@@ -52,7 +52,7 @@ pub(crate) fn compare(state: &State, item: &Item, found: Option<&Bytes>) -> Stor
     }
     let key = match codec::about(&item.key) {
         Some(About::Entry(key)) => key,
-        Some(About::Value(..)) => return StoreHas::Other,
+        Some(About::Value(..) | About::Piece(..) | About::Kept(..)) => return StoreHas::Other,
         _ => return StoreHas::Less,
     };
     let Some(entry) = state.entry(&key) else { return StoreHas::Other };
@@ -63,7 +63,8 @@ pub(crate) fn compare(state: &State, item: &Item, found: Option<&Bytes>) -> Stor
             _ => Err(DecodeError::Truncated),
         }
     };
-    let Ok(found) = codec::read_entry(found, state.folds(), large) else { return StoreHas::Less };
+    // What cannot be read here is in pieces, or was nothing that was put.
+    let Ok(found) = codec::read_entry(found, state.folds(), large) else { return StoreHas::Other };
     let dots = |entry: &Entry| -> BTreeSet<Dot> {
         entry.siblings().keys().chain(entry.dormant().keys()).copied().collect()
     };

@@ -9,6 +9,7 @@ use gossip::Dot;
 use gossip::clock::Clock;
 use gossip::group::Need;
 use gossip::hlc::Stamp;
+use gossip::items::is_sums;
 use gossip::record::{Body, EntryKey};
 use gossip::replica::{Basis, Write};
 use proto::NodeId;
@@ -510,9 +511,13 @@ impl<'a> World<'a> {
         self.members.iter_mut().position(|member| !member.is_ready())
     }
 
-    /// Breaks a disk on purpose, before its member starts from it.
+    /// Breaks a disk on purpose, before its member starts from it. The sums of all items go as well: with them the start
+    /// would find the damage.
     fn tamper(&mut self, at: usize) {
         let member = &mut self.members[at];
+        if matches!(self.sabotage, Some(Sabotage::EntryLost | Sabotage::EntryBack)) {
+            member.disk.retain(|key, _| !is_sums(key));
+        }
         match self.sabotage {
             Some(Sabotage::EntryLost) => {
                 let entry = member.disk.keys().find(|key| key.first() == Some(&b'e')).cloned();

@@ -79,8 +79,7 @@ impl GossipMetrics {
             damaged: r.counter("gossip_damage", "Times that something stored was found lost"),
             suspected: r.counter(
                 "gossip_suspicions",
-                "Times that another replica knew the same and had something else, or said that it \
-                 is damaged",
+                "Times that another replica knew the same and had something else, or said so",
             ),
             started_over: r.counter(
                 "gossip_started_over",

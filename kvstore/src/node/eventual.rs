@@ -93,8 +93,8 @@ impl Node {
     }
 
     /// Whether members may change again: half of those that counted before the open change follow it, so they have no
-    /// majority without these. Else two that know of neither of two changes could go on acknowledging among themselves what others do not see (model:
-    /// `EpochNotAdopted`). Without eventual keyspaces nobody counts on it: who knows one that is created later
+    /// majority without these. Else two that know of neither of two changes could go on acknowledging among themselves what
+    /// others do not see (model: `EpochNotAdopted`). Without eventual keyspaces nobody counts on it: who knows one that is created later
     /// follows all changes before.
     pub(super) fn is_change_followed(&self) -> bool {
         let catalogue = self.meta.machine();

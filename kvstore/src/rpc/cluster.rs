@@ -263,7 +263,7 @@ async fn unseen(
     };
     let name = &request.name;
     if !request.lose_unseen {
-        let why = format!("{name} {heard}; {known}");
+        let why = format!("{name} {heard}, as {} sees it; {known}", front.identity().name);
         return Err(Failure::new(Code::MemberUnheard, "", why).applied(Applied::No));
     }
     let then = "what it alone took in eventual keyspaces is lost";

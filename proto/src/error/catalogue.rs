@@ -207,7 +207,7 @@ catalogue! {
     MemberUnheard = 1216, FailedPrecondition, exit 4, "member may have what nobody else has",
         cause "The member is not heard. There are eventual keyspaces, of which it may have taken writes that it told nobody. Nothing was applied.",
         check "kv cluster remove NAME --lose-unseen --dry-run says when it was heard, and what is known of its writes.",
-        fix "Start it and remove it then: it hands on what it has. If it never comes back: kv cluster remove NAME --lose-unseen.";
+        fix "Start it and remove it then: it hands on what it has. If others hear it, ask one of them. If it never comes back: kv cluster remove NAME --lose-unseen.";
     Compacted = 1301, OutOfRange, exit 8, "revision compacted",
         cause "The revision is older than the history that is kept.",
         check "kv get KEY --meta shows the current revision.",

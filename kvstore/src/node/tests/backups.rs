@@ -421,7 +421,7 @@ fn what_is_left_of_a_damaged_store_is_recovered() {
     }
     .export(&to);
     let says = says.unwrap();
-    assert!(says.contains("eventual keyspaces are kept"), "{says}");
+    assert!(says.contains("but for something that its store has lost"), "{says}");
     let mut new = started(restored(&std::fs::read(&to).unwrap()), 2, 1);
     assert!(!new.node.eventual.is_recovering(), "it begins with what there is");
     assert_eq!(values(&mut new, "kept"), ["v"]);

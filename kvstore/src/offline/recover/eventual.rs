@@ -28,6 +28,17 @@ use crate::replication::raft::{StateMachine, command_of};
 pub(super) struct Eventual {
     catalogue: Catalogue,
     own: OwnLog,
+    /// The store has lost something of it.
+    is_incomplete: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// In a line.
+    pub(super) says: String,
+    /// There is a backup; what contradicts itself is left out.
+    pub(super) is_backup: bool,
 }
 
 impl Eventual {
@@ -55,7 +66,7 @@ impl Eventual {
         let mut own = OwnLog::new(own, usize::MAX, &mut Outbox::new(Ticket(1)));
         // What was read from the log is durable.
         own.durable(Ticket(0))?;
-        let mut eventual = Self { catalogue, own };
+        let mut eventual = Self { catalogue, own, is_incomplete: false };
         eventual.checkpoint()?;
         Ok(Some(eventual))
     }
@@ -86,9 +97,7 @@ impl Eventual {
         }
         match restore(items) {
             Err(ItemsDamaged::Sum) => {
-                tracing::warn!(
-                    "something is missing of what this node had of eventual keyspaces; the rest is kept"
-                );
+                self.is_incomplete = true;
                 let mut out = Outbox::new(Ticket(1));
                 self.own.append(sums, &mut out);
                 self.own.durable(Ticket(1))?;
@@ -100,15 +109,14 @@ impl Eventual {
         }
     }
 
-    /// Writes the backup that these and the export of the data group at `data` are to `to`, durably. Says in a line what it
-    /// holds, and whether there is one: what contradicts itself is left out.
+    /// Writes the backup that these and the export of the data group at `data` are to `to`, durably.
     pub(super) fn write(
         mut self,
         disk: &Arc<dyn Disk>,
         name: &str,
         data: &ExportFile,
         to: &Path,
-    ) -> Result<(String, bool), OfflineError> {
+    ) -> Result<Written, OfflineError> {
         let failed = |error: StateError| {
             let source = io::Error::other(error.to_string());
             OfflineError::from(crate::server::ServerError::System {
@@ -117,7 +125,8 @@ impl Eventual {
             })
         };
         if let Some(why) = self.contradiction().map_err(failed)? {
-            return Ok((format!("eventual keyspaces are left out: {why}\n"), false));
+            let says = format!("eventual keyspaces are left out: {why}\n");
+            return Ok(Written { says, is_backup: false });
         }
         let like = &data.header;
         let conf_state = log::ConfState::default();
@@ -141,8 +150,12 @@ impl Eventual {
             Some(_) => export_machine(disk, self.own.machine_mut(), header, &path)?,
             None => None,
         };
+        let but = match self.is_incomplete {
+            true => ", but for something that its store has lost",
+            false => "",
+        };
         let holds = match &own {
-            Some(file) => format!("as this node had them at entry {}", file.header.index),
+            Some(file) => format!("as this node had them at entry {}{but}", file.header.index),
             None => "with nothing in them: what this node had of them is lost".to_owned(),
         };
         files.extend(own);
@@ -157,7 +170,7 @@ impl Eventual {
         };
         join(disk.as_ref(), &encode_head(&head), &files, to)
             .map_err(OfflineError::io("write", to))?;
-        Ok((format!("eventual keyspaces are kept {holds}\n"), true))
+        Ok(Written { says: format!("eventual keyspaces are kept {holds}\n"), is_backup: true })
     }
 }
 

@@ -91,7 +91,7 @@ impl Salvage {
         let files = self.files();
         let mut opened = self.open(&files);
         if matches!(opened, Err(OpenError::LogBehind { .. })) {
-            self.remove_other_states(&files)?;
+            self.remove_states(&files, |name| !is_of_data(name))?;
             opened = self.open(&files);
         }
         match opened {
@@ -131,10 +131,13 @@ impl Salvage {
         to: &Path,
     ) -> Result<String, OfflineError> {
         let (resort, epoch) = self.best_resort(files)?;
-        self.remove_other_states(files)?;
+        self.remove_states(files, |name| !is_of_data(name))?;
         let prefix = match damage {
             Some(damage) => self.before_damage(files, damage)?,
-            None => None,
+            None => match self.open_behind(files)? {
+                Ok(Opened::Ready(ready)) => Some(self.apply_all(files, ready)?),
+                Ok(Opened::Damaged(_)) | Err(_) => None,
+            },
         };
         let least = resort.as_ref().map_or(LogIndex(0), Resort::index);
         let (eventual, without) = match prefix {
@@ -175,14 +178,28 @@ impl Salvage {
         }
     }
 
-    /// Removes the states of other groups than that of the data from the copy: a log that lacks its end may be behind
-    /// them, which says nothing about the data.
-    fn remove_other_states(&self, files: &DataFiles) -> Result<(), OfflineError> {
+    /// Removes states from the copy. Those of other groups than that of the data say nothing about the data where a log that
+    /// lacks its end is behind them.
+    fn remove_states(
+        &self,
+        files: &DataFiles,
+        which: impl Fn(&str) -> bool,
+    ) -> Result<(), OfflineError> {
         let failed = || OfflineError::io("remove states from", &self.scratch);
-        for name in files.states.list().map_err(failed())?.iter().filter(|name| !is_of_data(name)) {
+        for name in files.states.list().map_err(failed())?.iter().filter(|name| which(name)) {
             files.states.remove(name).map_err(failed())?;
         }
         Ok(())
+    }
+
+    /// Opens a log that lacks its end. What is ahead of it is built anew from exports and what is left of it.
+    fn open_behind(&self, files: &DataFiles) -> Result<Result<Opened, OpenError>, OfflineError> {
+        let opened = self.open(files);
+        if !matches!(opened, Err(OpenError::LogBehind { .. })) {
+            return Ok(opened);
+        }
+        self.remove_states(files, |_| true)?;
+        Ok(self.open(files))
     }
 
     fn files(&self) -> DataFiles {
@@ -266,16 +283,17 @@ impl Salvage {
         let copy = || OfflineError::io("copy an export to", dir);
         // The parts lie in the copy, which is removed.
         let aside = seed_file::copy(&*self.disk, &file.path, &self.scratch).map_err(copy())?;
-        let Some(eventual) = eventual else {
-            self.disk.rename(&aside, to).map_err(copy())?;
-            self.disk.sync_dir(dir).map_err(copy())?;
-            return Ok(String::new());
-        };
-        let data = ExportFile { path: aside, ..file.clone() };
-        let (says, is_whole) = eventual.write(&self.disk, &self.name, &data, to)?;
-        if !is_whole {
-            tracing::warn!("{}", says.trim_end());
+        let mut says = String::new();
+        if let Some(eventual) = eventual {
+            let data = ExportFile { path: aside.clone(), ..file.clone() };
+            let written = eventual.write(&self.disk, &self.name, &data, to)?;
+            if written.is_backup {
+                return Ok(written.says);
+            }
+            says = written.says;
         }
+        self.disk.rename(&aside, to).map_err(copy())?;
+        self.disk.sync_dir(dir).map_err(copy())?;
         Ok(says)
     }
 
@@ -330,7 +348,7 @@ impl Salvage {
         let (mut at, mut result) = ((damage.path.clone(), damage.offset), None);
         // Each round leaves less of the log.
         while cut_log(&at.0, at.1).map_err(failed())? {
-            match self.open(files) {
+            match self.open_behind(files)? {
                 Ok(Opened::Ready(ready)) => {
                     result = Some(self.apply_all(files, ready)?);
                     break;

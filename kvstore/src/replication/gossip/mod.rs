@@ -113,7 +113,7 @@ impl std::fmt::Debug for GroupSecrets {
 pub struct GossipReplica {
     config: GossipConfig,
     own: OwnLog,
-    /// Nothing was stored in this directory when the node started.
+    /// Nothing was stored in this directory when the node started, or something of it is lost.
     is_new: bool,
     rng: ChaCha8Rng,
     keyspaces: KnownKeyspaces,

@@ -6,6 +6,7 @@ use crate::items::Salvaged;
 use crate::model::dots;
 use crate::model::replica;
 use crate::model::truth::Truth;
+use crate::record::EntryKey;
 use crate::replica::Scrubbing;
 
 impl Follower {
@@ -36,7 +37,10 @@ impl Follower {
         self.all_taken_back()?;
         let node = &mut self.nodes[usize::from(at)];
         if node.has_lost_clock {
-            let items = node.replica.all_items().into_iter();
+            let replica = &node.replica;
+            let (entries, _) = replica.items_from(&EntryKey::lowest(), usize::MAX);
+            let (kept, _) = replica.items_of_kept(None, usize::MAX);
+            let items = replica.items_of_no_entry().into_iter().chain(entries).chain(kept);
             let items = items.filter(|item| item.key != "c");
             let items = items.filter_map(|item| Some((item.key, item.value?)));
             self.salvaged = Some((at, Salvaged::of_items(items, node.replica.state().folds())));

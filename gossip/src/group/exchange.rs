@@ -221,13 +221,12 @@ impl Group {
     }
 
     pub(super) fn refused(&mut self, from: NodeId, session: u64, why: Refusal) {
-        let is_known = self.asking.get(&from).is_some_and(|asking| asking.session == session);
-        if why == Refusal::Damaged && is_known {
-            self.suspect();
-        }
         if self.asking.get(&from).is_some_and(|asking| asking.session == session) {
             self.asking.remove(&from);
             self.counts.not_closed += 1;
+            if why == Refusal::Damaged {
+                self.suspect();
+            }
         }
         if self.serving.get(&from).is_some_and(|served| served.session == session) {
             self.serving.remove(&from);

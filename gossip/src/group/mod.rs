@@ -17,8 +17,8 @@
 //! - A read may ask a majority of the members, and tells them what they lack (`reads.rs`). Who counts for that, and for
 //!   writes that are to be acknowledged by others, says the configuration (`configuration.rs`).
 //! - Actors of former starts retire and are named by a number from then on (`retirement.rs`); group 0 decides.
-//! - Once a day everything is verified (`scrub.rs`). A member that is damaged says so and takes part in nothing; the
-//!   caller begins another one in its place, with what can be read ([`Group::take_back`]).
+//! - Once a day everything is verified (`scrub.rs`). A member that is damaged takes part in nothing; the caller
+//!   begins another one in its place, with what can be read ([`Group::take_back`]).
 //!
 //! # Order of things
 //! [`Group::poll`] gives out items and messages together. The items become durable first, all of them as one; then
@@ -161,7 +161,7 @@ pub struct Counts {
     pub store_scrubs: u64,
     /// Something of this replica was found to be lost.
     pub damaged: u64,
-    /// Items that the store had lost, or held otherwise, and that were put again from memory.
+    /// Items that the store had lost, and that were put again from memory.
     pub mended: u64,
     /// Replicas that began with nothing, and what could be read, in place of a damaged one.
     pub started_over: u64,
@@ -513,7 +513,7 @@ impl Group {
             return;
         }
         match Message::decode(bytes, self.replica.state().folds()) {
-            // Who is damaged only says so.
+            // Who is damaged only refuses.
             Ok(message) if self.is_damaged() && !matches!(message, Message::Hello { .. }) => {}
             Ok(message) => {
                 self.note_traffic(from, |traffic| traffic.received(&message, bytes.len()));

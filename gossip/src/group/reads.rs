@@ -18,6 +18,7 @@ use super::answer::{ReadRange, Told, Unread};
 use super::message::Message;
 use super::{Group, RUMOR_BYTES};
 use crate::batch;
+use crate::clock::FoldNumber;
 use crate::dot::Dot;
 use crate::quorum::{self, Joined};
 use crate::record::{Body, EntryKey, Record};
@@ -190,28 +191,29 @@ impl Group {
     }
 
     fn begin_read(&mut self, id: u64) {
-        let Some(open) = self.reads.open.get_mut(&id) else { return };
-        open.own = self.configuration.counts_itself.then(|| {
-            if self.is_recovering {
-                Err(Unread::Recovering)
-            } else {
-                Told::of(&self.replica, &open.range, None)
-            }
-        });
-        if matches!(open.own, Some(Err(Unread::Damaged))) {
-            let range = open.range.clone();
-            self.met_damage(&range);
+        let Some(open) = self.reads.open.get(&id) else { return };
+        let range = open.range.clone();
+        let own = self.configuration.counts_itself.then(|| self.look_up(&range, None));
+        if let Some(open) = self.reads.open.get_mut(&id) {
+            open.own = own;
         }
         self.ask_silent(id);
         self.judge_read(id);
     }
 
-    /// Something of a range is lost here.
-    fn met_damage(&mut self, range: &ReadRange) {
-        match range.key() {
-            Some(key) => drop(self.verify(&key)),
-            None => self.begin_scrub(),
+    /// What this member says of a range. If something of it is lost here, that is noted.
+    fn look_up(&mut self, range: &ReadRange, to: Option<FoldNumber>) -> Result<Told, Unread> {
+        if self.is_recovering {
+            return Err(Unread::Recovering);
         }
+        let told = Told::of(&self.replica, range, to);
+        if matches!(told, Err(Unread::Damaged)) {
+            match range.key() {
+                Some(key) => drop(self.verify(&key)),
+                None => self.begin_scrub(),
+            }
+        }
+        told
     }
 
     /// Asks the members that have not answered, unless that was just done.
@@ -275,14 +277,9 @@ impl Group {
         let own = self.configuration.epoch;
         let told = if epoch != own || !self.configuration.counts_itself {
             Err(Unread::OtherEpoch)
-        } else if self.is_recovering {
-            Err(Unread::Recovering)
         } else {
-            Told::of(&self.replica, range, Some(self.folds_at(from)))
+            self.look_up(range, Some(self.folds_at(from)))
         };
-        if matches!(told, Err(Unread::Damaged)) {
-            self.met_damage(range);
-        }
         self.reads.told_bytes += told.as_ref().map_or(0, Told::bytes);
         self.send(from, Message::Answer { id, epoch: own, told });
     }

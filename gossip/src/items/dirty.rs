@@ -45,24 +45,6 @@ impl Dirty {
         Self { sums: Sums::of(state, kept), changed: Changed::default() }
     }
 
-    /// The items of all that there is.
-    pub(crate) fn everything(state: &State, kept: &Kept) -> Vec<Item> {
-        let changed = Changed {
-            actor: true,
-            clock: true,
-            horizon: true,
-            stamp: true,
-            sealed: state.sealed().keys().copied().collect(),
-            folds: state.folds().iter().map(|fold| fold.number).collect(),
-            entries: state.entries().map(|(key, _)| key.clone()).collect(),
-            values: large_values(state),
-            kept: kept.keys().cloned().collect(),
-        };
-        let mut items = changed.items(&mut state.clone(), kept);
-        items.push(Item { key: codec::sums_key(), value: Some(Sums::of(state, kept).bytes()) });
-        items
-    }
-
     /// The items that belong to no key, without the sums.
     pub(crate) fn rest(state: &State) -> Vec<Item> {
         let changed = Changed {
@@ -269,14 +251,6 @@ fn entry_items(key: EntryKey, state: &mut State, items: &mut Vec<Item>) {
     let gone = (now + 1)..=before;
     items.extend(gone.map(|number| Item { key: codec::piece_key(&key, number), value: None }));
     state.set_pieces(key, now);
-}
-
-fn large_values(state: &State) -> BTreeSet<(EntryKey, Dot)> {
-    let values = state.entries().flat_map(|(key, entry)| {
-        let large = entry.live().filter(|(_, sibling)| is_large(&sibling.body));
-        large.map(|(dot, _)| (key.clone(), dot))
-    });
-    values.collect()
 }
 
 /// Whether the value is an item of its own.

@@ -10,7 +10,7 @@ use crate::change::Change;
 use crate::clock::Fold;
 use crate::dot::Dot;
 use crate::entry::Sibling;
-use crate::items::{Dirty, Item, Salvaged};
+use crate::items::Salvaged;
 use crate::record::{EntryKey, Record};
 use crate::tree::Leaf;
 
@@ -122,12 +122,6 @@ impl Replica {
         let (record, mut changes) = self.issue(Record { dot: self.next_dot(), ..kept });
         let collapse = self.collapse_if(policy, key, &mut changes);
         (std::iter::once(record).chain(collapse).collect(), changes)
-    }
-
-    /// All that there is, as items.
-    #[must_use]
-    pub fn all_items(&self) -> Vec<Item> {
-        Dirty::everything(&self.state, &self.kept)
     }
 
     /// What a disk does that loses a write.

@@ -1,4 +1,4 @@
-//! The scrub of what is stored: once a day every item is read and held against what is in memory.
+//! The scrub of what is stored: once a day every item that is in memory is looked for in the store.
 //!
 //! What the store has lost is put again, if what is in memory is whole. Where the two contradict each other nothing is put:
 //! the replica is damaged and begins again with what is stored (`mending.rs`), for that has checksums. One tick reads no
@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use gossip::Dot;
+use gossip::group::SCRUB_MS;
 use gossip::items::{Item, StoreHas};
 use gossip::record::EntryKey;
 use gossip::replica::Replica;
@@ -15,8 +16,8 @@ use super::{Serving, TICK_MS};
 use crate::node::Ticks;
 use crate::replication::own_log::OwnLog;
 
-/// Ticks from the end of one scrub of the store, or from a start, to the next.
-pub(super) const SCRUB_TICKS: u64 = 86_400_000 / TICK_MS;
+/// Ticks from the end of one scrub of the store, or from a start, to the next: as for the scrub of memory.
+pub(super) const SCRUB_TICKS: u64 = SCRUB_MS / TICK_MS;
 
 /// Entries that one tick reads at most: some hundred microseconds.
 const SCRUBBED_ENTRIES: usize = 16;

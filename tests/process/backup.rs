@@ -1,23 +1,12 @@
 //! Backup, restore into a new cluster, and recovery when no majority is left.
 
 use std::path::Path;
-use std::process::Command;
 
 use client::CallOptions;
 
+use crate::eventual::json;
 use crate::fleet::{Fleet, Writer};
-use crate::programs;
-
-/// Runs `kvstore` and returns exit code, stdout and stderr.
-fn kvstore(args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(programs::server()).args(args).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
+use crate::programs::{self, kvstore, text};
 
 /// The revision of keyspace `default` and the cluster's id, as the nodes say.
 fn revision(fleet: &Fleet) -> (u64, String) {
@@ -25,10 +14,6 @@ fn revision(fleet: &Fleet) -> (u64, String) {
     assert_eq!(code, 0, "{err}");
     let status = json(&out);
     (status["rev"].as_u64().unwrap(), status["cluster_id"].as_str().unwrap().to_owned())
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

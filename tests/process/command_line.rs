@@ -146,10 +146,7 @@ async fn status_fails_while_there_is_no_quorum() {
 
 /// Runs a script against a throw-away cluster and returns exit code, stdout and stderr.
 fn dev(script: &str) -> (i32, String, String) {
-    let command = ["dev", "--", "sh", "-c", script];
-    let output = Command::new(programs::server()).args(command).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    programs::kvstore(&["dev", "--", "sh", "-c", script])
 }
 
 #[test]

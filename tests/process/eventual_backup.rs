@@ -8,18 +8,7 @@ use std::time::Duration;
 use crate::backup::{flip, segment_with};
 use crate::eventual::{all_have, json, values};
 use crate::fleet::{Fleet, until};
-use crate::programs::{self, Kv};
-
-/// Runs `kvstore` and returns exit code, stdout and stderr.
-fn kvstore(args: &[&str]) -> (i32, String, String) {
-    let output = std::process::Command::new(programs::server()).args(args).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::programs::{self, Kv, kvstore, text};
 
 /// Puts keys `w0`, `w1` and so on at one node until it is told to stop, and counts what was acknowledged.
 struct Load {

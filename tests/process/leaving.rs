@@ -2,24 +2,24 @@
 
 use crate::fleet::{Fleet, until};
 
-fn put(fleet: &Fleet, node: usize, key: &str) {
-    let (code, _, err) = fleet.kv_at(node).outcome(&["-k", "carts", "put", key, "1"]);
-    assert_eq!(code, 0, "{err}");
+/// A cluster whose third node takes writes to an eventual keyspace, and has taken this one.
+async fn with_a_write_at_the_third(key: &str) -> Fleet {
+    let fleet = Fleet::boot(3, 0).await;
+    fleet.kv().done(&["keyspace", "create", "carts", "--kind", "eventual"]);
+    let third = fleet.kv_at(2);
+    until("n3 takes writes", || third.outcome(&["-k", "carts", "put", key, "1"]).0 == 0).await;
+    fleet
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_live_member_took_is_there_after_its_removal() {
-    let mut fleet = Fleet::boot(3, 0).await;
-    let (code, _, err) = fleet.kv().outcome(&["keyspace", "create", "carts", "--kind", "eventual"]);
-    assert_eq!(code, 0, "{err}");
-    // The other two are away while it takes writes, and have to be told before it goes.
-    until("n3 takes writes", || fleet.kv_at(2).outcome(&["-k", "carts", "put", "k", "1"]).0 == 0)
-        .await;
+    let mut fleet = with_a_write_at_the_third("k").await;
+    // The other two are away while it takes more, and have to be told before it goes.
     for node in [0, 1] {
         fleet.cluster.pause(node).unwrap();
     }
     for number in 0..20 {
-        put(&fleet, 2, &format!("k{number}"));
+        fleet.kv_at(2).done(&["-k", "carts", "put", &format!("k{number}"), "1"]);
     }
     for node in [0, 1] {
         fleet.cluster.resume(node).unwrap();
@@ -42,11 +42,7 @@ async fn what_a_live_member_took_is_there_after_its_removal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_member_is_removed_only_by_who_says_that_its_writes_may_be_lost() {
-    let mut fleet = Fleet::boot(3, 0).await;
-    let (code, _, err) = fleet.kv().outcome(&["keyspace", "create", "carts", "--kind", "eventual"]);
-    assert_eq!(code, 0, "{err}");
-    until("n3 takes writes", || fleet.kv_at(2).outcome(&["-k", "carts", "put", "a", "1"]).0 == 0)
-        .await;
+    let mut fleet = with_a_write_at_the_third("a").await;
     let kv = fleet.kv_at(0);
     until("it is told", || kv.outcome(&["-k", "carts", "get", "a"]).1 == "1").await;
     fleet.cluster.kill(2);

@@ -15,6 +15,18 @@ pub fn server() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_kvstore-under-test"))
 }
 
+/// Runs `kvstore` and returns exit code, stdout and stderr.
+pub fn kvstore(args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(server()).args(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
 /// Three running nodes in a directory of their own.
 pub async fn cluster() -> Cluster {
     let options = ClusterOptions { binary: server(), nodes: 3, dir: None };
